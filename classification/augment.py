@@ -1,0 +1,107 @@
+"""What a picture goes through on its way into a network: one class for training, one function for the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its first import looks for updates online
+
+import albumentations
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far training pictures are varied; 0 switches a step off.
+
+    Attributes:
+        shift: largest shift along each axis, as a fraction of the side.
+        rotate: largest rotation in degrees.
+        scale: largest change of scale, as a fraction.
+        flip: probability of a mirror image.
+        brightness: largest change of brightness, as a fraction of the range.
+        contrast: largest change of contrast, as a fraction.
+        blur: probability of a halved resolution (small faces in photos look so).
+        erase: probability of erasing a rectangle (Zhong et al., "Random Erasing", 2020).
+        mixup: parameter of the Beta distribution of mixup (Zhang et al., 2018).
+        mixup_until: fraction of the training after which mixup stops.
+    """
+
+    shift: float = 0.1
+    rotate: float = 15.0
+    scale: float = 0.15
+    flip: float = 0.5
+    brightness: float = 0.2
+    contrast: float = 0.2
+    blur: float = 0.0
+    erase: float = 0.25
+    mixup: float = 0.2
+    mixup_until: float = 1.0
+
+
+class TrainPreset:
+    """Vary one grey picture at random, reproducibly.
+
+    Args:
+        config: how far.
+    """
+
+    def __init__(self, config: Augmentation) -> None:
+        steps: list[albumentations.BasicTransform] = []
+        if config.flip:
+            steps.append(albumentations.HorizontalFlip(p=config.flip))
+        if config.shift or config.rotate or config.scale:
+            steps.append(
+                albumentations.Affine(
+                    translate_percent=(-config.shift, config.shift),
+                    rotate=(-config.rotate, config.rotate),
+                    scale=(1 - config.scale, 1 + config.scale),
+                    border_mode=cv2.BORDER_REPLICATE,
+                    p=1.0,
+                )
+            )
+        if config.brightness or config.contrast:
+            steps.append(
+                albumentations.RandomBrightnessContrast(config.brightness, config.contrast, p=0.8)
+            )
+        if config.blur:
+            steps.append(albumentations.Downscale(scale_range=(0.4, 0.7), p=config.blur))
+        if config.erase:
+            steps.append(
+                albumentations.Erasing(
+                    scale=(0.02, 0.2), ratio=(0.4, 2.5), fill="random_uniform", p=config.erase
+                )
+            )
+        self._transform = albumentations.Compose(steps)
+
+    def seed(self, value: int) -> None:
+        """Make what follows depend on ``value`` alone."""
+        self._transform.set_random_seed(value)
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a varied copy of ``image``, shape (H, W), uint8."""
+        varied: NDArray[np.uint8] = self._transform(image=image[..., None])["image"][..., 0]
+        return varied
+
+
+def to_tensor(
+    images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], mean: float, std: float
+) -> Tensor:
+    """Turn grey pictures of one size into a network's input.
+
+    Args:
+        images: shape (N, H, W), uint8.
+        mean: of the training pixels, in 0..1.
+        std: of the training pixels, in 0..1.
+
+    Returns:
+        Shape (N, 1, H, W), float32, normalised.
+    """
+    batch = torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).float()
+    return batch.div_(255.0).sub_(mean).div_(std)

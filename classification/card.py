@@ -1,0 +1,98 @@
+"""What a training leaves beside its weights: the record, the curves, and the model card."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+
+from classification.classifier import NetworkClassifier
+from classification.fer2013 import Fer2013
+from faces.emotions import EMOTIONS
+
+matplotlib.use("Agg")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write strict JSON; an old file stays until the new one is whole."""
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    Path(f"{path}.tmp").write_text(text + "\n", encoding="utf-8")
+    os.replace(f"{path}.tmp", path)
+
+
+def git_commit() -> str | None:
+    """Return the commit of this source tree, with ``+changes`` where it was modified; None outside git."""
+    root = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit}+changes" if status else commit
+
+
+def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Draw loss and accuracy against the epoch into a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    losses, accuracies = figure.subplots(1, 2)
+    epochs = [entry["epoch"] for entry in history]
+    losses.plot(epochs, [entry["training_loss"] for entry in history], label="Training (augmented)")
+    losses.plot(epochs, [entry["loss"] for entry in history], label="PublicTest")
+    losses.set(xlabel="epoch", ylabel="cross-entropy")
+    losses.legend()
+    accuracies.plot(epochs, [100 * entry["accuracy"] for entry in history], color="C1")
+    accuracies.set(xlabel="epoch", ylabel="PublicTest accuracy (%)")
+    for axes in (losses, accuracies):
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: torch.device) -> None:
+    """Measure the run's kept network on PublicTest and write ``card.json`` beside it."""
+    classifier = NetworkClassifier.load(run / "model.safetensors", device, run.name)
+    predicted = classifier.scores_of_grey(public.images).argmax(1)
+    confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
+    np.add.at(confusion, (public.labels, predicted), 1)
+    kept = ("recipe", "parameters", "command", "commit", "versions", "hours", "precision", "device")
+    card = {
+        "task": "seven emotions of one face crop",
+        "trained_on": {
+            "data": "FER2013, Training (28,709 pictures)",
+            "fingerprint": record["data_fingerprint"],
+            "differences_from_official": record["data_differences"],
+            "licence": "FER2013 states no licence; it was released for research",
+        },
+        "training": {key: record[key] for key in kept},
+        "chosen_on": f"PublicTest accuracy, epoch {record['best_epoch']}",
+        "public_test": {
+            "n": len(public.labels),
+            "accuracy": float((predicted == public.labels).mean()),
+            "confusion": confusion.tolist(),
+        },
+        "classes": list(EMOTIONS),
+        "licence_of_weights": "research use only, as the training data allow",
+        "intended_use": "research on facial expressions, teaching, comparison of methods",
+        "limits": [
+            "names what a face shows, not what a person feels",
+            "not for decisions about people: hiring, policing, health, education, insurance",
+            "trained on pictures collected from the web in 2013: groups of people are unevenly shown",
+        ],
+    }
+    write_json(run / "card.json", card)

@@ -1,0 +1,158 @@
+"""A trained network behind the EmotionClassifier protocol, and its file: safetensors with all it needs to run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from classification.augment import to_tensor
+from classification.models import MODELS, best_autocast_dtype
+from faces.emotions import EMOTIONS
+
+BATCH = 256
+"""Faces per forward pass; more gain nothing and take memory."""
+
+
+class WeightsError(ValueError):
+    """A weights file cannot be used; the message names the file, the cause and the way out."""
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """What, beside the weights, makes a network usable: architecture and preprocessing.
+
+    Attributes:
+        architecture: a key of ``classification.models.MODELS``.
+        model: arguments of its constructor.
+        mean: of the training pixels, in 0..1.
+        std: of the training pixels, in 0..1.
+        size: height and width of its input in pixels.
+        classes: the emotion of each output, ``EMOTIONS``.
+    """
+
+    architecture: str
+    model: dict[str, Any]
+    mean: float
+    std: float
+    size: int = 48
+    classes: Sequence[str] = EMOTIONS
+
+
+def save_network(path: Path, state: Mapping[str, Tensor], network: TrainedNetwork) -> None:
+    """Write weights and description to one safetensors file; an old file stays until the new one is whole."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    save_file(tensors, f"{path}.tmp", metadata={"network": json.dumps(asdict(network))})
+    os.replace(f"{path}.tmp", path)
+
+
+def load_network(path: Path) -> tuple[TrainedNetwork, dict[str, Tensor]]:
+    """Read what ``save_network`` wrote.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or none of this program's.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            described = (file.metadata() or {}).get("network")
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: damaged or no safetensors file ({error}); fetch it anew"
+        ) from error
+    if described is None:
+        raise WeightsError(f"{path}: not written by classification.train (no description inside)")
+    try:
+        network = TrainedNetwork(**json.loads(described))
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: made by another version of this program ({error})") from error
+    if tuple(network.classes) != EMOTIONS or network.architecture not in MODELS:
+        raise WeightsError(f"{path}: made by another version of this program; train it anew")
+    return network, state
+
+
+class NetworkClassifier:
+    """A trained network as an ``EmotionClassifier``.
+
+    Args:
+        network: architecture and preprocessing.
+        state: the weights.
+        device: where to run.
+        name: how reports call it.
+        autocast_dtype: precision of the convolutions; None takes the processor's best.
+    """
+
+    def __init__(
+        self,
+        network: TrainedNetwork,
+        state: Mapping[str, Tensor],
+        device: torch.device,
+        name: str,
+        autocast_dtype: torch.dtype | None = None,
+    ) -> None:
+        self.name = name
+        self.network = network
+        self.device = device
+        self.dtype = autocast_dtype or best_autocast_dtype(device)
+        model = MODELS[network.architecture](**network.model)
+        model.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        )
+        self.model = model.to(device, memory_format=torch.channels_last).eval()
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device, name: str) -> NetworkClassifier:
+        """Load a weights file.
+
+        Raises:
+            WeightsError: the file cannot be used.
+        """
+        network, state = load_network(path)
+        try:
+            return cls(network, state, device, name)
+        except (RuntimeError, TypeError) as error:
+            raise WeightsError(
+                f"{path}: the weights do not fit their description: {error}"
+            ) from error
+
+    def scores(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return probabilities (N, 7) float32 of N square crops, each (S, S, 3) uint8 RGB."""
+        size = self.network.size
+        grey = np.empty((len(crops), size, size), np.uint8)
+        for index, crop in enumerate(crops):
+            grey[index] = to_grey(crop, size)
+        return self.scores_of_grey(grey)
+
+    @torch.inference_mode()
+    def scores_of_grey(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return probabilities (N, 7) float32 of grey pictures (N, size, size) uint8."""
+        rows = [np.empty((0, len(EMOTIONS)), np.float32)]
+        for start in range(0, len(images), BATCH):
+            x = to_tensor(images[start : start + BATCH], self.network.mean, self.network.std)
+            x = x.to(self.device, memory_format=torch.channels_last)
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                logits = self.model(x)
+            rows.append(logits.float().softmax(1).cpu().numpy())
+        return np.concatenate(rows)
+
+
+def to_grey(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Turn a square crop (S, S, 3) uint8 RGB into grey (size, size) uint8, averaging where it shrinks."""
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    if grey.shape != (size, size):
+        method = cv2.INTER_AREA if grey.shape[0] > size else cv2.INTER_CUBIC
+        grey = cv2.resize(grey, (size, size), interpolation=method)
+    return grey.astype(np.uint8, copy=False)

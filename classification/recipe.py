@@ -1,0 +1,123 @@
+"""A training recipe: everything that decides which network a training makes, in one TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from classification.augment import Augmentation
+
+
+class RecipeError(ValueError):
+    """A recipe or an override of it is wrong; the message names the file, the key and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train one network.
+
+    Attributes:
+        architecture: a key of ``classification.models.MODELS``.
+        model: arguments of the architecture's constructor.
+        epochs: passes over Training.
+        batch_size: pictures per step, over all processes.
+        learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
+        warmup: epochs of warm-up.
+        momentum: of SGD with Nesterov's look-ahead.
+        weight_decay: on convolution and linear weights, not on biases and normalisation.
+        label_smoothing: share of each target spread over all classes (Szegedy et al., 2016).
+        ema_decay: of the weights' exponential moving average, which is what is evaluated and kept.
+        clip_norm: largest norm of the gradient.
+        seed: of the start and of everything random in the training.
+        augment: how far the pictures are varied.
+    """
+
+    architecture: str = "face_resnet"
+    model: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 60
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    warmup: float = 2.0
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    ema_decay: float = 0.999
+    clip_norm: float = 5.0
+    seed: int = 0
+    augment: Augmentation = Augmentation()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain nested values, as TOML or JSON would hold them."""
+        return dataclasses.asdict(self)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides.
+
+    Args:
+        path: a TOML file with the fields of ``Recipe``.
+        overrides: alternating keys and values, as Detectron2 takes them: ``epochs 3 augment.flip 0``;
+            a value is read as TOML, and as a string where it is none.
+
+    Raises:
+        RecipeError: the file or an override is wrong.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+    if len(overrides) % 2:
+        raise RecipeError(f"overrides come as KEY VALUE pairs, got {' '.join(overrides)!r}")
+    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+        table = values
+        *parents, name = key.split(".")
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise RecipeError(f"override {key}: {parent} is no table of the recipe")
+        try:
+            table[name] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[name] = text
+    return recipe_from_dict(values, str(path))
+
+
+def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
+    """Check nested values and build the recipe; ``source`` names them in errors."""
+    values = dict(values)
+    augment = values.pop("augment", {})
+    if not isinstance(augment, dict):
+        raise RecipeError(f"{source}: augment must be a table")
+    checked = _checked(values, Recipe, source)
+    recipe = Recipe(**checked, augment=Augmentation(**_checked(augment, Augmentation, source)))
+    for name in ("epochs", "batch_size", "learning_rate"):
+        if getattr(recipe, name) <= 0:
+            raise RecipeError(f"{source}: {name} must be positive, got {getattr(recipe, name)}")
+    return recipe
+
+
+def _checked(values: dict[str, Any], kind: type, source: str) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise RecipeError(
+            f"{source}: unknown key(s) {', '.join(unknown)}; known are {', '.join(sorted(hints))}"
+        )
+    checked = {}
+    for name, value in values.items():
+        wanted = hints[name]
+        if wanted is float and type(value) is int:
+            value = float(value)
+        base = dict if wanted == dict[str, Any] else wanted
+        if type(value) is not base:
+            raise RecipeError(
+                f"{source}: {name} must be {base.__name__}, got {value!r} ({type(value).__name__})"
+            )
+        checked[name] = value
+    return checked

@@ -1,0 +1,405 @@
+"""Train a network on FER2013: ``python -m classification.train --recipe FILE --data FER2013 --out RUN``.
+
+The loop reads from top to bottom. A step's pictures, augmentation and randomness depend on the recipe's seed
+and the step's number alone, so that a run which was stopped goes on exactly as if it never had been.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from classification.augment import TrainPreset, to_tensor
+from classification.card import git_commit, plot_curves, write_card, write_json
+from classification.classifier import NetworkClassifier, TrainedNetwork, save_network
+from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.models import MODELS, best_autocast_dtype, parameter_count
+from classification.recipe import Recipe, RecipeError, load_recipe
+from faces.emotions import EMOTIONS
+from faces.images import ImageError
+
+CHECKPOINT = "checkpoint.pt"
+SECONDS_BETWEEN_CHECKPOINTS = 240.0
+
+
+class TrainingError(RuntimeError):
+    """The training cannot start or go on; the message says why and what to do."""
+
+
+class TrainBatches(Dataset[tuple[NDArray[np.uint8], NDArray[np.int64]]]):
+    """The training pictures, one whole batch per step, each a function of (seed, step, rank) alone.
+
+    Item ``step`` is (images (B, 48, 48) uint8, labels (B,) int64), B being this process's share.
+    """
+
+    def __init__(self, data: Fer2013, recipe: Recipe, rank: int = 0, world_size: int = 1) -> None:
+        self.data, self.recipe, self.rank, self.world_size = data, recipe, rank, world_size
+        self.steps_per_epoch = len(data.labels) // recipe.batch_size
+        if recipe.batch_size % world_size:
+            raise TrainingError(
+                f"batch_size {recipe.batch_size} does not divide among {world_size} processes"
+            )
+        if not self.steps_per_epoch:
+            raise TrainingError(
+                f"batch_size {recipe.batch_size} is more than the {len(data.labels)} training "
+                "pictures; lower it: batch_size 8"
+            )
+        self.preset = TrainPreset(recipe.augment)
+
+    def __getitem__(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return the batch of ``step``, counted from 0 over all epochs."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng((self.recipe.seed, epoch)).permutation(len(self.data.labels))
+        size = self.recipe.batch_size
+        chosen = order[index * size : (index + 1) * size][self.rank :: self.world_size]
+        seed = np.random.SeedSequence((self.recipe.seed, step, self.rank)).generate_state(1)[0]
+        self.preset.seed(int(seed))
+        return (
+            np.stack([self.preset(self.data.images[i]) for i in chosen]),
+            self.data.labels[chosen],
+        )
+
+
+class MovingAverage:
+    """An exponential moving average of a network's parameters and buffers (its first steps weigh less)."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards ``model`` after the step of that number."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.state[name].lerp_(value, 1 - decay)
+            else:
+                self.state[name].copy_(value)
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Return the rate of a step: linear warm-up, then a cosine to zero (Loshchilov & Hutter, 2017)."""
+    warmup = recipe.warmup * steps_per_epoch
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1.0, recipe.epochs * steps_per_epoch - warmup)
+    return recipe.learning_rate * 0.5 * (1 + float(np.cos(np.pi * done)))
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD with Nesterov momentum; weight decay on matrices and kernels only."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.SGD(
+        groups, lr=0.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
+    )
+
+
+def mixed_loss(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, lam: float) -> Tensor:
+    """Cross-entropy with label smoothing on ``lam`` of each picture and 1 - ``lam`` of its reverse."""
+    if lam < 1.0:
+        x = x.lerp(x.flip(0), 1 - lam)
+    logits = model(x).float()
+    loss = F.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
+    if lam < 1.0:
+        other = F.cross_entropy(logits, y.flip(0), label_smoothing=recipe.label_smoothing)
+        loss = lam * loss + (1 - lam) * other
+    return loss
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM in a list, so that the loop can save and end between two steps."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, note) for number in numbers]
+    try:
+        yield received
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def train(
+    recipe: Recipe, data: Fer2013, out: Path, device: torch.device, *, workers: int = 0
+) -> dict[str, Any]:
+    """Train, or go on with the run in ``out``; leave the best network, its record and its card there.
+
+    Args:
+        recipe: what to train.
+        data: with the splits Training, for the weights, and PublicTest, for choosing the epoch.
+        out: the run folder; its checkpoint, if there is one, is gone on from.
+        device: where to train.
+        workers: processes that prepare batches; 0 prepares them in this one.
+
+    Returns:
+        The run's record: recipe, data, history, best epoch.
+
+    Raises:
+        TrainingError: the checkpoint belongs to another recipe or other data, or the loss is not finite.
+        KeyboardInterrupt: a stop was asked for; the checkpoint is saved.
+    """
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    training, validation = data.split("Training"), data.split("PublicTest")
+    mean, std = float(training.images.mean() / 255), float(training.images.std() / 255)
+    batches = TrainBatches(training, recipe, rank, world_size)
+    torch.manual_seed(recipe.seed)
+    model = MODELS[recipe.architecture](**recipe.model).to(
+        device, memory_format=torch.channels_last
+    )
+    parallel = DistributedDataParallel(model) if world_size > 1 else model
+    average = MovingAverage(model, recipe.ema_decay)
+    optimizer = make_optimizer(model, recipe)
+    dtype = best_autocast_dtype(device)
+    identity = {"recipe": recipe.to_dict(), "data": data.fingerprint, "world_size": world_size}
+    progress: dict[str, Any] = {
+        "step": 0,
+        "seconds": 0.0,
+        "history": [],
+        "best": -1.0,
+        "loss_sum": 0.0,
+        "loss_steps": 0,
+        "commit": git_commit(),
+    }
+    if (out / CHECKPOINT).exists():
+        saved = torch.load(out / CHECKPOINT, map_location=device, weights_only=True)
+        if json.loads(saved["identity"]) != json.loads(json.dumps(identity)):
+            raise TrainingError(
+                f"{out}: its checkpoint was made with another recipe, other data or another number of "
+                "processes; give the same ones, or another --out"
+            )
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        average.state = saved["average"]
+        progress = json.loads(saved["progress"])
+
+    started = time.perf_counter() - progress["seconds"]
+    saved_at = time.perf_counter()
+
+    def save_checkpoint() -> None:
+        if rank == 0:
+            progress["seconds"] = time.perf_counter() - started
+            state = {
+                "identity": json.dumps(identity),
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "average": average.state,
+                "progress": json.dumps(progress),
+            }
+            torch.save(state, out / f"{CHECKPOINT}.tmp")
+            os.replace(out / f"{CHECKPOINT}.tmp", out / CHECKPOINT)
+
+    first, total = progress["step"], recipe.epochs * batches.steps_per_epoch
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(first, total),
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+    )
+    board = SummaryWriter(str(out / "tensorboard"), purge_step=first) if rank == 0 else None
+    bar = tqdm(total=total, initial=first, unit=" steps", desc="training", disable=rank != 0)
+    with stop_requests() as stops:
+        for step, (images, labels) in enumerate(loader, start=first):
+            torch.manual_seed(recipe.seed * 1_000_003 + step)
+            parallel.train()
+            rate = learning_rate(recipe, step, batches.steps_per_epoch)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            mixing = recipe.augment.mixup > 0 and step < recipe.augment.mixup_until * total
+            alpha = recipe.augment.mixup
+            lam = (
+                float(np.random.default_rng((recipe.seed, step, 1)).beta(alpha, alpha))
+                if mixing
+                else 1.0
+            )
+            x = to_tensor(np.asarray(images), mean, std).to(
+                device, memory_format=torch.channels_last, non_blocking=True
+            )
+            y = torch.as_tensor(labels).to(device, non_blocking=True)
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                loss = mixed_loss(parallel, x, y, recipe, lam)
+            if not torch.isfinite(loss):
+                raise TrainingError(
+                    f"the loss became {loss.item()} in step {step}; the last checkpoint is from "
+                    f"before. Lower the learning rate (now {rate:.3g}), e.g. learning_rate "
+                    f"{recipe.learning_rate / 3:.2g}, and check the data for broken pictures"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+            optimizer.step()
+            average.update(model, step)
+            progress["step"] = step + 1
+            progress["loss_sum"] += float(loss.detach())
+            progress["loss_steps"] += 1
+            bar.update()
+
+            if (step + 1) % batches.steps_per_epoch == 0:
+                epoch = (step + 1) // batches.steps_per_epoch
+                entry = _evaluate(recipe, average.state, validation, mean, std, device)
+                entry = {
+                    "epoch": epoch,
+                    "learning_rate": rate,
+                    "training_loss": progress["loss_sum"] / progress["loss_steps"],
+                    **entry,
+                }
+                progress.update(loss_sum=0.0, loss_steps=0)
+                progress["history"].append(entry)
+                if rank == 0 and board is not None:
+                    for name, value in entry.items():
+                        board.add_scalar(name, value, epoch)
+                    if entry["accuracy"] > progress["best"]:
+                        save_network(
+                            out / "model.safetensors", average.state, _network(recipe, mean, std)
+                        )
+                    bar.write(
+                        f"epoch {epoch}: training loss {entry['training_loss']:.3f}, PublicTest loss "
+                        f"{entry['loss']:.3f}, accuracy {entry['accuracy']:.4f}"
+                    )
+                progress["best"] = max(progress["best"], entry["accuracy"])
+                save_checkpoint()
+                saved_at = time.perf_counter()
+            if stops or time.perf_counter() - saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+                save_checkpoint()
+                saved_at = time.perf_counter()
+                if stops:
+                    raise KeyboardInterrupt
+    bar.close()
+    if board is not None:
+        board.close()
+    save_checkpoint()
+    best = max(progress["history"], key=lambda entry: entry["accuracy"])
+    return {
+        "recipe": recipe.to_dict(),
+        "parameters": parameter_count(model),
+        "data_fingerprint": data.fingerprint,
+        "data_differences": data.differences_from_official(),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "processes": world_size,
+        "precision": str(dtype).removeprefix("torch."),
+        "hours": progress["seconds"] / 3600,
+        "commit": progress["commit"],
+        "best_epoch": best["epoch"],
+        "best_accuracy": best["accuracy"],
+        "history": progress["history"],
+    }
+
+
+def _network(recipe: Recipe, mean: float, std: float) -> TrainedNetwork:
+    return TrainedNetwork(recipe.architecture, recipe.model, mean=mean, std=std, classes=EMOTIONS)
+
+
+def _evaluate(
+    recipe: Recipe,
+    state: dict[str, Tensor],
+    validation: Fer2013,
+    mean: float,
+    std: float,
+    device: torch.device,
+) -> dict[str, float]:
+    classifier = NetworkClassifier(_network(recipe, mean, std), state, device, name="training")
+    probabilities = classifier.scores_of_grey(validation.images)
+    chosen = probabilities[np.arange(len(validation.labels)), validation.labels]
+    return {
+        "loss": float(-np.log(np.clip(chosen, 1e-12, None)).mean()),
+        "accuracy": float((probabilities.argmax(1) == validation.labels).mean()),
+    }
+
+
+def pick_device(name: str | None) -> torch.device:
+    """Return the device of that name, or the best there is.
+
+    Raises:
+        TrainingError: this machine lacks the device.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cuda" and "LOCAL_RANK" in os.environ:
+            name = f"cuda:{os.environ['LOCAL_RANK']}"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(f"device {name}: this machine has no usable GPU; leave --device out")
+    return device
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m classification.train", description=__doc__)
+    parser.add_argument(
+        "--recipe", type=Path, required=True, help="a file of classification/recipes"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="FER2013: csv, Kaggle folder, or zip"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the run folder to make")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="changes to the recipe")
+    args = parser.parse_args(argv)
+    try:
+        if (args.out / CHECKPOINT).exists() and not args.resume:
+            raise TrainingError(
+                f"{args.out} holds a run already; add --resume, or name another --out"
+            )
+        recipe = load_recipe(args.recipe, args.overrides)
+        device = pick_device(args.device)
+        if "WORLD_SIZE" in os.environ:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        main_process = not dist.is_initialized() or dist.get_rank() == 0
+        data = load_fer2013(args.data, progress=main_process)
+        for line in data.differences_from_official() if main_process else ():
+            print(f"{args.data}: not the official FER2013: {line}", file=sys.stderr)
+        args.out.mkdir(parents=True, exist_ok=True)
+        record = train(recipe, data, args.out, device, workers=args.workers)
+        if main_process:
+            record["command"] = "python -m classification.train " + " ".join(argv or sys.argv[1:])
+            record["versions"] = {"torch": torch.__version__, "python": sys.version.split()[0]}
+            write_json(args.out / "record.json", record)
+            plot_curves(record["history"], args.out / "curves.png")
+            write_card(args.out, record, data.split("PublicTest"), device)
+            print(
+                f"best PublicTest accuracy {record['best_accuracy']:.4f}; the run is in {args.out}"
+            )
+    except (RecipeError, Fer2013Error, ImageError, TrainingError) as error:
+        print(f"classification.train: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nstopped; go on with --resume --out {args.out}", file=sys.stderr)
+        return 130
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""The two protocols that join the stages, and the one function that runs them: photo → faces → emotions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faces.crops import crop_face
+from faces.types import Detection, EmotionScores, Face, ImageResult
+
+Image = NDArray[np.uint8]
+"""An upright picture, shape (H, W, 3), uint8, RGB."""
+
+
+class Detector(Protocol):
+    """Stage 1: pictures → faces."""
+
+    name: str
+    score_threshold: float
+    """The score from which on a detection is shown to users; chosen on validation data."""
+
+    def detect(
+        self, images: Sequence[Image], min_score: float | None = None
+    ) -> list[list[Detection]]:
+        """Find the faces of each picture.
+
+        Args:
+            images: pictures of any size, each (H, W, 3) uint8 RGB.
+            min_score: keep detections from this score on; None means ``score_threshold``.
+
+        Returns:
+            One list per picture, in order, highest score first; a picture without faces gives [].
+        """
+        ...
+
+
+class EmotionClassifier(Protocol):
+    """Stage 2: face crops → emotions."""
+
+    name: str
+
+    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+        """Return the probabilities, shape (N, 7) float32 in the order of ``EMOTIONS``, rows summing to 1.
+
+        Args:
+            crops: N square face crops of any size, each (S, S, 3) uint8 RGB. The classifier converts
+                them to the size and colour it was trained on. N may be 0.
+        """
+        ...
+
+
+def analyze(
+    images: Iterable[tuple[str, Image]], detector: Detector, classifier: EmotionClassifier
+) -> Iterator[ImageResult]:
+    """Run both stages over pictures as they come; holds one picture at a time.
+
+    Args:
+        images: (source, picture) pairs.
+        detector: stage 1.
+        classifier: stage 2.
+
+    Yields:
+        One result per picture, in order.
+    """
+    for source, image in images:
+        start = time.perf_counter()
+        detections = detector.detect([image])[0]
+        scores = classifier.scores([crop_face(image, detection.box) for detection in detections])
+        found = tuple(
+            Face(detection, EmotionScores.from_row(row))
+            for detection, row in zip(detections, scores, strict=True)
+        )
+        height, width = image.shape[:2]
+        yield ImageResult(source, width, height, time.perf_counter() - start, found)

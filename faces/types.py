@@ -1,0 +1,157 @@
+"""What flows between the stages: frozen, validated value types.
+
+Coordinates are pixels of the upright picture, x to the right and y down, with (0, 0) the top left corner of
+the top left pixel, so that a picture of width W spans x from 0 to W.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from faces.emotions import EMOTIONS
+
+DEFAULT_THRESHOLD = 0.3
+"""An emotion counts as shown from this probability on, where the user names no other threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An axis-aligned rectangle (x1, y1, x2, y2) in pixels, with x1 < x2 and y1 < y2.
+
+    Raises:
+        ValueError: a coordinate is not finite, or the area is not positive.
+    """
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(v) for v in self.as_tuple()):
+            raise ValueError(f"box coordinates must be finite, got {self.as_tuple()}")
+        if self.x2 <= self.x1 or self.y2 <= self.y1:
+            raise ValueError(f"box must have x1 < x2 and y1 < y2, got {self.as_tuple()}")
+
+    @property
+    def width(self) -> float:
+        """Width in pixels."""
+        return self.x2 - self.x1
+
+    @property
+    def height(self) -> float:
+        """Height in pixels."""
+        return self.y2 - self.y1
+
+    @property
+    def area(self) -> float:
+        """Area in square pixels."""
+        return self.width * self.height
+
+    def as_tuple(self) -> tuple[float, float, float, float]:
+        """Return (x1, y1, x2, y2)."""
+        return (self.x1, self.y1, self.x2, self.y2)
+
+    def intersection(self, other: Box) -> float:
+        """Return the area in square pixels that both boxes cover."""
+        width = min(self.x2, other.x2) - max(self.x1, other.x1)
+        height = min(self.y2, other.y2) - max(self.y1, other.y1)
+        return max(width, 0.0) * max(height, 0.0)
+
+    def iou(self, other: Box) -> float:
+        """Return intersection over union, in [0, 1]."""
+        inter = self.intersection(other)
+        return inter / (self.area + other.area - inter)
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One face as stage 1 reports it: a box and a confidence in [0, 1]."""
+
+    box: Box
+    score: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.score <= 1.0:
+            raise ValueError(f"detection score must lie in [0, 1], got {self.score}")
+
+
+@dataclass(frozen=True, slots=True)
+class EmotionScores:
+    """The seven probabilities of one face, in the order of ``EMOTIONS``, summing to 1 (±1e-3).
+
+    Raises:
+        ValueError: not seven finite values in [0, 1], or another sum.
+    """
+
+    probabilities: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        values = self.probabilities
+        if len(values) != len(EMOTIONS):
+            raise ValueError(f"expected {len(EMOTIONS)} probabilities, got {len(values)}")
+        if not all(math.isfinite(p) and 0.0 <= p <= 1.0 for p in values):
+            raise ValueError(f"probabilities must lie in [0, 1], got {values}")
+        if abs(sum(values) - 1.0) > 1e-3:
+            raise ValueError(f"probabilities must sum to 1, got {sum(values)}")
+
+    @classmethod
+    def from_row(cls, row: Sequence[float]) -> EmotionScores:
+        """Build from one row, shape (7,), of a classifier's output."""
+        return cls(tuple(float(p) for p in row))
+
+    @property
+    def top(self) -> str:
+        """The most likely emotion; of equals, the first in ``EMOTIONS``."""
+        return EMOTIONS[max(range(len(EMOTIONS)), key=lambda i: self.probabilities[i])]
+
+    def as_dict(self) -> dict[str, float]:
+        """Return emotion → probability, in the order of ``EMOTIONS``."""
+        return dict(zip(EMOTIONS, self.probabilities, strict=True))
+
+    def labels(self, threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD) -> list[str]:
+        """Return every emotion at or above its threshold, most likely first.
+
+        This is the several-emotions rule of the whole project: a face may show several emotions, or
+        none that is clear enough.
+
+        Args:
+            threshold: one probability for all emotions, or one per emotion (those not named keep
+                ``DEFAULT_THRESHOLD``).
+        """
+        limits = threshold if isinstance(threshold, Mapping) else dict.fromkeys(EMOTIONS, threshold)
+        shown = [
+            (probability, emotion)
+            for emotion, probability in self.as_dict().items()
+            if probability >= limits.get(emotion, DEFAULT_THRESHOLD)
+        ]
+        return [emotion for _, emotion in sorted(shown, key=lambda item: -item[0])]
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face of a picture: where it is and what it shows."""
+
+    detection: Detection
+    emotions: EmotionScores
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """Everything found in one picture.
+
+    Attributes:
+        source: where the picture came from, as the user named it.
+        width: width of the upright picture in pixels.
+        height: height of the upright picture in pixels.
+        seconds: wall-clock time of both stages for this picture.
+        faces: most confident detection first.
+    """
+
+    source: str
+    width: int
+    height: int
+    seconds: float
+    faces: tuple[Face, ...]
