@@ -1,1 +1,1 @@
-"""Stage 2: face crops → emotions. Data, augmentation, networks, training, and the trained classifier."""
+"""Stage 2: face crops → emotions. Data, networks, training, the trained classifier."""

@@ -1,4 +1,4 @@
-"""What a picture goes through on its way into a network: one class for training, one function for the rest."""
+"""What a picture goes through on its way into a network, in training and after it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def git_commit() -> str | None:
-    """Return the commit of this source tree, with ``+changes`` where it was modified; None outside git."""
+    """Return this source tree's commit, with ``+changes`` if it was modified; None outside git."""
     root = Path(__file__).parent
     try:
         commit = subprocess.run(
@@ -92,7 +92,7 @@ def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: to
         "limits": [
             "names what a face shows, not what a person feels",
             "not for decisions about people: hiring, policing, health, education, insurance",
-            "trained on pictures collected from the web in 2013: groups of people are unevenly shown",
+            "trained on web pictures of 2013, which show groups of people unevenly",
         ],
     }
     write_json(run / "card.json", card)

@@ -1,4 +1,4 @@
-"""A trained network behind the EmotionClassifier protocol, and its file: safetensors with all it needs to run."""
+"""A trained network behind the EmotionClassifier protocol, and the file that holds all of it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TrainedNetwork:
 
 
 def save_network(path: Path, state: Mapping[str, Tensor], network: TrainedNetwork) -> None:
-    """Write weights and description to one safetensors file; an old file stays until the new one is whole."""
+    """Write weights and description to one safetensors file, replacing an old one when whole."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     save_file(tensors, f"{path}.tmp", metadata={"network": json.dumps(asdict(network))})
     os.replace(f"{path}.tmp", path)
@@ -68,7 +68,7 @@ def load_network(path: Path) -> tuple[TrainedNetwork, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             described = (file.metadata() or {}).get("network")
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"{path}: damaged or no safetensors file ({error}); fetch it anew"
@@ -111,7 +111,7 @@ class NetworkClassifier:
         model.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         )
-        self.model = model.to(device, memory_format=torch.channels_last).eval()
+        self.model = model.to(device).to(memory_format=torch.channels_last).eval()
 
     @classmethod
     def load(cls, path: Path, device: torch.device, name: str) -> NetworkClassifier:
@@ -150,7 +150,7 @@ class NetworkClassifier:
 
 
 def to_grey(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Turn a square crop (S, S, 3) uint8 RGB into grey (size, size) uint8, averaging where it shrinks."""
+    """Turn a square crop (S, S, 3) uint8 RGB into grey (size, size) uint8; shrinking averages."""
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     if grey.shape != (size, size):
         method = cv2.INTER_AREA if grey.shape[0] > size else cv2.INTER_CUBIC

@@ -1,7 +1,7 @@
-"""FER2013 in every form that people hold it, with its official split, and the FER+ votes that go with it.
+"""FER2013 in every form that people hold it, with its official split.
 
-FER2013 (Goodfellow et al., "Challenges in Representation Learning", 2013) has 35,887 grey 48×48 faces in three
-parts: Training, PublicTest (validation) and PrivateTest (test).
+FER2013 (Goodfellow et al., "Challenges in Representation Learning", 2013) has 35,887 grey faces of
+48×48 pixels in three parts: Training, PublicTest (validation) and PrivateTest (test).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIZE = 48
 """Height and width of a FER2013 picture in pixels."""
 
 SPLITS: tuple[str, ...] = ("Training", "PublicTest", "PrivateTest")
-"""The official parts, by the names in the column ``Usage`` and in the Kaggle folder's file names."""
+"""The official parts, as the column ``Usage`` and the Kaggle folder's files name them."""
 
 OFFICIAL_COUNTS: dict[str, tuple[int, ...]] = {
     "Training": (3995, 436, 4097, 7215, 4830, 3171, 4965),
@@ -104,10 +104,10 @@ def load_fer2013(path: Path, *, progress: bool = True) -> Fer2013:
     """Read FER2013 from a csv, a Kaggle folder, or a zip of either.
 
     Args:
-        path: ``fer2013.csv`` or ``icml_face_data.csv`` (columns emotion, Usage, pixels, in any order,
-            also with blanks around their names); the Kaggle folder with ``train/<class>/Training_*.png``
-            and ``test/<class>/{PublicTest,PrivateTest}_*.png`` (png or jpg, possibly one folder deeper);
-            or a zip of one of these.
+        path: ``fer2013.csv`` or ``icml_face_data.csv`` (columns emotion, Usage, pixels, in any
+            order, also with blanks around their names); the Kaggle folder with
+            ``train/<class>/Training_*.png`` and ``test/<class>/{PublicTest,PrivateTest}_*.png``
+            (png or jpg, possibly some folders deeper); or a zip of one of these.
         progress: show a progress bar on standard error.
 
     Raises:
@@ -216,7 +216,7 @@ def _from_files(
             )
     if not pictures:
         raise Fer2013Error(
-            f"{source}: neither fer2013.csv nor pictures named train/<class>/Training_<id>.png in it"
+            f"{source}: holds neither fer2013.csv nor pictures train/<class>/Training_<id>.png"
         )
     images, labels, splits = [], [], []
     for name in tqdm(pictures, desc=source.name, unit=" pictures", disable=not progress):

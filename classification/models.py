@@ -14,7 +14,7 @@ class ResidualBlock(nn.Module):
     """Two 3×3 convolutions beside a shortcut (He et al., "Deep Residual Learning", 2016).
 
     Where the size changes, the shortcut averages before its 1×1 convolution (He T. et al., "Bag of
-    Tricks", 2019, ResNet-D). The last normalisation starts at zero, so that the block starts as identity.
+    Tricks", 2019, ResNet-D). The last normalisation starts at zero: the block starts as identity.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -42,8 +42,8 @@ class ResidualBlock(nn.Module):
 class FaceResNet(nn.Module):
     """A residual network for small grey faces.
 
-    Its stem keeps the full resolution (3×3, stride 1), as 48 pixels leave none to waste; ``stem_pool``
-    halves it once before the first stage, which costs little accuracy and saves three quarters of the work.
+    Its stem keeps the full resolution (3×3, stride 1), as 48 pixels leave none to waste;
+    ``stem_pool`` halves it before the first stage, which saves three quarters of the work.
 
     Args:
         widths: channels of each stage; each stage after the first halves the resolution.
@@ -92,7 +92,7 @@ class FaceResNet(nn.Module):
 
 
 MODELS: dict[str, Callable[..., nn.Module]] = {"face_resnet": FaceResNet}
-"""Architecture name in a recipe → constructor; the recipe's ``[model]`` table gives its arguments."""
+"""Architecture name in a recipe → constructor, whose arguments are the recipe's ``[model]``."""
 
 
 def parameter_count(model: nn.Module) -> int:

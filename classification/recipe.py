@@ -13,7 +13,7 @@ from classification.augment import Augmentation
 
 
 class RecipeError(ValueError):
-    """A recipe or an override of it is wrong; the message names the file, the key and what is allowed."""
+    """A recipe or an override is wrong; the message names the file, the key and what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Recipe:
     ema_decay: float = 0.999
     clip_norm: float = 5.0
     seed: int = 0
-    augment: Augmentation = Augmentation()
+    augment: Augmentation = field(default_factory=Augmentation)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain nested values, as TOML or JSON would hold them."""
@@ -60,8 +60,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         path: a TOML file with the fields of ``Recipe``.
-        overrides: alternating keys and values, as Detectron2 takes them: ``epochs 3 augment.flip 0``;
-            a value is read as TOML, and as a string where it is none.
+        overrides: alternating keys and values, as Detectron2 takes them: ``epochs 3
+            augment.flip 0``; a value is read as TOML, and as a string where it is none.
 
     Raises:
         RecipeError: the file or an override is wrong.

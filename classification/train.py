@@ -1,7 +1,7 @@
-"""Train a network on FER2013: ``python -m classification.train --recipe FILE --data FER2013 --out RUN``.
+"""Train a network on FER2013.
 
-The loop reads from top to bottom. A step's pictures, augmentation and randomness depend on the recipe's seed
-and the step's number alone, so that a run which was stopped goes on exactly as if it never had been.
+The loop reads from top to bottom. A step's pictures, augmentation and randomness depend on the
+recipe's seed and the step's number alone, so that a stopped run goes on as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class TrainBatches(Dataset[tuple[NDArray[np.uint8], NDArray[np.int64]]]):
 
 
 class MovingAverage:
-    """An exponential moving average of a network's parameters and buffers (its first steps weigh less)."""
+    """An exponential moving average of parameters and buffers; its first steps average less."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -99,7 +99,7 @@ class MovingAverage:
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Return the rate of a step: linear warm-up, then a cosine to zero (Loshchilov & Hutter, 2017)."""
+    """Return a step's rate: linear warm-up, then a cosine to zero (Loshchilov & Hutter, 2017)."""
     warmup = recipe.warmup * steps_per_epoch
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup
@@ -111,14 +111,14 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     """SGD with Nesterov momentum; weight decay on matrices and kernels only."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.SGD(
         groups, lr=0.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
     )
 
 
 def mixed_loss(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, lam: float) -> Tensor:
-    """Cross-entropy with label smoothing on ``lam`` of each picture and 1 - ``lam`` of its reverse."""
+    """Cross-entropy of ``lam`` of each picture mixed with 1 - ``lam`` of the batch reversed."""
     if lam < 1.0:
         x = x.lerp(x.flip(0), 1 - lam)
     logits = model(x).float()
@@ -149,7 +149,7 @@ def stop_requests() -> Iterator[list[int]]:
 def train(
     recipe: Recipe, data: Fer2013, out: Path, device: torch.device, *, workers: int = 0
 ) -> dict[str, Any]:
-    """Train, or go on with the run in ``out``; leave the best network, its record and its card there.
+    """Train, or go on with the run in ``out``, and leave the best network there.
 
     Args:
         recipe: what to train.
@@ -162,7 +162,7 @@ def train(
         The run's record: recipe, data, history, best epoch.
 
     Raises:
-        TrainingError: the checkpoint belongs to another recipe or other data, or the loss is not finite.
+        TrainingError: the checkpoint is of another recipe or data, or the loss is not finite.
         KeyboardInterrupt: a stop was asked for; the checkpoint is saved.
     """
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -170,9 +170,8 @@ def train(
     mean, std = float(training.images.mean() / 255), float(training.images.std() / 255)
     batches = TrainBatches(training, recipe, rank, world_size)
     torch.manual_seed(recipe.seed)
-    model = MODELS[recipe.architecture](**recipe.model).to(
-        device, memory_format=torch.channels_last
-    )
+    model = MODELS[recipe.architecture](**recipe.model).to(device)
+    model = model.to(memory_format=torch.channels_last)
     parallel = DistributedDataParallel(model) if world_size > 1 else model
     average = MovingAverage(model, recipe.ema_decay)
     optimizer = make_optimizer(model, recipe)
@@ -191,8 +190,8 @@ def train(
         saved = torch.load(out / CHECKPOINT, map_location=device, weights_only=True)
         if json.loads(saved["identity"]) != json.loads(json.dumps(identity)):
             raise TrainingError(
-                f"{out}: its checkpoint was made with another recipe, other data or another number of "
-                "processes; give the same ones, or another --out"
+                f"{out}: its checkpoint was made with another recipe, other data or another number "
+                "of processes; give the same ones, or another --out"
             )
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -252,7 +251,7 @@ def train(
                     f"{recipe.learning_rate / 3:.2g}, and check the data for broken pictures"
                 )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
             optimizer.step()
             average.update(model, step)
@@ -280,8 +279,8 @@ def train(
                             out / "model.safetensors", average.state, _network(recipe, mean, std)
                         )
                     bar.write(
-                        f"epoch {epoch}: training loss {entry['training_loss']:.3f}, PublicTest loss "
-                        f"{entry['loss']:.3f}, accuracy {entry['accuracy']:.4f}"
+                        f"epoch {epoch}: training loss {entry['training_loss']:.3f}, PublicTest "
+                        f"loss {entry['loss']:.3f}, accuracy {entry['accuracy']:.4f}"
                     )
                 progress["best"] = max(progress["best"], entry["accuracy"])
                 save_checkpoint()

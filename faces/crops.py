@@ -28,10 +28,10 @@ def crop_face(image: NDArray[np.uint8], box: Box, margin: float = CROP_MARGIN) -
 
     With (cx, cy) the box's centre and L its longer side, the square has the side
     S = max(1, round(L * (1 + 2 * margin))) and its top left pixel at
-    (round(cx - S / 2), round(cy - S / 2)), where round(v) = ⌊v + ½⌋. So a box moved by whole pixels
-    gives a square moved by as many, and a square box with whole-pixel corners and margin 0 gives its
-    own pixels. Where the square leaves the picture, the nearest pixel of the picture is repeated.
-    S is at most twice the picture's longer side, which bounds memory.
+    (round(cx - S / 2), round(cy - S / 2)), where halves are rounded up. So a box moved by whole
+    pixels gives a square moved by as many, and a square box with whole-pixel corners and margin 0
+    gives its own pixels. Where the square leaves the picture, the picture's nearest pixel is
+    repeated. S is at most twice the picture's longer side, which bounds memory.
 
     Args:
         image: the upright picture, (H, W, 3) uint8 RGB, not empty.

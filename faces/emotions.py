@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 EMOTIONS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""FER2013's class order (Goodfellow et al., 2013): index i of every (7,) array is ``EMOTIONS[i]``."""
+"""FER2013's class order (Goodfellow et al., 2013); entry i of any (7,) array is ``EMOTIONS[i]``."""
 
 ALIASES: dict[str, str] = {
     "anger": "angry",

@@ -1,9 +1,9 @@
-"""The two protocols that join the stages, and the one function that runs them: photo → faces → emotions."""
+"""The two protocols that join the stages, and the one function that runs both on photos."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -44,35 +44,35 @@ class EmotionClassifier(Protocol):
     name: str
 
     def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
-        """Return the probabilities, shape (N, 7) float32 in the order of ``EMOTIONS``, rows summing to 1.
+        """Return probabilities, (N, 7) float32 in the order of ``EMOTIONS``, rows summing to 1.
 
         Args:
-            crops: N square face crops of any size, each (S, S, 3) uint8 RGB. The classifier converts
-                them to the size and colour it was trained on. N may be 0.
+            crops: N square face crops of any size, each (S, S, 3) uint8 RGB. The classifier
+                converts them to the size and colour it was trained on. N may be 0.
         """
         ...
 
 
-def analyze(
-    images: Iterable[tuple[str, Image]], detector: Detector, classifier: EmotionClassifier
-) -> Iterator[ImageResult]:
-    """Run both stages over pictures as they come; holds one picture at a time.
+def analyze_image(
+    source: str, image: Image, detector: Detector, classifier: EmotionClassifier
+) -> ImageResult:
+    """Run both stages over one picture.
 
     Args:
-        images: (source, picture) pairs.
-        detector: stage 1.
+        source: what the result calls the picture.
+        image: upright picture, (H, W, 3) uint8 RGB.
+        detector: stage 1; faces below its ``score_threshold`` are not reported.
         classifier: stage 2.
 
-    Yields:
-        One result per picture, in order.
+    Returns:
+        The faces, most confident detection first; none is a result too.
     """
-    for source, image in images:
-        start = time.perf_counter()
-        detections = detector.detect([image])[0]
-        scores = classifier.scores([crop_face(image, detection.box) for detection in detections])
-        found = tuple(
-            Face(detection, EmotionScores.from_row(row))
-            for detection, row in zip(detections, scores, strict=True)
-        )
-        height, width = image.shape[:2]
-        yield ImageResult(source, width, height, time.perf_counter() - start, found)
+    start = time.perf_counter()
+    detections = detector.detect([image])[0]
+    scores = classifier.scores([crop_face(image, detection.box) for detection in detections])
+    found = tuple(
+        Face(detection, EmotionScores.from_row(row))
+        for detection, row in zip(detections, scores, strict=True)
+    )
+    height, width = image.shape[:2]
+    return ImageResult(source, width, height, time.perf_counter() - start, found)

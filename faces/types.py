@@ -1,7 +1,7 @@
 """What flows between the stages: frozen, validated value types.
 
-Coordinates are pixels of the upright picture, x to the right and y down, with (0, 0) the top left corner of
-the top left pixel, so that a picture of width W spans x from 0 to W.
+Coordinates are pixels of the upright picture, x to the right and y down, with (0, 0) the top left
+corner of the top left pixel, so that a picture of width W spans x from 0 to W.
 """
 
 from __future__ import annotations
@@ -99,8 +99,12 @@ class EmotionScores:
 
     @classmethod
     def from_row(cls, row: Sequence[float]) -> EmotionScores:
-        """Build from one row, shape (7,), of a classifier's output."""
-        return cls(tuple(float(p) for p in row))
+        """Build from one row, shape (7,), of a classifier's output.
+
+        Sums and means of float32 may overshoot 0 and 1 by their rounding: up to 1e-6 is cut off.
+        """
+        values = (float(p) for p in row)
+        return cls(tuple(min(max(p, 0.0), 1.0) if -1e-6 < p < 1 + 1e-6 else p for p in values))
 
     @property
     def top(self) -> str:
@@ -128,6 +132,10 @@ class EmotionScores:
             if probability >= limits.get(emotion, DEFAULT_THRESHOLD)
         ]
         return [emotion for _, emotion in sorted(shown, key=lambda item: -item[0])]
+
+    def unsure(self, threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD) -> bool:
+        """Tell whether no emotion reaches its threshold, that is whether ``labels`` is empty."""
+        return not self.labels(threshold)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,83 @@
+# The targets are listed by `make help`; what the set-up does is told in setup/environment.py.
+
+# An activated environment that has an official Detectron2 build is used as it is; else .venv is made.
+official = $(firstword $(foreach env,$(VIRTUAL_ENV) $(CONDA_PREFIX),$(if $(wildcard \
+	$(env)/lib/python*/site-packages/detectron2/_C*.so \
+	$(env)/lib/python*/site-packages/detectron2.egg-link \
+	$(env)/lib/python*/site-packages/__editable__.detectron2*),$(env))))
+
+VENV ?= $(or $(official),.venv)
+PHOTO ?= samples/group.jpg
+OUTPUT ?= output
+
+BIN := $(VENV)/bin
+# Named after the clone's place, so that a clone that was moved is set up anew.
+STAMP := $(VENV)/.twostage-ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
+
+# Importing albumentations must not look for updates on the network.
+export NO_ALBUMENTATIONS_UPDATE := 1
+export PHOTO OUTPUT
+
+SLOW := (slow or browser)$(if $(TWOSTAGE_DATA), or data, and not data)
+
+.PHONY: help setup analyze demo test test-all format constraints clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets and variables
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  Every target that needs it makes the environment first (once, 6 GB, some minutes). Variables:"
+	@echo "  PHOTO=FILE     the photo, or a folder of photos, for analyze (samples/group.jpg)"
+	@echo "  OUTPUT=DIR     where analyze writes (output)"
+	@echo "  PYTHON=PROGRAM the Python, 3.11 or newer, that makes .venv; if it has an official build of"
+	@echo "                 Detectron2, that build is used as it is"
+	@echo "  VENV=DIR       the environment (.venv); one of your own, as with an official build of"
+	@echo "                 Detectron2, keeps what it has and gets only what it lacks"
+	@echo "  TWOSTAGE_DATA=DIR  the real data sets, for test-all"
+
+setup: $(STAMP) ## make the environment: packages, Detectron2, the command twostage
+
+analyze: $(STAMP) ## find faces and emotions in PHOTO; picture and JSON go to OUTPUT
+	@mkdir -p "$$OUTPUT"
+	@$(BIN)/twostage analyze "$$PHOTO" --out "$$OUTPUT/faces.json" --annotated "$$OUTPUT"
+
+demo: $(STAMP) ## open the page on this machine (Ctrl-C ends it)
+	$(BIN)/streamlit run demo/app.py --server.address localhost \
+		--server.showEmailPrompt false --browser.gatherUsageStats false $(ARGS)
+
+test: $(STAMP) ## format, lint, types and the fast tests (under 6 minutes)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not slow and not browser and not data"
+
+test-all: test ## the same and the slow and browser tests (with TWOSTAGE_DATA set, those on real data)
+	$(BIN)/pytest -m "$(SLOW)"
+
+format: $(STAMP) ## put the code into the form that make test asks for
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+constraints: ## resolve all packages afresh and write constraints.txt
+	@$(find_python); "$$python" setup/constraints.py
+
+clean: ## remove .venv, caches and build files; keeps runs/ and the analyses
+	rm -rf .venv .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Sets $python to the first usable interpreter, or ends the recipe with a message.
+define find_python
+python=; for name in $(or $(PYTHON),python3.11 python3.12 python3.13 python3); do \
+	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then python=$$name; break; fi; \
+done; \
+if [ -z "$$python" ]; then \
+	echo "set-up: $(if $(PYTHON),$(PYTHON) is no Python 3.11 or newer.,no Python 3.11 or newer found.)" \
+		"On Debian: apt install python3.11 python3.11-venv." \
+		"Another one is chosen with make PYTHON=/path/to/python3." >&2; \
+	exit 1; \
+fi
+endef
+
+$(STAMP): pyproject.toml constraints.txt setup/environment.py setup/detectron2_wheel.py
+	@$(find_python); "$$python" setup/environment.py --venv "$(VENV)" --stamp "$@"

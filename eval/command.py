@@ -1,0 +1,98 @@
+"""What the three evaluation commands share: models by name, errors as one line, exit statuses."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from faces.pipeline import Detector, EmotionClassifier
+
+T = TypeVar("T", Detector, EmotionClassifier)
+
+
+class EvaluationError(ValueError):
+    """An evaluation cannot be done as asked; the message names file, cause and way out."""
+
+
+def run(command: str, action: Callable[[], int]) -> int:
+    """Call ``action``; turn a mistake of the user's into one line on standard error.
+
+    Returns:
+        What ``action`` returns; 2 for bad input, 130 after Ctrl-C.
+    """
+    try:
+        return action()
+    except EvaluationError as error:
+        cause = str(error)
+    except OSError as error:
+        cause = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except KeyboardInterrupt:
+        print(f"{command}: stopped; nothing was written", file=sys.stderr)
+        return 130
+    print(f"{command}: {' '.join(cause.split())}", file=sys.stderr)
+    return 2
+
+
+def note(command: str, text: str) -> None:
+    """Tell the user something on standard error, as one line."""
+    print(f"{command}: {' '.join(text.split())}", file=sys.stderr)
+
+
+def load_detectors(names: Sequence[str], device: str | None) -> list[Detector]:
+    """Load stage-1 models by shipped name or run folder.
+
+    Raises:
+        EvaluationError: one of them cannot be loaded.
+    """
+    from twostage.models import load_detector
+
+    return _load(names, lambda name: load_detector(name, device=device))
+
+
+def load_classifiers(names: Sequence[str], device: str | None) -> list[EmotionClassifier]:
+    """Load stage-2 models by shipped name or run folder.
+
+    Raises:
+        EvaluationError: one of them cannot be loaded.
+    """
+    from twostage.models import load_classifier
+
+    return _load(names, lambda name: load_classifier(name, device=device))
+
+
+def _load(names: Sequence[str], load: Callable[[str], T]) -> list[T]:
+    models: list[T] = []
+    for name in names:
+        try:
+            model = load(name)
+        except (ValueError, ImportError) as error:
+            raise EvaluationError(str(error)) from error
+        if any(model.name == other.name for other in models):
+            model.name = name  # two runs may have folders of one name; reports must tell them apart
+        models.append(model)
+    return models
+
+
+def positive_pixels(text: str) -> float:
+    """Parse a size in pixels, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ArgumentTypeError(f"expected a size in pixels, 0 or more, got {text!r}")
+    return value
+
+
+def existing(path: Path, option: str) -> Path:
+    """Return ``path`` if it exists.
+
+    Raises:
+        EvaluationError: it does not.
+    """
+    if not path.exists():
+        raise EvaluationError(f"{path}: no such file or folder; check {option}")
+    return path

@@ -1,0 +1,96 @@
+"""Measured runs → one strict JSON file, and a table for reading."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from eval.command import EvaluationError
+
+Run = dict[str, Any]
+"""One measured model (or pair): a flat object; fractions lie in 0..1, nan where undefined."""
+
+
+def check_out(path: Path | None) -> None:
+    """Make sure, before anything is measured, that the report can be written; creates its folder.
+
+    Raises:
+        EvaluationError: ``path`` is a folder, or its folder cannot be made or written to.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise EvaluationError(f"{path}: is a folder; --out takes a file name such as report.json")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = _temporary(path)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise EvaluationError(
+            f"{path}: cannot be written ({error.strerror}); choose another --out"
+        ) from error
+
+
+def write_report(path: Path, runs: Sequence[Run]) -> None:
+    """Write one run as one object, several as ``{"runs": [object, …]}``; all or nothing.
+
+    The file is strict JSON: undefined values (nan) become null.
+    """
+    document = runs[0] if len(runs) == 1 else {"runs": list(runs)}
+    text = json.dumps(strict(document), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    temporary = _temporary(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def strict(value: Any) -> Any:
+    """Return ``value`` as plain Python for strict JSON: numpy unpacked, nan and inf → None."""
+    if isinstance(value, Mapping):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return strict(value.tolist())
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    if isinstance(value, np.generic):
+        return strict(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table(runs: Sequence[Run], columns: Mapping[str, str]) -> str:
+    """Lay runs out as a table, one row each.
+
+    Args:
+        runs: the measured runs.
+        columns: key → how to show it: ``text``, ``count``, ``percent`` (a fraction) or ``number``.
+    """
+    rows = [[cell(run.get(key), kind) for key, kind in columns.items()] for run in runs]
+    heads = [key.replace("_", " ") for key in columns]
+    align = ["left" if kind == "text" else "right" for kind in columns.values()]
+    return str(tabulate(rows, heads, colalign=align if rows else None, disable_numparse=True))
+
+
+def cell(value: Any, kind: str) -> str:
+    """Format one value of a table; a dash stands for what is undefined or was not measured."""
+    value = strict(value)
+    if value is None:
+        return "–"
+    if kind == "percent":
+        return f"{100 * value:.2f} %"
+    return f"{value:.3g}" if kind == "number" else str(value)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -1,0 +1,367 @@
+"""The only place that decodes pictures.
+
+Every picture becomes (H, W, 3) uint8 RGB, upright, at its full size. What is read, and how:
+
+- JPEG (MPO too), PNG, WebP, GIF, TIFF, BMP, PPM and its kin, AVIF, JPEG 2000, told apart by their
+  content; the file's name does not matter. Of animations and multi-page files: the first frame.
+- The EXIF orientation is applied, in every format that can carry one.
+- Transparent pixels are laid over white. Colour profiles are not applied.
+- Grey becomes three equal channels. 16-bit values are scaled from 0…65535 to 0…255. The samples of
+  32-bit and floating-point TIFFs have no agreed range: the smallest of 0…1 (floats only), 0…255 and
+  0…65535 that holds them all is taken, else their own minimum and maximum; what is not finite is
+  black.
+- Everything else is refused with an ``ImageError``, also what is damaged or cut off: half a picture
+  is not analysed as if it were whole.
+
+Nothing global is changed, in Pillow or elsewhere, so that any number of threads may read at once.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from faces.paths import ImageError, iter_image_paths
+
+__all__ = ["MAX_PIXELS", "ImageError", "iter_image_paths", "read_image", "read_images"]
+
+MAX_PIXELS = 120_000_000
+"""Larger pictures are refused from their header, before any pixel is decoded.
+
+The largest that is read takes about a gigabyte of memory while it is decoded.
+"""
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000")
+_MAX_STREAM_BYTES = 1 << 30
+_HEAD_BYTES = 1024
+
+_RAW = "a camera's RAW file"
+_FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
+    (4, b"ftyphei", "HEIC", "convert it to JPEG"),
+    (4, b"ftyphev", "HEIC", "convert it to JPEG"),
+    (4, b"ftypcrx", _RAW, "export it as JPEG"),
+    (4, b"ftypisom", "a video", "save a frame as JPEG"),
+    (4, b"ftypmp4", "a video", "save a frame as JPEG"),
+    (4, b"ftypqt", "a video", "save a frame as JPEG"),
+    (0, b"\x1aE\xdf\xa3", "a video", "save a frame as JPEG"),
+    (0, b"FUJIFILMCCD-RAW", _RAW, "export it as JPEG"),
+    (0, b"II*\x00\x10\x00\x00\x00CR", _RAW, "export it as JPEG"),
+    (0, b"IIU\x00", _RAW, "export it as JPEG"),
+    (0, b"IIRO", _RAW, "export it as JPEG"),
+    (0, b"IIRS", _RAW, "export it as JPEG"),
+    (0, b"\xff\x0a", "JPEG XL", "convert it to JPEG"),
+    (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL", "convert it to JPEG"),
+    (0, b"8BPS", "a Photoshop file", "export it as JPEG"),
+    (0, b"%PDF", "PDF", "export the page as JPEG"),
+    (0, b"%!PS", "PostScript", "export it as JPEG"),
+    (0, b"\xc5\xd0\xd3\xc6", "PostScript", "export it as JPEG"),
+    (0, b"PK\x03\x04", "a zip archive", "unpack it and name the pictures in it"),
+    (0, b"\x1f\x8b", "a gzip archive", "unpack it and name the pictures in it"),
+    (0, b"\x00\x00\x01\x00", "an icon (ICO)", "convert it to PNG"),
+)
+"""Offset, bytes found there, what such a file is, the way out."""
+
+_RAW_SUFFIXES = frozenset(
+    ".dng .nef .nrw .arw .sr2 .srf .pef .srw .erf .3fr .dcr .kdc .iiq".split()
+)
+_NEW_SUBFILE_TYPE, _PHOTOMETRIC, _ORIENTATION, _SUB_IFDS, _DNG_VERSION = 254, 262, 274, 330, 50706
+_WHITE_IS_ZERO, _COLOUR_FILTER_ARRAY, _LINEAR_RAW = 0, 32803, 34892
+
+
+def read_image(
+    source: str | os.PathLike[str] | bytes | BinaryIO, name: str | None = None
+) -> NDArray[np.uint8]:
+    """Read a picture, upright and as RGB; the module's docstring says how each kind is treated.
+
+    Args:
+        source: a path; or the bytes of a file; or a binary stream, which is read from its start if
+            it can be rewound, else from where it stands, and is left open.
+        name: what error messages call the picture; by default the path, or the stream's name.
+
+    Returns:
+        The picture, (H, W, 3) uint8 RGB, contiguous and writable. Coordinates of what is found in
+        it are those of the upright picture at full size.
+
+    Raises:
+        ImageError: it cannot be read, for whatever reason; or has more than ``MAX_PIXELS`` pixels.
+    """
+    with ExitStack() as stack:
+        if isinstance(source, bytes | bytearray | memoryview):
+            name = name or "picture"
+            stream: BinaryIO = io.BytesIO(source)
+        elif isinstance(source, str | os.PathLike):
+            name = name or os.fspath(source)
+            stream = stack.enter_context(_open_file(os.fspath(source), name))
+        else:
+            name = name or str(getattr(source, "name", "picture"))
+            stream = _rewound(source, name)
+        try:
+            return _decode(stream, name)
+        except OSError as error:
+            raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
+
+
+def read_images(
+    paths: Sequence[str], on_error: Callable[[ImageError], None]
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Read the pictures that a user names, one at a time, past those that cannot be read.
+
+    Args:
+        paths: files, folders and patterns, see ``iter_image_paths``.
+        on_error: called once for everything that failed: a picture, or a path that names none.
+
+    Yields:
+        (path, picture) of every picture that could be read, in order, as
+        ``faces.pipeline.analyze`` takes them.
+    """
+    for path in iter_image_paths(paths):
+        try:
+            if isinstance(path, ImageError):
+                raise path
+            image = read_image(path)
+        except ImageError as error:
+            on_error(error)
+        else:
+            yield str(path), image
+
+
+def _open_file(path: str, name: str) -> BinaryIO:
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise ImageError(name, "is a folder, not a picture")
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for its other end
+            raise ImageError(name, "is no regular file")
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise ImageError(name, "no such file") from None
+    except PermissionError:
+        raise ImageError(name, "no permission to read it") from None
+    except OSError as error:
+        raise ImageError(name, f"cannot be opened: {error.strerror}") from error
+    except ImageError:
+        raise
+    except ValueError as error:  # a null character in the name
+        raise ImageError(name, f"cannot be opened: {error}") from error
+
+
+def _rewound(stream: BinaryIO, name: str) -> BinaryIO:
+    try:
+        stream.seek(0)
+        return stream
+    except (AttributeError, OSError):  # OSError includes io.UnsupportedOperation
+        data = stream.read(_MAX_STREAM_BYTES + 1)
+    if len(data) > _MAX_STREAM_BYTES:
+        raise ImageError(name, f"is longer than {_MAX_STREAM_BYTES >> 20} MiB; save it as a file")
+    return io.BytesIO(data)
+
+
+def _decode(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
+    head = stream.read(_HEAD_BYTES)
+    if not head:
+        raise ImageError(name, "is empty (0 bytes)")
+    for offset, magic, kind, way_out in _FOREIGN:
+        if head.startswith(magic, offset):
+            raise ImageError(name, f"{kind} is not supported; {way_out}")
+    with ExitStack() as stack:
+        # Pillow's plugins raise nearly every exception there is on damaged files.
+        try:
+            picture = _open_picture(stream, head)
+        except Exception as error:
+            raise ImageError(name, _damage(error, stream, head)) from error
+        if picture is None:
+            raise ImageError(name, _no_picture(head))
+        stack.enter_context(picture)
+        width, height = picture.size
+        if width < 1 or height < 1:
+            raise ImageError(name, f"has no pixels ({width}x{height})")
+        if width * height > MAX_PIXELS:
+            raise ImageError(
+                name,
+                f"{width}x{height} pixels are more than the {MAX_PIXELS // 10**6} million that are "
+                "read; scale it down",
+            )
+        if _is_raw(picture, name):
+            raise ImageError(name, f"{_RAW} is not supported; export it as JPEG")
+        try:
+            picture.load()
+        except MemoryError as error:
+            raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
+        except Exception as error:
+            raise ImageError(name, _damage(error, stream, head)) from error
+        try:
+            return _turn(_to_rgb(picture), _orientation(picture))
+        except MemoryError as error:
+            raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
+        except (OSError, ValueError, KeyError) as error:
+            cause = f"pixels of kind {picture.mode} are not supported ({error}); save it as RGB"
+            raise ImageError(name, cause) from error
+
+
+def _open_picture(stream: BinaryIO, head: bytes) -> ImageFile.ImageFile | None:
+    """Parse the header with the plugin that recognises the content; None if none does.
+
+    ``Image.open`` does the same but warns of pictures over ``Image.MAX_IMAGE_PIXELS``, which cannot
+    be silenced without changing state that all threads share.
+    """
+    Image.init()
+    failure: Exception | None = None
+    for kind in _FORMATS:
+        if kind not in Image.OPEN:  # a Pillow built without that library
+            continue
+        factory, accept = Image.OPEN[kind]
+        # An accept function returns a string where the format is known but its library is missing.
+        accepted = accept is None or accept(head[:16])
+        if isinstance(accepted, str) or not accepted:
+            continue
+        stream.seek(0)
+        try:
+            return factory(cast("io.BytesIO", stream), "")
+        except Exception as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    return None
+
+
+def _damage(error: Exception, stream: BinaryIO, head: bytes) -> str:
+    """Say what is wrong with a file that starts like a picture but cannot be decoded."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if head[4:8] == b"ftyp" and b"heic" in head[:64]:
+        return "HEIC is not supported; convert it to JPEG"
+    if isinstance(error, Image.DecompressionBombError):
+        return (
+            f"has more than the {MAX_PIXELS // 10**6} million pixels that are read; scale it down"
+        )
+    if head.startswith(b"RIFF"):
+        expected = int.from_bytes(head[4:8], "little") + 8
+        length = stream.seek(0, io.SEEK_END)
+        if length < expected:
+            text = f"truncated, {length:,} of {expected:,} bytes"
+    if "truncated" in text.lower():
+        return f"the file is truncated ({text}); get it anew"
+    return (
+        f"the file is damaged, truncated or of an unsupported kind ({text}); "
+        "get it anew or save it as PNG"
+    )
+
+
+def _no_picture(head: bytes) -> str:
+    lower = head.lower().lstrip(b"\xef\xbb\xbf \t\r\n")
+    if b"<svg" in lower:
+        return "SVG is not supported; export it as PNG"
+    if lower.startswith((b"<!doctype html", b"<html")):
+        return "is a web page, not a picture; perhaps its download failed"
+    if head[4:8] == b"ftyp":
+        return "HEIC and its relatives are not supported; convert it to JPEG"
+    if not re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", head):
+        return "is a text file, not a picture"
+    return "is no picture of a known format; convert it to JPEG or PNG"
+
+
+def _is_raw(picture: ImageFile.ImageFile, name: str) -> bool:
+    """Tell a camera's RAW file, of which Pillow would show the small preview, from a TIFF."""
+    tags = getattr(picture, "tag_v2", None)
+    if picture.format != "TIFF" or tags is None:
+        return False
+    reduced = isinstance(kind := tags.get(_NEW_SUBFILE_TYPE, 0), int) and kind & 1
+    return (
+        _DNG_VERSION in tags
+        or tags.get(_PHOTOMETRIC) in (_COLOUR_FILTER_ARRAY, _LINEAR_RAW)
+        or bool(reduced and _SUB_IFDS in tags)
+        or os.path.splitext(name)[1].lower() in _RAW_SUFFIXES
+    )
+
+
+def _to_rgb(picture: ImageFile.ImageFile) -> NDArray[np.uint8]:
+    """Convert the pixels of any of Pillow's modes, (H, W, 3) uint8."""
+    mode = picture.mode
+    if mode.startswith("I;16"):
+        return _grey(_scale_16_bit(picture), _white_key(picture))
+    if mode in ("I", "F"):
+        samples = np.asarray(picture)
+        if picture.format != "TIFF":  # PNG and PGM: 16 bits, whatever the mode's width
+            return _grey(_to_8_bits(np.clip(samples, 0, 65535)), None)
+        return _grey(_guess_range(samples), None)
+    key = picture.info.get("transparency")
+    if isinstance(key, tuple) and max(key) > 255:  # given in 16 bits, which Pillow has dropped
+        key = None
+    if picture.has_transparency_data and (key is not None or "transparency" not in picture.info):
+        layer = picture.convert("RGBA")
+        below = Image.new("RGB", layer.size, "white")
+        below.paste(layer, mask=layer.getchannel("A"))
+        return np.array(below)
+    if mode in ("1", "L"):
+        return _grey(np.asarray(picture.convert("L")), None)
+    picture.info.pop("transparency", None)
+    return np.array(picture if mode == "RGB" else picture.convert("RGB"))
+
+
+def _grey(values: NDArray[np.uint8], white: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    if white is not None:
+        values = np.where(white, np.uint8(255), values)
+    return np.repeat(values[:, :, None], 3, axis=2)
+
+
+def _scale_16_bit(picture: ImageFile.ImageFile) -> NDArray[np.uint8]:
+    grey = _to_8_bits(np.asarray(picture))
+    tags = getattr(picture, "tag_v2", {})
+    return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
+
+
+def _white_key(picture: ImageFile.ImageFile) -> NDArray[np.bool_] | None:
+    key = picture.info.get("transparency")
+    return np.asarray(picture) == key if isinstance(key, int) else None
+
+
+def _to_8_bits(samples: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Scale 0…65535 to 0…255, rounding to the nearest."""
+    table: NDArray[np.uint8] = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+    return table[samples.astype(np.uint16, copy=False)]
+
+
+def _guess_range(samples: NDArray[np.generic]) -> NDArray[np.uint8]:
+    values = samples.astype(np.float32)
+    finite = np.isfinite(values)
+    low = float(values.min(where=finite, initial=0.0))
+    high = float(values.max(where=finite, initial=0.0))
+    if low < 0 or high > 65535:
+        low = float(values.min(where=finite, initial=np.inf))
+        high = float(values.max(where=finite, initial=-np.inf))
+    elif high > 255:
+        high = 65535.0
+    elif high > 1 or not np.issubdtype(samples.dtype, np.floating):
+        high = 255.0
+    else:
+        high = 1.0
+    shares = (np.where(finite, values, low) - low) / np.float32(max(high - low, 1e-30))
+    return np.rint(shares * 255).clip(0, 255).astype(np.uint8)
+
+
+def _orientation(picture: ImageFile.ImageFile) -> int:
+    """Return the EXIF orientation, 1…8; of a loaded TIFF it is 1, as Pillow has turned it."""
+    try:
+        value = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # unreadable EXIF data is no reason to refuse the picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _turn(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undo an EXIF orientation: swap the axes, then mirror rows and columns, as it needs."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)

@@ -1,0 +1,326 @@
+r"""Results → files: JSON lines, JSON, CSV, COCO. Written as they come, so memory stays flat.
+
+A sink writes to ``NAME.PID.part`` beside its target and moves it there when the ``with`` block is
+left. Also when it is left by an exception, Ctrl-C included: then the target is a valid file with
+the pictures finished by then (unless there are none: an older target is kept). Only where writing
+itself fails, a full disk for instance, the target is left as it was and the part file stays.
+
+JSON is strict and in UTF-8. Parts of a file name that are not valid text become ``\udcXX``
+escapes, which Python's reader turns back into the very name.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple, Self
+
+from faces.emotions import EMOTIONS
+from faces.types import DEFAULT_THRESHOLD, Box, ImageResult
+
+SCHEMA_VERSION = 1
+"""Goes up when a key of ``result_to_dict`` changes its meaning or disappears."""
+
+Threshold = float | Mapping[str, float]
+"""One probability for all emotions or one per emotion, as ``EmotionScores.labels`` takes it."""
+
+CSV_COLUMNS = (
+    *("source", "width", "height", "face", "x1", "y1", "x2", "y2", "score"),
+    *EMOTIONS,
+    *("labels", "unsure"),
+)
+
+
+class SinkError(ValueError):
+    """A result file that cannot be written; the message names it, the cause and the way out."""
+
+
+def result_to_dict(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD) -> dict[str, Any]:
+    """Return one picture's result as the JSON object that the project publishes.
+
+    Boxes are cut to the picture and rounded to 1/100 pixel (a box wholly outside is left as it is);
+    scores and probabilities are rounded to six decimals, the latter after scaling their sum to 1.
+    ``labels`` and ``unsure`` follow from the unrounded probabilities.
+
+    Returns:
+        ``{"schema_version": 1, "source": str, "width": px, "height": px, "seconds": s, "faces":
+        [{"box": [x1, y1, x2, y2], "score": 0…1, "emotions": {name: 0…1 for the seven}, "labels":
+        [names, most likely first], "unsure": bool}, …]}``.
+    """
+    faces = []
+    for face in result.faces:
+        probabilities = face.emotions.as_dict()
+        total = sum(probabilities.values())
+        faces.append(
+            {
+                "box": _rounded(face.detection.box, result.width, result.height),
+                "score": round(face.detection.score, 6),
+                "emotions": {name: round(p / total, 6) for name, p in probabilities.items()},
+                "labels": face.emotions.labels(threshold),
+                "unsure": face.emotions.unsure(threshold),
+            }
+        )
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "source": result.source,
+        "width": result.width,
+        "height": result.height,
+        "seconds": round(result.seconds, 4),
+        "faces": faces,
+    }
+
+
+def open_sink(path: str | os.PathLike[str], threshold: Threshold = DEFAULT_THRESHOLD) -> Sink:
+    """Return the sink for a file, by its extension; use it as a context manager.
+
+    Args:
+        path: ends in ``.jsonl`` (one object a line, see ``result_to_dict``), ``.json`` (an array of
+            them), ``.csv`` (a row per face, see ``CSV_COLUMNS``; ``face`` counts from 1 in each
+            picture, ``labels`` are joined by ``;``) or ``.coco.json`` (COCO's ``images``,
+            ``annotations`` and ``categories``, see ``CocoSink``). Missing folders are made.
+        threshold: from which probability on an emotion is a label.
+
+    Raises:
+        SinkError: unknown extension; or the file cannot be written there.
+    """
+    name = os.fspath(path)
+    for extension, kind in _KINDS.items():
+        if name.lower().endswith(extension):
+            return kind(Path(os.path.realpath(name)), threshold)
+    raise SinkError(f"{name}: unknown kind of result file; end it in one of {', '.join(_KINDS)}")
+
+
+class _Position(NamedTuple):
+    """Up to where a sink's files are complete; replaced as a whole, so an interrupt cannot split it."""
+
+    pictures: int = 0
+    faces: int = 0
+    end: int = 0
+    waiting_end: int = 0
+
+
+class Sink(ABC):
+    """An open result file: ``write`` one picture at a time, leave the ``with`` block to finish it.
+
+    Raises:
+        SinkError: on construction and entry, where the target cannot be written; by ``write`` and
+            on leaving, where writing fails.
+    """
+
+    _head = b""
+    _middle = b""
+    _tail = b""
+
+    def __init__(self, path: Path, threshold: Threshold) -> None:
+        self.path = path
+        self._threshold = threshold
+        self._part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        self._file: IO[bytes] | None = None
+        self._waiting: IO[bytes] | None = None  # what must follow the last picture
+        self._at = _Position()
+        self._check_target()
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._part.open("wb")
+            self._waiting = tempfile.TemporaryFile(dir=self.path.parent)
+        except OSError as error:
+            raise SinkError(f"{self.path}: cannot be written: {error.strerror}") from error
+        self._append(self._file, 0, self._head)
+        self._at = _Position(end=len(self._head))
+        return self
+
+    def write(self, result: ImageResult) -> None:
+        """Add one picture; once this returns, a crash of the program does not lose it."""
+        if self._file is None or self._waiting is None:
+            raise SinkError(f"{self.path}: not open; use the sink in a `with` block")
+        at = self._at
+        record, waiting = self._record(result)
+        self._append(self._file, at.end, record)
+        self._append(self._waiting, at.waiting_end, waiting)
+        self._at = _Position(
+            at.pictures + 1,
+            at.faces + len(result.faces),
+            at.end + len(record),
+            at.waiting_end + len(waiting),
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._file is not None and self._waiting is not None
+        with self._waiting as waiting, self._file as file:
+            if isinstance(error, SinkError):
+                return
+            if error is not None and self._at.pictures == 0:
+                self._part.unlink()
+                return
+            try:
+                for stream, end in (file, self._at.end), (waiting, self._at.waiting_end):
+                    stream.truncate(end)  # an interrupted write may have left half a record
+                    stream.seek(0)
+                file.seek(self._at.end)
+                file.write(self._middle)
+                shutil.copyfileobj(waiting, file)
+                file.write(self._tail)
+                file.flush()
+                os.replace(self._part, self.path)
+            except OSError as failure:
+                raise self._failed(failure) from failure
+
+    def _append(self, file: IO[bytes], end: int, data: bytes) -> None:
+        try:
+            file.seek(end)
+            file.write(data)
+            file.flush()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    @abstractmethod
+    def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
+        """Return what one picture adds to the file, and what to what follows the last picture.
+
+        Both start with their separator from what stands before them.
+        """
+
+    def _failed(self, error: OSError) -> SinkError:
+        return SinkError(
+            f"{self.path}: writing failed: {error.strerror}; what was written is in {self._part}"
+        )
+
+    def _check_target(self) -> None:
+        if self.path.is_dir():
+            raise SinkError(f"{self.path}: is a folder; name a file in it")
+        if self.path.exists() and not self.path.is_file():
+            raise SinkError(f"{self.path}: is no regular file")
+        folder = self.path.parent
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if not folder.is_dir():
+            raise SinkError(f"{self.path}: {folder} is not a folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise SinkError(f"{self.path}: no permission to write to {folder}")
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            raise SinkError(f"{self.path}: no permission to write to it")
+
+
+class JsonLinesSink(Sink):
+    """One JSON object per line and picture."""
+
+    def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
+        return _json(result_to_dict(result, self._threshold)) + b"\n", b""
+
+
+class JsonSink(Sink):
+    """One JSON array with an object per picture, each on a line of its own."""
+
+    _head = b"["
+    _tail = b"\n]\n"
+
+    def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
+        plain = result_to_dict(result, self._threshold)
+        return _separator(self._at.pictures) + _json(plain), b""
+
+
+class CsvSink(Sink):
+    """A header, then one row per face; pictures without faces have no row."""
+
+    _head = ",".join(CSV_COLUMNS).encode() + b"\n"
+
+    def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        for number, face in enumerate(result_to_dict(result, self._threshold)["faces"], start=1):
+            writer.writerow(
+                [
+                    *(result.source, result.width, result.height, number),
+                    *(*face["box"], face["score"], *face["emotions"].values()),
+                    *(";".join(face["labels"]), str(face["unsure"]).lower()),
+                ]
+            )
+        return _utf_8(text.getvalue()), b""
+
+
+class CocoSink(Sink):
+    """A COCO object with one category, ``face``, and the emotions as extra fields.
+
+    ``images``: id (from 1), file_name (the source), width, height, seconds. ``annotations``: id
+    (from 1), image_id, category_id 1, bbox [x, y, width, height], area, iscrowd 0, score, emotions,
+    labels, unsure. pycocotools' ``COCO`` loads the file, its ``loadRes`` the annotations as results.
+    """
+
+    _category = 1
+    _middle = b'\n],"annotations":['
+    _tail = b"\n]}\n"
+
+    def __init__(self, path: Path, threshold: Threshold) -> None:
+        super().__init__(path, threshold)
+        header = {
+            "info": {"description": "faces and their emotions", "version": str(SCHEMA_VERSION)},
+            "categories": [{"id": self._category, "name": "face", "supercategory": "person"}],
+        }
+        self._head = _json(header)[:-1] + b',"images":['
+
+    def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
+        plain = result_to_dict(result, self._threshold)
+        image = {
+            "id": self._at.pictures + 1,
+            "file_name": plain["source"],
+            **{key: plain[key] for key in ("width", "height", "seconds")},
+        }
+        annotations = b""
+        for number, face in enumerate(plain["faces"], start=self._at.faces):
+            x1, y1, x2, y2 = face.pop("box")
+            width, height = round(x2 - x1, 2), round(y2 - y1, 2)
+            annotation = {
+                "id": number + 1,
+                "image_id": image["id"],
+                "category_id": self._category,
+                "bbox": [x1, y1, width, height],
+                "area": round(width * height, 4),
+                "iscrowd": 0,
+                **face,
+            }
+            annotations += _separator(number) + _json(annotation)
+        return _separator(self._at.pictures) + _json(image), annotations
+
+
+_KINDS: dict[str, type[Sink]] = {
+    ".jsonl": JsonLinesSink,
+    ".coco.json": CocoSink,
+    ".json": JsonSink,
+    ".csv": CsvSink,
+}
+
+
+def _separator(before: int) -> bytes:
+    return b",\n" if before else b"\n"
+
+
+def _rounded(box: Box, width: int, height: int) -> list[float]:
+    """Return (x1, y1, x2, y2), cut to the picture and rounded, as far as an area remains."""
+    x1, y1, x2, y2 = (
+        round(min(max(value, 0), limit), 2)
+        for value, limit in zip(box.as_tuple(), (width, height) * 2, strict=True)
+    )
+    return [x1, y1, x2, y2] if x1 < x2 and y1 < y2 else list(box.as_tuple())
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return _utf_8(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+
+
+def _utf_8(text: str) -> bytes:
+    return text.encode("utf-8", errors="backslashreplace")

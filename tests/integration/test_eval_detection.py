@@ -1,0 +1,276 @@
+"""eval.detection from the command line to the report, with a detector whose answers are known."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+import eval.detection
+from eval import command
+from faces.pipeline import Image
+from faces.sinks import open_sink
+from faces.types import Box, Detection, EmotionScores, Face, ImageResult
+
+SCENES: dict[int, tuple[list[list[float]], list[tuple[list[float], float]]]] = {
+    # red value → true boxes (x, y, width, height), detections (x1, y1, x2, y2) with scores
+    10: (
+        [[10, 10, 40, 40], [100, 10, 40, 40]],
+        [([10, 10, 50, 50], 0.9), ([12, 10, 52, 50], 0.8), ([100, 10, 140, 50], 0.3)],
+    ),
+    20: ([], [([5, 5, 25, 25], 0.7), ([60, 60, 90, 90], 0.2)]),
+    30: ([[50, 50, 8, 8]], [([50, 50, 58, 58], 0.95)]),
+}
+
+
+class KnownDetector:
+    """Answers by the red value of the top left pixel; counts its calls."""
+
+    score_threshold = 0.6
+
+    def __init__(self, name: str = "known") -> None:
+        self.name = name
+        self.calls = 0
+
+    def detect(
+        self, images: Sequence[Image], min_score: float | None = None
+    ) -> list[list[Detection]]:
+        self.calls += len(images)
+        least = self.score_threshold if min_score is None else min_score
+        result = []
+        for image in images:
+            rows = SCENES[int(image[0, 0, 0])][1]
+            result.append([Detection(Box(*box), score) for box, score in rows if score >= least])
+        return result
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "pictures").mkdir()
+    images, annotations = [], []
+    for red, (boxes, _) in SCENES.items():
+        pixels = np.full((120, 160, 3), red, np.uint8)
+        PillowImage.fromarray(pixels).save(tmp_path / "pictures" / f"{red}.png")
+        images.append({"id": red, "file_name": f"{red}.png", "width": 160, "height": 120})
+        for box in boxes:
+            row = {"id": len(annotations), "image_id": red, "category_id": 5, "bbox": box}
+            annotations.append(row | {"iscrowd": 0})
+    truth = {"images": images, "annotations": annotations, "categories": [{"id": 5, "name": "sad"}]}
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def detectors(monkeypatch: pytest.MonkeyPatch) -> list[KnownDetector]:
+    made: list[KnownDetector] = []
+
+    def load(names: Sequence[str], device: str | None) -> list[KnownDetector]:
+        made[:] = [KnownDetector(name) for name in names]
+        return made
+
+    monkeypatch.setattr(command, "load_detectors", load)
+    return made
+
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(data: Path) -> Run:
+    def call(*arguments: str, images: str = "pictures", coco: str = "truth.json") -> int:
+        paths = ["--coco", str(data / coco), "--images", str(data / images)]
+        return eval.detection.main([*paths, "--out", str(data / "out" / "r.json"), *arguments])
+
+    return call
+
+
+def report(data: Path) -> Any:
+    return json.loads((data / "out" / "r.json").read_text())
+
+
+def edit(data: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    truth = json.loads((data / "truth.json").read_text())
+    change(truth)
+    (data / "truth.json").write_text(json.dumps(truth))
+
+
+def test_figures_by_hand(
+    data: Path, run: Run, detectors: list[KnownDetector], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--detector", "known") == 0
+    got = report(data)
+    assert got["detector"] == "known"
+    assert (got["images"], got["faces"], got["threshold"]) == (3, 3, 0.6)
+    # by score: right .95, right .9, false .8 (repeats), false .7, right .3, false .2
+    assert got["ap50"] == pytest.approx(
+        (67 * 1 + 34 * 0.6) / 101
+    )  # recall points up to 2/3, then 1
+    assert got["false_per_image"] == pytest.approx(1 / 3)
+    assert got["duplicates_per_image"] == pytest.approx(1 / 3)
+    assert got["coverage"] == pytest.approx(2 / 3)
+    assert got["ms_per_image"] > 0
+    assert detectors[0].calls == 4  # each picture once, and the warm-up
+    assert "known" in capsys.readouterr().out
+
+
+def test_min_size_ignores_small_faces_and_detections_on_them(data: Path, run: Run) -> None:
+    assert run("--detector", "known", "--min-size", "9") == 0
+    got = report(data)
+    assert got["faces"] == 2
+    # by score: right .9, false .8, false .7, right .3
+    assert got["ap50"] == pytest.approx((51 * 1 + 50 * 0.5) / 101)
+    assert got["false_per_image"] == pytest.approx(1 / 3)
+    assert run("--detector", "known", "--min-size", "8") == 0
+    assert report(data)["faces"] == 3
+
+
+def test_crowds_are_ignored(data: Path, run: Run) -> None:
+    def change(truth: dict[str, Any]) -> None:
+        crowd = {"id": 9, "image_id": 20, "category_id": 5, "bbox": [0, 0, 30, 30], "iscrowd": 1}
+        truth["annotations"].append(crowd)
+
+    edit(data, change)
+    assert run("--detector", "known") == 0
+    assert report(data)["false_per_image"] == 0
+
+
+def test_pictures_with_unlabelled_faces_have_no_false_ones(data: Path, run: Run) -> None:
+    def change(truth: dict[str, Any]) -> None:
+        truth["images"][1]["unlabelled_faces"] = True
+
+    edit(data, change)
+    assert run("--detector", "known") == 0
+    got = report(data)
+    assert (got["false_per_image"], got["images_for_false"], got["images"]) == (0, 2, 3)
+
+
+def write_results(path: Path) -> None:
+    rows = [
+        {
+            "image_id": red,
+            "category_id": 1,
+            "score": s,
+            "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]],
+        }
+        for red, (_, found) in SCENES.items()
+        for b, s in found
+    ]
+    path.write_text(json.dumps(rows))
+
+
+def test_results_of_others_beside_a_detector(data: Path, run: Run) -> None:
+    write_results(data / "other.json")
+    other = f"other={data / 'other.json'}"
+    assert run("--detector", "known", "--results", other, "--results-threshold", "0.6") == 0
+    known, external = report(data)["runs"]
+    assert external["detector"] == "other"
+    assert external["ms_per_image"] is None
+    same = {k: v for k, v in known.items() if k not in ("detector", "ms_per_image")}
+    assert same == {k: external[k] for k in same}
+
+
+def test_results_alone_need_no_pictures(data: Path) -> None:
+    write_results(data / "other.json")
+    out = data / "r.json"
+    arguments = ["--coco", str(data / "truth.json"), "--results", f"o={data / 'other.json'}"]
+    assert eval.detection.main([*arguments, "--out", str(out)]) == 0
+    got = json.loads(out.read_text())
+    assert (got["detector"], got["threshold"], got["images"]) == ("o", 0.5, 3)
+    arguments += ["--results-threshold", "0.1", "o=0.25"]
+    assert eval.detection.main([*arguments, "--out", str(out)]) == 0
+    assert json.loads(out.read_text())["threshold"] == 0.25
+
+
+def test_results_as_analyze_writes_them(data: Path, run: Run) -> None:
+    even = EmotionScores((1 / 7,) * 7)
+    with open_sink(data / "found.coco.json") as sink:
+        for red, (_, found) in reversed(SCENES.items()):
+            faces = tuple(Face(Detection(Box(*box), score), even) for box, score in found)
+            sink.write(ImageResult(f"photos/{red}.png", 160, 120, 0.1, faces))
+    assert run("--detector", "known", "--results", f"o={data / 'found.coco.json'}") == 0
+    known, external = report(data)["runs"]
+    assert (external["ap"], external["faces"]) == (pytest.approx(known["ap"]), 3)
+
+
+def test_several_detectors_see_each_picture_once(
+    data: Path, run: Run, detectors: list[KnownDetector]
+) -> None:
+    assert run("--detector", "a", "b", "--detector", "c") == 0
+    assert [r["detector"] for r in report(data)["runs"]] == ["a", "b", "c"]
+    assert [d.calls for d in detectors] == [4, 4, 4]
+
+
+def test_pictures_in_a_zip(data: Path, run: Run) -> None:
+    with zipfile.ZipFile(data / "pictures.zip", "w") as archive:
+        for path in (data / "pictures").iterdir():
+            archive.write(path, f"images/{path.name}")
+    assert run("--detector", "known", images="pictures.zip") == 0
+    assert report(data)["images"] == 3
+
+
+def test_unreadable_and_misfitting_pictures_are_left_out(
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "pictures" / "20.png").write_bytes(b"")
+    PillowImage.new("RGB", (10, 10)).save(data / "pictures" / "30.png")
+    assert run("--detector", "known") == 1
+    got = report(data)
+    assert (got["images"], got["faces"], got["unreadable"]) == (1, 2, 2)
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("eval.detection")]
+    assert "20.png" in lines[0] and "30.png: is 10×10 pixels" in lines[1]
+    assert "2 of 3" in lines[2]
+
+
+def test_no_face_at_all_gives_nulls(data: Path, run: Run) -> None:
+    edit(data, lambda truth: truth["annotations"].clear())
+    assert run("--detector", "known") == 0
+    got = report(data)
+    assert (got["ap"], got["coverage"], got["faces"]) == (None, None, 0)
+    assert got["false_per_image"] == 4 / 3
+
+
+def test_missing_pictures_are_named(
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "pictures" / "20.png").unlink()
+    assert run("--detector", "known") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("eval.detection: ") and "20.png" in error and "1 of the 3" in error
+    assert not list((data / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        ([], "give --detector"),
+        (["--detector", "known", "--out", "{data}"], "is a folder"),
+        (["--detector", "known", "--images", "{data}/none"], "no such file or folder"),
+        (["--detector", "known", "--coco", "{data}/none.json"], "none.json: no such file"),
+        (["--results", "other.json"], "expected name=FILE"),
+        (["--results", "o={data}/none.json"], "none.json: no such file"),
+        (["--results", "o=a", "o=b"], "given twice"),
+        (["--results", "o=a", "--results-threshold", "x"], "expected a score"),
+        (["--results", "o=a", "--results-threshold", "p=0.5"], "expected a score"),
+        (["--results", "o={data}/truth.json"], "score"),
+    ],
+)
+def test_mistakes_are_one_line(
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str], arguments: list[str], cause: str
+) -> None:
+    assert run(*(a.format(data=data) for a in arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and cause in error, error
+
+
+@pytest.mark.parametrize("size", ["-1", "x", "nan", "inf"])
+def test_a_wrong_size_is_refused(run: Run, size: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run("--detector", "known", f"--min-size={size}")
+    assert stopped.value.code == 2

@@ -1,0 +1,225 @@
+"""eval.joint from the command line to the report, with models whose answers are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+import eval.joint
+from eval import command
+from faces.emotions import EMOTIONS
+from faces.pipeline import Image
+from faces.types import Box, Detection
+
+STEP = 30
+
+
+class KnownDetector:
+    """Answers by the red value of the top left pixel; counts its calls."""
+
+    score_threshold = 0.5
+
+    def __init__(self, name: str, found: dict[int, list[tuple[list[float], float]]]) -> None:
+        self.name, self.found, self.calls = name, found, 0
+
+    def detect(
+        self, images: Sequence[Image], min_score: float | None = None
+    ) -> list[list[Detection]]:
+        self.calls += len(images)
+        least = self.score_threshold if min_score is None else min_score
+        rows = (self.found.get(int(image[0, 0, 0]), []) for image in images)
+        return [[Detection(Box(*b), s) for b, s in row if s >= least] for row in rows]
+
+
+class CornerClassifier:
+    """Reads the emotion off the green value of the crop's top left pixel."""
+
+    name = "corner"
+
+    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+        assert all(c.shape[0] == c.shape[1] and c.dtype == np.uint8 for c in crops)
+        indices = [int(crop[0, 0, 1]) // STEP for crop in crops]
+        return np.eye(7, dtype=np.float32)[indices]
+
+
+class AlwaysHappy:
+    name = "happy"
+
+    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+        return np.tile(np.eye(7, dtype=np.float32)[3], (len(crops), 1))
+
+
+# red value → faces: (x, y, side, emotion as the file has it)
+SCENES: dict[int, list[tuple[int, int, int, str]]] = {
+    10: [(10, 10, 40, "Happiness"), (100, 10, 40, "sad")],
+    20: [(20, 20, 40, "fear")],
+    40: [],
+}
+FOUND: dict[int, list[tuple[list[float], float]]] = {
+    10: [
+        ([10, 10, 50, 50], 0.9),  # exact
+        ([96, 10, 136, 50], 0.8),  # IoU 0.82; its corner lies outside the face: classified wrongly
+        ([12, 12, 48, 48], 0.7),  # repeats the first
+        ([100, 80, 120, 100], 0.6),  # false
+        ([100, 10, 140, 50], 0.4),  # below the threshold
+    ],
+    40: [([5, 5, 25, 25], 0.7)],  # false
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "pictures").mkdir()
+    names = ["anger", "Happiness", "sad", "fear", "contempt"]
+    images, annotations = [], []
+    for red, faces in SCENES.items():
+        pixels = np.zeros((120, 160, 3), np.uint8)
+        pixels[..., 0] = red
+        for x, y, side, name in faces:
+            emotion = {"Happiness": "happy"}.get(name, name)
+            pixels[y : y + side, x : x + side, 1] = STEP * EMOTIONS.index(emotion) + STEP // 2
+            row = {"image_id": red, "category_id": names.index(name), "bbox": [x, y, side, side]}
+            annotations.append(row | {"id": len(annotations) + 1, "iscrowd": 0})
+        PillowImage.fromarray(pixels).save(tmp_path / "pictures" / f"{red}.png")
+        images.append({"id": red, "file_name": f"{red}.png"})
+    categories = [{"id": index, "name": name} for index, name in enumerate(names)]
+    truth = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def detectors(monkeypatch: pytest.MonkeyPatch) -> dict[str, KnownDetector]:
+    made = {"known": KnownDetector("known", FOUND), "blind": KnownDetector("blind", {})}
+    classifiers = {"corner": CornerClassifier(), "happy": AlwaysHappy()}
+    monkeypatch.setattr(command, "load_detectors", lambda names, _: [made[n] for n in names])
+    monkeypatch.setattr(
+        command, "load_classifiers", lambda names, _: [classifiers[n] for n in names]
+    )
+    return made
+
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(data: Path) -> Run:
+    def call(*arguments: str) -> int:
+        paths = ["--coco", str(data / "truth.json"), "--images", str(data / "pictures")]
+        return eval.joint.main([*paths, "--out", str(data / "out" / "r.json"), *arguments])
+
+    return call
+
+
+def report(data: Path) -> Any:
+    return json.loads((data / "out" / "r.json").read_text())
+
+
+def edit(data: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    truth = json.loads((data / "truth.json").read_text())
+    change(truth)
+    (data / "truth.json").write_text(json.dumps(truth))
+
+
+def test_figures_by_hand(
+    data: Path, run: Run, detectors: dict[str, KnownDetector], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--detector", "known", "--classifier", "corner") == 0
+    got = report(data)
+    assert (got["detector"], got["classifier"], got["images"]) == ("known", "corner", 3)
+    assert got["faces"] == 3
+    assert got["coverage"] == pytest.approx(2 / 3)
+    assert got["accuracy_on_matched"] == 0.5
+    assert got["accuracy_on_true_boxes"] == 1
+    assert got["true_box_accuracy_of_matched"] == 1
+    assert got["cascade_gap"] == 0.5
+    assert got["joint_accuracy"] == pytest.approx(1 / 3)
+    assert got["false_per_image"] == pytest.approx(2 / 3)
+    assert got["duplicates_per_image"] == pytest.approx(1 / 3)
+    assert got["per_emotion"]["happy"] == {
+        "faces": 1,
+        "coverage": 1,
+        "accuracy_on_true_boxes": 1,
+        "joint_accuracy": 1,
+    }
+    assert got["per_emotion"]["sad"]["joint_accuracy"] == 0
+    assert got["per_emotion"]["angry"]["coverage"] is None
+    assert detectors["known"].calls == 4  # each picture once, and the warm-up
+    out = capsys.readouterr().out
+    assert "33.33 %" in out and "happy" in out and "disgust" not in out
+
+
+def test_all_pairs_with_one_detection_per_picture_and_detector(
+    data: Path, run: Run, detectors: dict[str, KnownDetector]
+) -> None:
+    assert run("--detector", "known", "blind", "--classifier", "corner", "happy") == 0
+    runs = report(data)["runs"]
+    pairs = [(r["detector"], r["classifier"]) for r in runs]
+    assert pairs == [(d, c) for d in ("known", "blind") for c in ("corner", "happy")]
+    assert [r["joint_accuracy"] for r in runs] == pytest.approx([1 / 3, 1 / 3, 0, 0])
+    assert [r["accuracy_on_true_boxes"] for r in runs] == pytest.approx([1, 1 / 3, 1, 1 / 3])
+    assert [r["accuracy_on_matched"] for r in runs] == [0.5, 0.5, None, None]
+    assert [detector.calls for detector in detectors.values()] == [4, 4]
+
+
+def test_pictures_with_unlabelled_faces_have_no_false_ones(data: Path, run: Run) -> None:
+    def change(truth: dict[str, Any]) -> None:
+        truth["images"][0]["unlabelled_faces"] = True
+
+    edit(data, change)
+    assert run("--detector", "known", "--classifier", "corner") == 0
+    got = report(data)
+    assert (got["false_per_image"], got["images_for_false"]) == (0.5, 2)
+    assert (got["images"], got["faces"]) == (3, 3)
+
+
+def test_crowds_and_ignored_classes_do_not_count(data: Path, run: Run) -> None:
+    def change(truth: dict[str, Any]) -> None:
+        box = {"id": 8, "image_id": 40, "category_id": 4, "bbox": [0, 0, 30, 30], "iscrowd": 1}
+        other = {"id": 9, "image_id": 10, "category_id": 4, "bbox": [100, 80, 20, 20]}
+        truth["annotations"] += [box, other]
+
+    edit(data, change)
+    assert run("--detector", "known", "--classifier", "corner") == 2
+    assert run("--detector", "known", "--classifier", "corner", "--ignore-class", "Contempt") == 0
+    got = report(data)
+    assert (got["faces"], got["false_per_image"]) == (3, 0)
+
+
+def test_an_unreadable_picture_is_left_out(
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "pictures" / "20.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert run("--detector", "known", "--classifier", "corner") == 1
+    assert (report(data)["images"], report(data)["faces"]) == (2, 2)
+    assert "20.png" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_line(data: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    def rename(truth: dict[str, Any]) -> None:
+        truth["categories"][3]["name"] = "face"
+
+    edit(data, rename)
+    assert run("--detector", "known", "--classifier", "corner") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "'face' is no emotion" in error and "truth.json" in error
+
+    edit(data, lambda truth: truth["annotations"].clear())
+    assert run("--detector", "known", "--classifier", "corner") == 2
+    assert "no labelled face" in capsys.readouterr().err
+
+    for picture in (data / "pictures").iterdir():
+        picture.write_bytes(b"")
+    edit(data, lambda truth: truth["annotations"].append(FACE))
+    assert run("--detector", "known", "--classifier", "corner") == 2
+    assert "none of its pictures" in capsys.readouterr().err.splitlines()[-1]
+
+
+FACE = {"id": 1, "image_id": 10, "category_id": 0, "bbox": [1, 1, 9, 9]}

@@ -1,0 +1,186 @@
+"""A name or a run folder → a detector or a classifier, ready to use.
+
+``weights/models.toml`` lists the shipped models. Heavy imports happen inside, so that ``--help``
+and wrong arguments answer at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from faces.pipeline import Detector, EmotionClassifier
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+"""The folder of the shipped weights, in the clone."""
+
+DEFAULT = "default"
+"""The name that stands for the best shipped model of a stage."""
+
+
+class ModelError(ValueError):
+    """A model cannot be loaded; the message names it, the cause and the way out."""
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """A model of ``weights/``, listed in its ``models.toml``.
+
+    Attributes:
+        name: how command lines call it; its files are NAME.safetensors, NAME.json (the card) and,
+            for a detector, NAME.yaml (Detectron2's config).
+        about: one line for people who choose.
+    """
+
+    name: str
+    about: str
+
+    @property
+    def weights(self) -> Path:
+        """The safetensors file."""
+        return WEIGHTS / f"{self.name}.safetensors"
+
+    @property
+    def config(self) -> Path:
+        """A detector's Detectron2 config."""
+        return WEIGHTS / f"{self.name}.yaml"
+
+    def card(self) -> dict[str, Any]:
+        """Read the model card: data, training, figures, licence, limits, sha256 of the weights."""
+        card: dict[str, Any] = json.loads((WEIGHTS / f"{self.name}.json").read_text("utf-8"))
+        return card
+
+
+@cache
+def shipped_models(stage: str) -> dict[str, ShippedModel]:
+    """Return the shipped models of a stage (``detector``, ``classifier``), the default first."""
+    table: dict[str, Any] = tomllib.loads((WEIGHTS / "models.toml").read_text(encoding="utf-8"))
+    return {name: ShippedModel(name, **entry) for name, entry in table[stage].items()}
+
+
+def load_detector(name_or_run: str, device: str | None = None) -> Detector:
+    """Load stage 1.
+
+    Args:
+        name_or_run: a shipped detector (``default`` is the first), or a folder that
+            ``detection.train`` left.
+        device: ``cpu``, ``cuda``, ``cuda:1``; None takes a GPU if there is one.
+
+    Raises:
+        ModelError: there is no such model, its files are damaged, or the device is missing.
+    """
+    model = _find("detector", name_or_run)
+    import_detectron2()
+    from detection import detectron
+
+    target = check_device(device)
+    if isinstance(model, Path):
+        if not (model / "config.yaml").is_file():
+            raise ModelError(
+                f"{model}: no run of detection.train (it lacks config.yaml); give the folder that "
+                "its OUTPUT_DIR named, or a shipped detector"
+            )
+        return detectron.load_run(model, target)
+    return detectron.load_detector(
+        model.config, model.weights, target, model.name, model.card()["score_threshold"]
+    )
+
+
+def load_classifier(name_or_run: str, device: str | None = None) -> EmotionClassifier:
+    """Load stage 2.
+
+    Args:
+        name_or_run: a shipped classifier (``default`` is the first), or a folder that
+            ``classification.train`` left.
+        device: ``cpu``, ``cuda``, ``cuda:1``; None takes a GPU if there is one.
+
+    Raises:
+        ModelError: there is no such model, its files are damaged, or the device is missing.
+    """
+    model = _find("classifier", name_or_run)
+    import torch
+
+    from classification.classifier import NetworkClassifier, WeightsError
+
+    target = torch.device(check_device(device))
+    path, name = (model / "model.safetensors", model.name) if isinstance(model, Path) else (
+        model.weights, model.name
+    )  # fmt: skip
+    if not path.is_file():
+        raise ModelError(
+            f"{path.parent}: no run of classification.train (it lacks {path.name}: was the first "
+            "epoch finished?); give the folder that its --out named, or a shipped classifier"
+        )
+    try:
+        return NetworkClassifier.load(path, target, name)
+    except WeightsError as error:
+        raise ModelError(str(error)) from error
+
+
+def check_device(name: str | None) -> str:
+    """Return ``name``, or the best device's name if it is None.
+
+    Raises:
+        ModelError: this machine lacks the device, or PyTorch knows none of that name.
+    """
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=torch.device(name))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        cause = str(error).splitlines()[0]
+        raise ModelError(f"device {name}: not usable here ({cause}); try --device cpu") from error
+    return name
+
+
+def import_detectron2() -> None:
+    """Import Detectron2.
+
+    Raises:
+        ModelError: it is not installed; the message says how to get it.
+    """
+    try:
+        import detectron2  # noqa: F401
+    except ImportError as error:
+        raise ModelError(
+            f"Detectron2 is not installed ({error}); run `make setup`, which builds it, or install "
+            "an official build into this environment"
+        ) from error
+
+
+def _find(stage: str, name_or_run: str) -> ShippedModel | Path:
+    models = shipped_models(stage)
+    if name_or_run == DEFAULT:
+        name_or_run = next(iter(models))
+    if name_or_run in models:
+        model = models[name_or_run]
+        _verify(model)
+        return model
+    folder = Path(name_or_run)
+    if folder.is_dir():
+        return folder.resolve()
+    raise ModelError(
+        f"{stage} {name_or_run!r}: neither a shipped one ({', '.join((DEFAULT, *models))}) nor the "
+        "folder of a training run"
+    )
+
+
+def _verify(model: ShippedModel) -> None:
+    restore = "restore it: git checkout -- weights"
+    if not model.weights.is_file():
+        raise ModelError(f"{model.weights}: the shipped weights are missing; {restore}")
+    with model.weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    expected = model.card()["sha256"]
+    if found != expected:
+        raise ModelError(
+            f"{model.weights}: is damaged or changed (sha256 {found[:12]}…, its card says "
+            f"{expected[:12]}…); {restore}"
+        )
