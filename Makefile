@@ -36,6 +36,7 @@ help: ## list the targets and variables
 	@echo "  TWOSTAGE_DATA=DIR  the real data sets, for test-all"
 
 setup: $(STAMP) ## make the environment: packages, Detectron2, the command twostage
+	@echo "$(VENV) is ready."
 
 analyze: $(STAMP) ## find faces and emotions in PHOTO; picture and JSON go to OUTPUT
 	@mkdir -p "$$OUTPUT"

@@ -1,0 +1,6 @@
+"""Stage 1, where the faces are: Detectron2 behind the ``Detector`` protocol."""
+
+import warnings
+
+# Detectron2 0.6 scripts a few functions when it is imported; nobody here can change that.
+warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)

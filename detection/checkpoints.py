@@ -1,7 +1,7 @@
-"""Weights on disk: Detectron2's checkpoints, safetensors, and the folder that a training run leaves.
+"""Weights on disk: checkpoints, safetensors, and the folder that a training run leaves.
 
-A run folder holds ``config.yaml`` (resolved), ``model.safetensors``, ``metrics.json`` and ``card.json``; it can
-be moved, and everything that takes a detector takes it.
+A run folder holds ``config.yaml`` (resolved), ``model.safetensors``, ``metrics.json`` and
+``card.json``; it can be moved, and everything that takes a detector takes it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ CARD_FILE = "card.json"
 BEST_FILE = "best.safetensors"
 
 
-class FaceCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
-    """Detectron2's checkpointer, which also reads safetensors and ``imagenet://``, and writes whole files."""
+class FaceCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer, plus safetensors, ``imagenet://`` and files written whole."""
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load from a file, a URL (``https://``, ``detectron2://``) or ``imagenet://mobilenet_v2``.
@@ -48,9 +48,9 @@ class FaceCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
             loaded: dict[str, Any] = super().load(path, *args, **kwargs)
         except (urllib.error.URLError, OSError, AssertionError) as error:
             raise RunError(
-                f"{path}: these weights cannot be fetched or read ({error}). Without a network, download "
-                "them elsewhere and name the file (MODEL.WEIGHTS FILE), or start from random ones "
-                '(MODEL.WEIGHTS "")'
+                f"{path}: these weights cannot be fetched or read ({error}). Without a network, "
+                "get them elsewhere and name the file (MODEL.WEIGHTS FILE), or start from "
+                'random ones (MODEL.WEIGHTS "")'
             ) from error
         except (pickle.UnpicklingError, EOFError, RuntimeError, SafetensorError) as error:
             raise RunError(f"{path}: not a checkpoint that can be read: {error}") from error
@@ -63,7 +63,7 @@ class FaceCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
         return loaded
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write ``name``.pth: under a temporary name first, so that an interruption leaves the old one."""
+        """Write ``name``.pth; an interruption leaves the old file."""
         if not self.save_dir or not self.save_to_disk:
             return
         data = {"model": self.model.state_dict()}

@@ -1,44 +1,45 @@
-"""What ``detection.train`` and ``detection.evaluate`` share: Detectron2's options plus ways to name data."""
+"""What the commands share: Detectron2's options and overrides, plus ways to name data."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2.engine import default_argument_parser
 
-from detection.config import load_config
+from detection.config import apply_overrides, load_config
 from detection.datasets import register
 from detection.errors import ConfigError
 from detection.launch import device_name
 
-_DATA_KEYS = {"train_coco": "TRAIN", "val_coco": "TEST", "report_coco": "REPORT"}
+PAIR: dict[str, Any] = {
+    "nargs": 2,
+    "action": "append",
+    "default": [],
+    "metavar": ("JSON", "IMAGES"),
+}
+"""Arguments of an option that names a json and the folder of its pictures, and may be repeated."""
 
 
-def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """Return Detectron2's parser with the options that name data."""
-    parser: argparse.ArgumentParser = default_argument_parser(epilog=description)
-    parser.prog = prog
-    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("JSON", "IMAGES")}
-    parser.add_argument(
-        "--dataturks",
-        help="a Dataturks json and the folder of its pictures: train on its training split, choose "
-        "on its validation split, report its test split",
-        **pair,
+def detectron2_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """Return Detectron2's ``default_argument_parser`` under another name and description."""
+    parser: argparse.ArgumentParser = default_argument_parser(
+        epilog="KEY VALUE pairs after the options override the configuration, as in Detectron2."
     )
-    parser.add_argument(
-        "--train-coco", help="a COCO json of faces and its pictures, to train on", **pair
-    )
-    parser.add_argument("--val-coco", help="the same, to choose the best weights on", **pair)
-    parser.add_argument("--report-coco", help="the same, measured once at the end", **pair)
+    parser.prog, parser.description = prog, description
     return parser
 
 
-def configure(args: argparse.Namespace) -> Any:
-    """Build the configuration from the options: file, data, ``KEY VALUE`` overrides; register the data.
+def configure(args: argparse.Namespace, data: Mapping[str, tuple[str, ...]]) -> Any:
+    """Build the configuration from the options and register the data.
+
+    Args:
+        args: parsed by ``detectron2_parser``.
+        data: key of ``DATASETS`` → names of data sets; empty ones leave what the overrides say, if
+            anything.
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -46,31 +47,16 @@ def configure(args: argparse.Namespace) -> Any:
     """
     if not args.config_file:
         raise ConfigError(
-            "--config-file is missing: a file, or mobilenet_fpn (CPU) or x101_fpn (GPU)"
+            "--config-file is missing: a file, or mobilenet_fpn (for CPUs), or x101_fpn (for GPUs)"
         )
-    cfg = load_config(args.config_file, _opts(args))
-    add_data(cfg, args)
+    cfg = load_config(args.config_file)
+    for key in ("TRAIN", "TEST", "REPORT"):
+        cfg.DATASETS[key] = data.get(key, ())
+    opts = list(args.opts or [])
+    apply_overrides(cfg, opts[1:] if opts[:1] == ["--"] else opts)
     cfg.MODEL.DEVICE = device_name(args, cfg.MODEL.DEVICE)
     register([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.REPORT])
     return cfg
-
-
-def _opts(args: argparse.Namespace) -> list[str]:
-    opts = list(args.opts or [])
-    return opts[1:] if opts[:1] == ["--"] else opts
-
-
-def add_data(cfg: Any, args: argparse.Namespace) -> None:
-    """Put the sets that ``--dataturks`` and ``--…-coco`` name in place of those of the file."""
-    named: dict[str, list[str]] = {"TRAIN": [], "TEST": [], "REPORT": []}
-    for option, key in _DATA_KEYS.items():
-        named[key] += [f"coco:{file}:{images}" for file, images in getattr(args, option)]
-    for file, images in args.dataturks:
-        for key, split in (("TRAIN", "train"), ("TEST", "val"), ("REPORT", "test")):
-            named[key].append(f"dataturks:{file}:{images}:{split}")
-    for key, names in named.items():
-        if names:
-            cfg.DATASETS[key] = tuple(names)
 
 
 def command_line(module: str, argv: Sequence[str] | None) -> str:

@@ -49,9 +49,9 @@ def face_cfg() -> Any:
     """Faces whose shorter side is below this, in pixels of the network's input, are ignored."""
 
     cfg.DATASETS.REPORT = ()
-    """Data sets that are measured once, with the weights chosen on DATASETS.TEST, when training ends."""
+    """Data sets that are measured once, when training ends, with the chosen weights."""
     cfg.TEST.MIN_FACE = 0.0
-    """Faces whose shorter side is below this, in pixels of the picture, are ignored in evaluation."""
+    """Evaluation ignores faces whose shorter side is below this, pixels of the picture."""
     return cfg
 
 
@@ -95,33 +95,35 @@ def apply_overrides(cfg: Any, overrides: Sequence[str]) -> None:
     """Set ``KEY VALUE`` pairs, as they stand on the command line, in a configuration.
 
     Raises:
-        ConfigError: a key without a value, an unknown key (the nearest known one is named), or a value of
-            the wrong kind.
+        ConfigError: a key without a value, an unknown key (the nearest known one is named), or a
+            value of the wrong kind.
     """
     if len(overrides) % 2:
         raise ConfigError(
             f"overrides come in pairs, KEY VALUE; {overrides[-1]!r} has no partner in "
             f"{' '.join(overrides)!r} (options such as --resume go before the first KEY)"
         )
-    known = set(_keys(cfg))
+    known = dict(_items(cfg))
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
         if key not in known:
             near = get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(f"unknown configuration key {key!r}{hint}")
+        if isinstance(known[key], float) and value.lstrip("+-").isdigit():
+            value += ".0"  # yacs takes 16 for an integer, and integers for no floats
         try:
             cfg.merge_from_list([key, value])
         except (AssertionError, ValueError, KeyError, TypeError, SyntaxError) as error:
             raise ConfigError(f"{key} {value}: {_one_line(error)}") from error
 
 
-def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+def _items(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
         name = f"{prefix}{key}"
         if isinstance(value, CfgNode):
-            yield from _keys(value, f"{name}.")
+            yield from _items(value, f"{name}.")
         else:
-            yield name
+            yield name, value
 
 
 def _one_line(error: BaseException) -> str:

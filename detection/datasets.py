@@ -1,7 +1,7 @@
-"""From what people hold to Detectron2's catalogs: COCO json, Dataturks json, splits by a stable hash.
+"""From what people hold to Detectron2's catalogs: COCO json, Dataturks json, splits.
 
-A data set is named by a text that says all of it, wherever Detectron2 takes a name (``DATASETS.TRAIN``,
-``DATASETS.TEST``)::
+A data set is named by a text that says all of it, wherever Detectron2 takes a name
+(``DATASETS.TRAIN``, ``DATASETS.TEST``)::
 
     coco:FILE.json:IMAGES           every annotation of a COCO json is a face (see ``read_coco``)
     dataturks:FILE.json:IMAGES      the whole Dataturks export, as far as its pictures are there
@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,14 @@ SPLITS: dict[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
 
 HELD_OUT_EVENTS = 5
 VALIDATION_EVENTS = (20, 1)
-"""WIDER events: number divisible by 5 = held out; number ≡ 1 modulo 20 = validation; the rest = training."""
+"""WIDER events: number divisible by 5: held out; 1 modulo 20: validation; the rest: training."""
 
 
 def split_of(name: str) -> str:
     """Return the split of a picture: decided by the SHA-256 of its file name alone.
 
-    So a picture stays in its split whatever else is in the set, on every machine and in every Python.
+    So a picture stays in its split whatever else is in the set, on every machine and in every
+    Python.
     """
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
     position = int.from_bytes(digest[:8], "big") / 2**64
@@ -83,7 +84,7 @@ class DataSpec:
         return cls(kind, Path(parts[0]), Path(parts[1]), parts[2] if len(parts) == 3 else "")
 
     def load(self) -> list[dict[str, Any]]:
-        """Read the set as Detectron2's records (``file_name``, ``height``, ``width``, ``annotations``)."""
+        """Read the set as Detectron2's records."""
         if self.kind == "coco":
             return read_coco(self.file, self.images)
         return dataturks_dicts(self.file, self.images, self.split)
@@ -109,11 +110,12 @@ def register(names: Sequence[str]) -> None:
         if not spec.images.is_dir():
             raise DataError(f"{spec.images}: no such folder (the pictures of {name!r})")
         if name not in DatasetCatalog.list():
-            DatasetCatalog.register(name, partial(_load, name))
+            DatasetCatalog.register(name, partial(_read_once, name))
             MetadataCatalog.get(name).set(thing_classes=["face"])
 
 
-def _load(name: str) -> list[dict[str, Any]]:
+@lru_cache(maxsize=8)
+def _read_once(name: str) -> list[dict[str, Any]]:
     spec = DataSpec.parse(name)
     assert spec is not None
     return spec.load()
@@ -122,9 +124,9 @@ def _load(name: str) -> list[dict[str, Any]]:
 def read_coco(file: str | Path, images: str | Path) -> list[dict[str, Any]]:
     """Read a COCO json as a set of faces.
 
-    Where there is a category "face" only that one counts; otherwise every category does (seven emotions
-    are seven kinds of face). ``iscrowd`` stays: such a region is neither right nor wrong. Boxes are clipped to
-    the picture, those without area dropped.
+    Where there is a category "face" only that one counts; otherwise every category does (seven
+    emotions are seven kinds of face). ``iscrowd`` stays: such a region is neither right nor wrong.
+    Boxes are clipped to the picture, those without area dropped.
 
     Args:
         file: the json.
@@ -179,7 +181,9 @@ def _add_annotation(record: dict[str, Any], annotation: dict[str, Any]) -> None:
     x1, x2 = max(x, 0.0), min(x + width, float(record["width"]))
     y1, y2 = max(y, 0.0), min(y + height, float(record["height"]))
     if x2 > x1 and y2 > y1:
-        record["annotations"].append(_annotation((x1, y1, x2, y2), int(annotation.get("iscrowd", 0))))
+        record["annotations"].append(
+            _annotation((x1, y1, x2, y2), int(annotation.get("iscrowd", 0)))
+        )
 
 
 def _annotation(box: tuple[float, float, float, float], iscrowd: int = 0) -> dict[str, Any]:
@@ -190,15 +194,15 @@ def _check_present(files: Sequence[str], source: Path) -> None:
     missing = [file for file in files if not os.path.isfile(file)]
     if missing:
         raise DataError(
-            f"{source}: {len(missing)} of {len(files)} pictures are missing, the first is {missing[0]}"
+            f"{source}: {len(missing)} of {len(files)} pictures are missing, first {missing[0]}"
         )
 
 
 def dataturks_dicts(file: str | Path, images: str | Path, split: str = "") -> list[dict[str, Any]]:
-    """Read a Dataturks export as Detectron2's records: the pictures that are there, one split or all.
+    """Read a Dataturks export as Detectron2's records: pictures that are there, one split or all.
 
-    Sizes are those of the files, not those in the json. Pictures that cannot be read are left out and named
-    on standard error.
+    Sizes are those of the files, not those in the json. Pictures that cannot be read are left out
+    and named on standard error.
     """
     records, _ = read_dataturks(file)
     found, _ = find_images(records, images)
@@ -227,7 +231,8 @@ def dataturks_dicts(file: str | Path, images: str | Path, split: str = "") -> li
 
 def to_coco(dicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return Detectron2 records as the content of a COCO json with the one category "face"."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for record in dicts:
         images.append(
             {
@@ -253,19 +258,37 @@ def to_coco(dicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def fingerprint(names: Sequence[str]) -> str:
-    """Return a SHA-256 over picture names, sizes and boxes of data sets: equal exactly for equal data."""
+def short_name(name: str) -> str:
+    """Return a data set's name for tables and cards: the json with its folder, and the split."""
+    spec = DataSpec.parse(name)
+    if spec is None:
+        return name
+    return "/".join(spec.file.parts[-2:]) + (f", {spec.split}" if spec.split else "")
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return what a card says of a registered data set: name, counts, fingerprint."""
+    records = DatasetCatalog.get(name)
+    return {
+        "set": short_name(name),
+        "pictures": len(records),
+        "faces": sum(not a["iscrowd"] for r in records for a in r["annotations"]),
+        "sha256": fingerprint(records),
+    }
+
+
+def fingerprint(records: Sequence[dict[str, Any]]) -> str:
+    """Return a SHA-256 over picture names, sizes and boxes: the same exactly for the same data."""
     digest = hashlib.sha256()
-    for name in names:
-        for record in sorted(DatasetCatalog.get(name), key=lambda r: str(r["file_name"])):
-            boxes = [[*a["bbox"], a["iscrowd"]] for a in record["annotations"]]
-            row = [os.path.basename(record["file_name"]), record["width"], record["height"], boxes]
-            digest.update(json.dumps(row).encode())
+    for record in sorted(records, key=lambda r: os.path.basename(r["file_name"])):
+        boxes = [[*a["bbox"], a["iscrowd"]] for a in record["annotations"]]
+        row = [os.path.basename(record["file_name"]), record["width"], record["height"], boxes]
+        digest.update(json.dumps(row).encode())
     return digest.hexdigest()
 
 
 def wider_part(wider_path: str) -> str:
-    """Return which part (train, val, held_out) a picture of WIDER FACE belongs to, by its event number.
+    """Return the part (train, val, held_out) of a picture of WIDER FACE, by its event number.
 
     Args:
         wider_path: such as ``0--Parade/0_Parade_0_12.jpg``.

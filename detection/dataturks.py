@@ -1,8 +1,9 @@
-"""Dataturks' "Face Detection in Images": its json, in every form and with every fault it circulates with.
+"""Dataturks' "Face Detection in Images": its json, with every fault it circulates with.
 
-The file is JSON lines, one picture a line, or one JSON array (blank lines or a byte order mark before it are
-harmless). Boxes are two opposite corners in fractions of the picture, so they fit the file whatever size it was
-stored in; ``imageWidth`` and ``imageHeight`` are not used. Look at it with::
+The file is JSON lines, one picture a line, or one JSON array (blank lines or a byte order mark
+before it are harmless). Boxes are two opposite corners in fractions of the picture, so they fit the
+file whatever size it was stored in; ``imageWidth`` and ``imageHeight`` are not used. Look at it
+with::
 
     python -m detection.dataturks show --json face_detection.json --images images/ --out shown/
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,7 +22,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
 from detection.errors import DataError
+from faces.images import ImageError, read_image
 
 LABEL = "face"
 
@@ -33,7 +41,8 @@ class Record:
         line: line of the file (JSON lines) or position in the array, counted from 1.
         url: where the picture once lay.
         name: file name, the part of ``url`` after the last slash.
-        boxes: one (x1, y1, x2, y2) per face, fractions of the picture in [0, 1], x1 < x2 and y1 < y2.
+        boxes: one (x1, y1, x2, y2) per face, fractions of the picture in [0, 1], x1 < x2 and y1 <
+            y2.
     """
 
     line: int
@@ -75,7 +84,8 @@ class Report:
     def lines(self) -> list[str]:
         """Return the report as sentences, faults only where there are any."""
         out = [
-            f"{self.pictures} pictures, {self.faces} faces, {self.without_faces} pictures without faces"
+            f"{self.pictures} pictures, {self.faces} faces, "
+            f"{self.without_faces} pictures without faces"
         ]
         faults = {
             "boxes with swapped corners, put in order": self.swapped,
@@ -143,7 +153,9 @@ def _items(text: str, source: str) -> Iterator[tuple[int, Any]]:
         try:
             items = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"{source}, {_where(error)}: broken JSON array: {_why(error)}") from error
+            raise DataError(
+                f"{source}, {_where(error)}: broken JSON array: {_why(error)}"
+            ) from error
         yield from enumerate(items, start=1)
         return
     for number, line in enumerate(text.split("\n"), start=1):
@@ -181,13 +193,13 @@ def _record(item: Any, line: int, source: str, report: Report) -> Record:
 
 
 def file_name(url: str) -> str:
-    """Return the file name in an address: what follows the last slash, without query, percent-decoded."""
+    """Return what follows an address's last slash, without query, percent-decoded."""
     path = urlsplit(url).path if "://" in url else url
     return unquote(path).replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _box(annotation: Any, report: Report) -> tuple[float, float, float, float] | None:
-    """Return one face's (x1, y1, x2, y2) in [0, 1], or None where there is none; count the faults."""
+    """Return a face's (x1, y1, x2, y2) in [0, 1], or None; count the faults."""
     if not isinstance(annotation, dict):
         report.malformed += 1
         return None
@@ -213,7 +225,7 @@ def _box(annotation: Any, report: Report) -> tuple[float, float, float, float] |
 
 
 def _corner(point: Any) -> tuple[float, float] | None:
-    """Return (x, y) of ``{"x": …, "y": …}`` or ``[x, y]``; None where they are not two finite numbers."""
+    """Return (x, y) of ``{"x": …, "y": …}`` or ``[x, y]``; None unless two finite numbers."""
     if isinstance(point, dict):
         point = [point.get("x"), point.get("y")]
     if not isinstance(point, list) or len(point) != 2:
@@ -255,3 +267,105 @@ def find_images(
         )
     missing = [record for record in records if record.name not in files]
     return found, missing
+
+
+def draw_boxes(image: NDArray[np.uint8], boxes: Sequence[tuple[float, ...]]) -> Image.Image:
+    """Return an (H, W, 3) uint8 RGB picture with its boxes, in pixels, outlined."""
+    picture = Image.fromarray(image)
+    pen = ImageDraw.Draw(picture)
+    line = max(2, round(max(picture.size) / 300))
+    for box in boxes:
+        pen.rectangle(box, outline=(0, 255, 0), width=line)
+    return picture
+
+
+def contact_sheet(
+    pictures: Sequence[Image.Image], columns: int = 6, side: int = 240
+) -> Image.Image:
+    """Return one picture that shows all of them, shrunk to ``side`` pixels, row by row."""
+    rows = math.ceil(len(pictures) / columns)
+    sheet = Image.new("RGB", (columns * side, max(rows, 1) * side), (40, 40, 40))
+    for index, picture in enumerate(pictures):
+        thumbnail = picture.copy()
+        thumbnail.thumbnail((side - 4, side - 4))
+        sheet.paste(thumbnail, (index % columns * side + 2, index // columns * side + 2))
+    return sheet
+
+
+def show(json_file: str, images: str, out: str, limit: int | None = None) -> list[str]:
+    """Draw the boxes of an export on its pictures.
+
+    Args:
+        json_file: the export.
+        images: folder of the pictures.
+        out: folder for the drawn pictures and ``contact_sheet.jpg``.
+        limit: draw only that many, the first; None draws all.
+
+    Returns:
+        What was read, mended, left out and written, as sentences.
+
+    Raises:
+        DataError: nothing to draw, or ``out`` cannot be written.
+    """
+    records, report = read_dataturks(json_file)
+    found, missing = find_images(records, images)
+    folder, sheet, failed = Path(out), [], []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for record, path in tqdm(found[:limit], desc="drawing", unit="picture"):
+            try:
+                image = read_image(path)
+            except ImageError as error:
+                failed.append(f"left out: {error}")
+                continue
+            drawn = draw_boxes(image, record.pixel_boxes(image.shape[1], image.shape[0]))
+            _save(drawn, folder / f"{record.line:04d}_{Path(record.name).stem[-40:]}.jpg")
+            drawn.thumbnail((240, 240))
+            sheet.append(drawn)
+        _save(contact_sheet(sheet), folder / "contact_sheet.jpg")
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
+    lines = [*report.lines(), *failed]
+    if missing:
+        lines.append(f"{len(missing)} pictures are not in {images}, for instance {missing[0].name}")
+    return [*lines, f"{len(sheet)} pictures drawn in {folder}, all on contact_sheet.jpg"]
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    picture.save(temporary, format="JPEG", quality=90)
+    os.replace(temporary, path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m detection.dataturks``; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m detection.dataturks",
+        description="Look at a Dataturks face export: what is in it, what had to be mended, boxes.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    drawing = commands.add_parser("show", help="draw the boxes on the pictures")
+    drawing.add_argument("--json", required=True, help="the export")
+    drawing.add_argument("--images", required=True, help="folder of its pictures")
+    drawing.add_argument("--out", required=True, help="folder for the drawn pictures")
+    drawing.add_argument("--limit", type=_positive, help="draw only the first LIMIT pictures")
+    args = parser.parse_args(argv)
+    try:
+        print("\n".join(show(args.json, args.images, args.out, args.limit)))
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,7 +7,7 @@ import io
 import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from detectron2.data import DatasetCatalog
@@ -22,13 +22,13 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 """Names of the first six of COCO's twelve numbers, as Detectron2 prints them."""
 
 
-class FaceEvaluator(DatasetEvaluator):  # type: ignore[misc]
+class FaceEvaluator(DatasetEvaluator):
     """Detectron2's evaluator interface over pycocotools, with a least size of faces.
 
     Args:
         dataset: a registered data set.
-        min_face: faces whose shorter side is below this, in pixels of the picture, are ignored, and so are
-            detections on them.
+        min_face: faces whose shorter side is below this, in pixels of the picture, are ignored, and
+            so are detections on them.
     """
 
     def __init__(self, dataset: str, min_face: float = 0.0) -> None:
@@ -95,7 +95,7 @@ def average_precision(
 def _evaluated(truth: Sequence[dict[str, Any]], results: list[dict[str, Any]]) -> Any:
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
-        coco.dataset = to_coco(truth)
+        coco.dataset = cast(Any, to_coco(truth))
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
         evaluation.evaluate()
@@ -112,7 +112,8 @@ def choose_threshold(
         results: COCO results for their pictures.
 
     Returns:
-        The threshold, in [0.05, 0.95], and the F1 it reaches; (0.5, 0.0) where there is nothing to choose by.
+        The threshold, in [0.05, 0.95], and the F1 it reaches; (0.5, 0.0) where there is nothing to
+        choose by.
     """
     faces = sum(not a["iscrowd"] for record in truth for a in record["annotations"])
     if not faces or not results:

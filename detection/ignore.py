@@ -1,8 +1,9 @@
-"""Regions that training neither rewards nor punishes: Detectron2's RPN and box head, taught to skip them.
+"""Regions that training neither rewards nor punishes, for Detectron2's RPN and box head.
 
-Detectron2 drops crowd annotations in training, so that what lies there counts as background. Faces that are
-too small, too blurred or cut off by the crop would then be learned as "not a face". Here such boxes travel
-with the instances under the class ``IGNORE`` and the two sampling steps leave out what lies on them.
+Detectron2 drops crowd annotations in training, so that what lies there counts as background. Faces
+that are too small, too blurred or cut off by the crop would then be learned as "not a face". Here
+such boxes travel with the instances under the class ``IGNORE`` and the two sampling steps leave out
+what lies on them.
 """
 
 from __future__ import annotations
@@ -24,28 +25,28 @@ OVERLAP = 0.5
 
 
 def split_ignored(instances: Any) -> tuple[Any, Boxes]:
-    """Split instances with ``gt_boxes`` and ``gt_classes`` into the real ones and the ignored boxes."""
+    """Split instances (``gt_boxes``, ``gt_classes``) into real ones and ignored boxes."""
     ignored = instances.gt_classes == IGNORE
     return instances[~ignored], instances.gt_boxes[ignored]
 
 
 def lies_on(boxes: Boxes, ignored: Boxes) -> Tensor:
-    """Return, shape (N,) bool, which of N boxes have at least ``OVERLAP`` of their area in one region."""
+    """Return, (N,) bool, which of N boxes have at least ``OVERLAP`` of their area in a region."""
     if len(ignored) == 0 or len(boxes) == 0:
         return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     inside = pairwise_intersection(ignored, boxes) / boxes.area().clamp(min=1e-6)
     return inside.max(dim=0).values >= OVERLAP
 
 
-@PROPOSAL_GENERATOR_REGISTRY.register()  # type: ignore[untyped-decorator]
-class FaceRPN(RPN):  # type: ignore[misc]
+@PROPOSAL_GENERATOR_REGISTRY.register()
+class FaceRPN(RPN):
     """Detectron2's RPN; anchors on ignored regions are no negatives."""
 
     @torch.no_grad()
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[Any]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """As ``RPN.label_and_sample_anchors``: per picture labels in {-1, 0, 1} and matched boxes."""
+        """As in ``RPN``: per picture labels in {-1, 0, 1} and matched boxes."""
         real, ignored = zip(*(split_ignored(instances) for instances in gt_instances), strict=True)
         labels, matched = super().label_and_sample_anchors(anchors, list(real))
         every = Boxes.cat(anchors)
@@ -55,8 +56,8 @@ class FaceRPN(RPN):  # type: ignore[misc]
         return labels, matched
 
 
-@ROI_HEADS_REGISTRY.register()  # type: ignore[untyped-decorator]
-class FaceROIHeads(StandardROIHeads):  # type: ignore[misc]
+@ROI_HEADS_REGISTRY.register()
+class FaceROIHeads(StandardROIHeads):
     """Detectron2's standard heads; proposals on ignored regions are not sampled."""
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Where training and evaluation run: one CPU process, Detectron2's GPU launcher, or under torchrun."""
+"""Where commands run: one process, Detectron2's GPU launcher, or under torchrun."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from detection.errors import ConfigError
 def run_launched(args: argparse.Namespace, function: Callable[[argparse.Namespace], int]) -> int:
     """Run ``function(args)`` in every process that the options ask for.
 
-    ``--num-gpus 0``, or a machine without GPU, means one process on the CPU. Under torchrun (``WORLD_SIZE`` in
-    the environment) this process joins the others, with NCCL on GPUs and gloo on CPUs.
+    ``--num-gpus 0``, or a machine without GPU, means one process on the CPU. Under torchrun
+    (``WORLD_SIZE`` in the environment) this process joins the others, with NCCL on GPUs and gloo on
+    CPUs.
 
     Returns:
         The exit status; that of this process where there are several.
@@ -37,7 +38,7 @@ def run_launched(args: argparse.Namespace, function: Callable[[argparse.Namespac
     if args.num_gpus > available:
         if args.num_gpus > 1:
             raise ConfigError(
-                f"--num-gpus {args.num_gpus}: this machine has {available}; --num-gpus 0 uses the CPU"
+                f"--num-gpus {args.num_gpus}: there are {available} here; --num-gpus 0 uses the CPU"
             )
         print("no GPU here: running on the CPU (--num-gpus 0 says so explicitly)", file=sys.stderr)
         args.num_gpus = 0
@@ -55,7 +56,7 @@ def run_launched(args: argparse.Namespace, function: Callable[[argparse.Namespac
 
 
 def join_torchrun(on_gpu: bool) -> None:
-    """Join the processes that torchrun started, and tell Detectron2 which of them share this machine."""
+    """Join the processes that torchrun started; tell Detectron2 which share this machine."""
     local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if on_gpu:
         torch.cuda.set_device(local_rank)
@@ -68,7 +69,7 @@ def join_torchrun(on_gpu: bool) -> None:
 
 
 def device_name(args: argparse.Namespace, configured: str) -> str:
-    """Return the value for ``MODEL.DEVICE``: the configured one, but ``cuda`` only where GPUs are used."""
+    """Return the value for ``MODEL.DEVICE``: ``cuda`` where GPUs are used, else ``cpu``."""
     if args.num_gpus == 0 or not torch.cuda.is_available():
         return "cpu"
     return configured if configured.startswith("cuda") else "cuda"

@@ -1,4 +1,4 @@
-"""One training or test sample for Detectron2: decode, crop around a face, flip, jitter, to a tensor.
+"""One sample for Detectron2: decode, crop around a face, flip, jitter, to a tensor.
 
 The geometry is pure (``CropPlan``, ``plan_crop``), so that tests can check it without pictures.
 """
@@ -46,11 +46,11 @@ class CropPlan:
     size: int
 
     def boxes(self, boxes: FloatArray) -> FloatArray:
-        """Map boxes, shape (N, 4) as (x1, y1, x2, y2), from the picture to the output, unclipped."""
+        """Map boxes, (N, 4) as (x1, y1, x2, y2), from the picture to the output, unclipped."""
         return (boxes - np.array([self.x, self.y, self.x, self.y])) * self.scale
 
     def image(self, image: Picture, fill: tuple[int, int, int]) -> Picture:
-        """Cut the window out of an (H, W, 3) picture; what lies outside it gets the colour ``fill``.
+        """Cut the window out of an (H, W, 3) picture; outside it everything is ``fill``.
 
         Returns:
             (size, size, 3) uint8.
@@ -107,7 +107,8 @@ def plan_crop(
         faces: boxes (N, 4) that a window may be built around; N may be 0.
         rng: source of chance.
         size: side of the output, pixels.
-        face_sizes: the chosen face's longer side in the output is drawn log-uniformly from this range.
+        face_sizes: the chosen face's longer side in the output is drawn log-uniformly from this
+            range.
         max_zoom: the picture is never enlarged more than this.
         whole: probability of showing the whole picture.
 
@@ -128,7 +129,7 @@ def plan_crop(
 
 
 def _place(low: float, high: float, side: float, length: int, rng: np.random.Generator) -> float:
-    """Return the start of a random interval of length ``side`` that contains [low, high] or lies in it.
+    """Return the start of a random interval of length ``side`` around (or in) [low, high].
 
     It stays inside [0, length] or, where it is longer, contains that.
     """
@@ -180,9 +181,9 @@ def jitter(image: Picture, strength: float, rng: np.random.Generator) -> Picture
 class FaceMapper:
     """A record of the catalog → what Detectron2's models take; for training and for testing.
 
-    In training, the crop of ``INPUT.FACE_CROP`` or Detectron2's resize of the whole picture, then flip and
-    jitter. Regions to ignore go along as instances of class ``IGNORE`` where the model knows how to skip
-    them (``FaceRPN``), and are dropped, as in Detectron2, where it does not.
+    In training, the crop of ``INPUT.FACE_CROP`` or Detectron2's resize of the whole picture, then
+    flip and jitter. Regions to ignore go along as instances of class ``IGNORE`` where the model
+    knows how to skip them (``FaceRPN``), and are dropped, as in Detectron2, where it does not.
     """
 
     def __init__(self, cfg: Any, is_train: bool) -> None:
@@ -195,7 +196,8 @@ class FaceMapper:
         mean = cfg.MODEL.PIXEL_MEAN
         self.fill = (round(mean[0]), round(mean[1]), round(mean[2]))
         self.knows_ignore = cfg.MODEL.PROPOSAL_GENERATOR.NAME == "FaceRPN"
-        self.resize = inference_resize(cfg) if not is_train else _train_resize(cfg)
+        self.train_resize = _train_resize(cfg)
+        self.test_sizes: tuple[int, int] = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         """Read and transform one record; ``image`` is (3, H, W) uint8 in ``INPUT.FORMAT``."""
@@ -205,7 +207,7 @@ class FaceMapper:
         out = {key: record[key] for key in ("file_name", "image_id", "width", "height")}
         if not self.is_train:
             out["height"], out["width"] = image.shape[:2]
-            return out | {"image": to_tensor(self.resize.get_transform(image).apply_image(image))}
+            return out | {"image": to_tensor(resize_for_inference(image, *self.test_sizes))}
         image, boxes, classes = self._train_sample(image, record)
         instances = Instances(image.shape[:2])
         instances.gt_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4))
@@ -238,7 +240,7 @@ class FaceMapper:
             )
             image, boxes = plan.image(image, self.fill), plan.boxes(boxes)
         else:
-            transform = self.resize.get_transform(image)
+            transform = self.train_resize.get_transform(image)
             image, boxes = transform.apply_image(image), transform.apply_box(boxes).reshape(-1, 4)
         if self.flip and rng.random() < 0.5:
             image = np.ascontiguousarray(image[:, ::-1])
@@ -248,12 +250,21 @@ class FaceMapper:
         return jitter(image, self.jitter, rng), boxes, classes
 
 
-def inference_resize(cfg: Any) -> Any:
-    """Return Detectron2's resize for testing, ``INPUT.MIN_SIZE_TEST`` and ``INPUT.MAX_SIZE_TEST``."""
-    size = cfg.INPUT.MIN_SIZE_TEST
-    return transforms.ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
+def inference_size(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:
+    """Return the (height, width) of the network's input: Detectron2's rule, at least 1 px.
+
+    The shorter side becomes ``shortest`` unless the longer one would then exceed ``longest``.
+    """
+    scale = min(shortest / min(height, width), longest / max(height, width))
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
+def resize_for_inference(image: Picture, shortest: int, longest: int) -> Picture:
+    """Resize an (H, W, 3) uint8 picture by the rule of ``inference_size``, antialiased."""
+    height, width = image.shape[:2]
+    size = inference_size(height, width, shortest, longest)
+    resized: Picture = transforms.ResizeTransform(height, width, *size).apply_image(image)
+    return resized
 
 
 def _train_resize(cfg: Any) -> Any:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from detection.errors import ConfigError
+
 _CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 
 
@@ -32,10 +34,10 @@ def use_bf16(mode: str, device: torch.device) -> bool:
         device: where the model runs.
 
     Raises:
-        ValueError: another mode.
+        ConfigError: another mode.
     """
     if mode == "auto":
         return torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
     if mode not in ("on", "off"):
-        raise ValueError(f"MODEL.BF16 must be auto, on or off, got {mode!r}")
+        raise ConfigError(f"MODEL.BF16 must be auto, on or off, got {mode!r}")
     return mode == "on"

@@ -1,18 +1,20 @@
-"""Train a detector: Detectron2's command line, its options and its ``KEY VALUE`` overrides.
+r"""Train a detector: Detectron2's command line, its options and its ``KEY VALUE`` overrides.
 
 On a CPU, from a Dataturks export and its pictures to an AP figure::
 
-    python -m detection.train --config-file mobilenet_fpn --num-gpus 0 \\
+    python -m detection.train --config-file mobilenet_fpn --num-gpus 0 \
         --dataturks data/face_detection.json data/images OUTPUT_DIR runs/light
 
-With a GPU, the mission's own model, the same but ``--config-file x101_fpn --num-gpus 1``. Ctrl-C saves and stops,
-``--resume`` goes on. OUTPUT_DIR becomes a run folder that every other command takes as a detector.
+With a GPU, the mission's own model, the same but ``--config-file x101_fpn --num-gpus 1``. Ctrl-C
+saves and stops, ``--resume`` goes on. OUTPUT_DIR becomes a run folder that every other command
+takes as a detector.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -23,15 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.data import DatasetCatalog
+from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from detection import checkpoints
-from detection.commandline import build_parser, command_line, configure
-from detection.datasets import DataSpec, fingerprint
-from detection.errors import DetectionError, RunError
+from detection.commandline import PAIR, command_line, configure, detectron2_parser
+from detection.datasets import describe, short_name
+from detection.errors import ConfigError, DetectionError, RunError
 from detection.evaluator import choose_threshold
 from detection.launch import run_launched
 from detection.trainer import FaceTrainer, Interrupted, evaluate_model, predict
@@ -42,7 +44,7 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``python -m detection.train``; return the exit status."""
-    args = build_parser("python -m detection.train", __doc__).parse_args(argv)
+    args = build_parser().parse_args(argv)
     args.command = command_line("detection.train", argv)
     try:
         return run_launched(args, train)
@@ -54,13 +56,49 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Return Detectron2's parser with the options that name data."""
+    parser = detectron2_parser("python -m detection.train", __doc__)
+    parser.add_argument(
+        "--dataturks",
+        help="a Dataturks json and the folder of its pictures: train on its training split, choose "
+        "on its validation split, report its test split",
+        **PAIR,
+    )
+    for name, use in (
+        ("--train-coco", "to train on"),
+        ("--val-coco", "to choose the best weights and the score threshold on"),
+        ("--report-coco", "to be measured once, at the end"),
+    ):
+        parser.add_argument(name, help=f"a COCO json of faces and its pictures, {use}", **PAIR)
+    return parser
+
+
+def named_data(args: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    """Return key of ``DATASETS`` → the data sets that the options name for it."""
+    named = {
+        key: [f"coco:{file}:{images}" for file, images in pairs]
+        for key, pairs in (
+            ("TRAIN", args.train_coco),
+            ("TEST", args.val_coco),
+            ("REPORT", args.report_coco),
+        )
+    }
+    for file, images in args.dataturks:
+        for key, split in (("TRAIN", "train"), ("TEST", "val"), ("REPORT", "test")):
+            named[key].append(f"dataturks:{file}:{images}:{split}")
+    return {key: tuple(names) for key, names in named.items()}
+
+
 def train(args: argparse.Namespace) -> int:
     """Train in this process as the options say; return the exit status."""
-    cfg = configure(args)
+    cfg = configure(args, named_data(args))
     if args.eval_only:
-        from detection.evaluate import evaluate
-
-        return evaluate(args)
+        return evaluate_only(cfg, args.resume)
+    if not len(cfg.DATASETS.TRAIN):
+        raise ConfigError(
+            "name what to train on: --dataturks JSON IMAGES, --train-coco JSON IMAGES, or both"
+        )
     prepare_folder(cfg, args.resume)
     trainer = FaceTrainer(cfg)
     trainer.resume_or_load(args.resume)
@@ -76,6 +114,19 @@ def train(args: argparse.Namespace) -> int:
             )
         return INTERRUPTED
     finish(trainer, args.command)
+    return 0
+
+
+def evaluate_only(cfg: Any, resume: bool) -> int:
+    """Measure ``MODEL.WEIGHTS``, or with ``--resume`` the last checkpoint."""
+    names = [*cfg.DATASETS.TEST, *cfg.DATASETS.REPORT]
+    if not names:
+        raise ConfigError("name what to measure on: --val-coco, --report-coco or --dataturks")
+    model = build_model(cfg)
+    checkpointer = checkpoints.FaceCheckpointer(model, cfg.OUTPUT_DIR)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    for name in names:
+        evaluate_model(cfg, model, name)
     return 0
 
 
@@ -124,21 +175,34 @@ def finish(trainer: FaceTrainer, command: str) -> None:
     """Choose the best weights and the score threshold, measure, and complete the run folder."""
     cfg, folder = trainer.cfg.clone(), Path(trainer.cfg.OUTPUT_DIR)
     if trainer.progress.best_iteration >= 0:
-        comm.synchronize()
-        checkpoints.load_weights(folder / checkpoints.BEST_FILE, trainer.model)
+        best = folder / checkpoints.BEST_FILE
+        finished_before = not best.is_file()  # then the best weights have their final name
+        checkpoints.load_weights(
+            folder / checkpoints.MODEL_FILE if finished_before else best, trainer.model
+        )
+    comm.synchronize()
     metrics: dict[str, Any] = {"iterations": trainer.max_iter}
     if len(cfg.DATASETS.TEST):
-        metrics["best_iteration"] = trainer.progress.best_iteration
         truth, results = predict(cfg, trainer.model, cfg.DATASETS.TEST[0])
-        if comm.is_main_process():
-            threshold, f1 = choose_threshold(truth, results)
-            cfg.MODEL.SCORE_THRESHOLD = threshold
-            metrics |= {"score_threshold": threshold, "validation_f1": f1}
+        threshold, f1 = choose_threshold(truth, results)
+        cfg.MODEL.SCORE_THRESHOLD = threshold
+        metrics |= {
+            "best_iteration": trainer.progress.best_iteration,
+            "score_threshold": threshold,
+            "validation_f1": f1,
+        }
     for kind, names in (("validation", cfg.DATASETS.TEST), ("report", cfg.DATASETS.REPORT)):
-        metrics[kind] = {n: evaluate_model(cfg, trainer.model, n) for n in names}
+        metrics[kind] = [measured(cfg, trainer.model, name) for name in names]
     if comm.is_main_process():
         write_run(folder, cfg, trainer, metrics, command)
         print(summary(folder, metrics))
+
+
+def measured(cfg: Any, model: torch.nn.Module, name: str) -> dict[str, Any]:
+    """Return a data set's name, size and figures (0–100; None: nothing to measure)."""
+    pictures, metrics = evaluate_model(cfg, model, name)
+    values = {key: None if math.isnan(v) else round(v, 2) for key, v in metrics.items()}
+    return {"data": short_name(name), "pictures": pictures, "min_face": cfg.TEST.MIN_FACE, **values}
 
 
 def write_run(
@@ -149,9 +213,7 @@ def write_run(
     (folder / checkpoints.BEST_FILE).unlink(missing_ok=True)
     cfg.MODEL.WEIGHTS = ""
     checkpoints.write_text(folder / checkpoints.CONFIG_FILE, cfg.dump())
-    checkpoints.write_text(
-        folder / checkpoints.METRICS_FILE, json.dumps(metrics, indent=2, default=float) + "\n"
-    )
+    checkpoints.write_text(folder / checkpoints.METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     card = {
         "kind": "detector",
         "name": folder.resolve().name,
@@ -169,25 +231,12 @@ def write_run(
         "score_threshold": cfg.MODEL.SCORE_THRESHOLD,
         "metrics": metrics,
     }
-    text = json.dumps(card, indent=2, default=float)
+    text = json.dumps(card, indent=2)
     checkpoints.write_text(folder / checkpoints.CARD_FILE, text + "\n")
 
 
-def describe(name: str) -> dict[str, Any]:
-    """Return what a card says of a data set: file, split, counts and fingerprint."""
-    records = DatasetCatalog.get(name)
-    spec = DataSpec.parse(name)
-    return {
-        "set": "/".join(spec.file.parts[-2:]) if spec else name,
-        "split": spec.split if spec else "",
-        "pictures": len(records),
-        "faces": sum(not a["iscrowd"] for r in records for a in r["annotations"]),
-        "sha256": fingerprint([name]),
-    }
-
-
 def commit() -> str | None:
-    """Return the commit of this package's clone, with ``+`` where it has changes; None outside git."""
+    """Return the commit of this clone, with ``+`` if changed since; None outside git."""
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -204,11 +253,9 @@ def summary(folder: Path, metrics: dict[str, Any]) -> str:
     """Return the last lines that the command prints."""
     lines = [f"\nrun folder: {folder}"]
     for kind in ("validation", "report"):
-        for name, values in metrics[kind].items():
-            lines.append(
-                f"{kind:10s} AP {values['AP']:5.1f}  AP50 {values['AP50']:5.1f}  "
-                f"AP75 {values['AP75']:5.1f}  {name}"
-            )
+        for row in metrics[kind]:
+            figures = "  ".join(f"{key} {row[key]}" for key in ("AP", "AP50", "AP75"))
+            lines.append(f"{kind}: {figures}  on {row['pictures']} pictures of {row['data']}")
     return "\n".join(lines)
 
 

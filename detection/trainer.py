@@ -1,4 +1,4 @@
-"""Detectron2's training loop for faces: AdamW, stopping cleanly, the best weights kept, CPUs welcome."""
+"""Detectron2's training loop for faces: AdamW, clean stops, the best weights kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from typing import Any
 
 import torch
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, TrainerBase, hooks
+from detectron2.engine import (
+    AMPTrainer,
+    DefaultTrainer,
+    HookBase,
+    SimpleTrainer,
+    TrainerBase,
+    hooks,
+)
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
@@ -21,17 +28,17 @@ from detectron2.utils.events import CommonMetricPrinter, EventStorage, JSONWrite
 from torch.nn.parallel import DistributedDataParallel
 
 from detection.checkpoints import BEST_FILE, FaceCheckpointer, save_weights
-from detection.errors import NonFiniteLossError
+from detection.errors import ConfigError, NonFiniteLossError
 from detection.evaluator import FaceEvaluator, average_precision
 from detection.mapper import FaceMapper
 
 LOG_FILE = "training_log.jsonl"
 
 NON_FINITE_ADVICE = (
-    "Usual causes: a learning rate that is too high (try SOLVER.BASE_LR at a third of it, or a longer "
-    "SOLVER.WARMUP_ITERS), gradients that burst (SOLVER.CLIP_GRADIENTS.ENABLED True), half precision "
-    "(SOLVER.AMP.ENABLED False, MODEL.BF16 off), or weights that were already broken (MODEL.WEIGHTS). "
-    "The weights of this step were not used; --resume continues from the last checkpoint"
+    "Usual causes: a learning rate that is too high (try a third of SOLVER.BASE_LR, or a longer "
+    "SOLVER.WARMUP_ITERS), gradients that burst (SOLVER.CLIP_GRADIENTS.ENABLED True), half "
+    "precision (SOLVER.AMP.ENABLED False, MODEL.BF16 off), or broken weights (MODEL.WEIGHTS). This "
+    "step did not change the weights; --resume goes on from the last checkpoint"
 )
 
 
@@ -47,15 +54,16 @@ class Interrupted(BaseException):
         self.iteration = iteration
 
 
-class FaceTrainer(TrainerBase):  # type: ignore[misc]
-    """Detectron2's default training workflow with this project's data, optimiser, evaluation and stop.
+class FaceTrainer(TrainerBase):
+    """Detectron2's training workflow with this project's data, optimiser and evaluation.
 
-    Set ``stop_requested`` from anywhere (a signal handler) and the loop saves a checkpoint after the running
-    iteration and raises ``Interrupted``.
+    Set ``stop_requested`` from anywhere (a signal handler) and the loop saves a checkpoint after
+    the running iteration and raises ``Interrupted``.
     """
 
     def __init__(self, cfg: Any) -> None:
         super().__init__()
+        self.iter: int = 0
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = build_model(cfg)
         optimizer = make_optimizer(cfg, model)
@@ -118,12 +126,13 @@ class FaceTrainer(TrainerBase):  # type: ignore[misc]
         with EventStorage(self.start_iter) as self.storage:
             try:
                 self.before_train()
-                for self.iter in range(self.start_iter, self.max_iter):
+                for iteration in range(self.start_iter, self.max_iter):
+                    self.iter = iteration
                     self.before_step()
                     self.run_step()
                     self.after_step()
                     self._stop_if_asked()
-                self.iter += 1
+                self.iter = self.max_iter
             finally:
                 self.after_train()
 
@@ -154,8 +163,8 @@ class FaceTrainer(TrainerBase):  # type: ignore[misc]
         self._trainer.load_state_dict(state_dict["_trainer"])
 
 
-class Progress(HookBase):  # type: ignore[misc]
-    """Evaluates on ``DATASETS.TEST`` from time to time, keeps the best weights, adds up the time."""
+class Progress(HookBase):
+    """Evaluates from time to time, keeps the best weights, adds up the time."""
 
     def __init__(self, cfg: Any) -> None:
         self.cfg = cfg
@@ -177,8 +186,8 @@ class Progress(HookBase):  # type: ignore[misc]
             self.evaluate(done)
 
     def evaluate(self, done: int) -> None:
-        """Measure on the first data set of ``DATASETS.TEST``; remember the weights if it is the best AP."""
-        metrics = evaluate_model(self.cfg, self.trainer.model, self.cfg.DATASETS.TEST[0])
+        """Measure on the first of ``DATASETS.TEST``; keep the weights if the AP is the best."""
+        _, metrics = evaluate_model(self.cfg, self.trainer.model, self.cfg.DATASETS.TEST[0])
         if comm.is_main_process():
             self.trainer.storage.put_scalars(
                 **{f"validation/{name}": v for name, v in metrics.items()}, smoothing_hint=False
@@ -213,8 +222,8 @@ def predict(
     """Run a model over a registered data set, in all processes.
 
     Returns:
-        The truth (Detectron2 records, faces below ``TEST.MIN_FACE`` ignored) and the COCO results; the
-        results are empty on worker processes.
+        The truth (Detectron2 records, faces below ``TEST.MIN_FACE`` ignored) and the COCO results;
+        the results are empty on worker processes.
     """
     loader = build_detection_test_loader(cfg, dataset, mapper=FaceMapper(cfg, is_train=False))
     evaluator = FaceEvaluator(dataset, cfg.TEST.MIN_FACE)
@@ -222,32 +231,33 @@ def predict(
     return evaluator.truth, evaluator.gathered
 
 
-def evaluate_model(cfg: Any, model: torch.nn.Module, dataset: str) -> dict[str, float]:
+def evaluate_model(cfg: Any, model: torch.nn.Module, dataset: str) -> tuple[int, dict[str, float]]:
     """Measure a model on one registered data set.
 
     Returns:
-        COCO's AP, AP50, AP75, APs, APm, APl, 0–100; {} on worker processes.
+        The number of pictures, and COCO's AP, AP50, AP75, APs, APm, APl, 0–100; {} on worker
+        processes.
     """
     truth, results = predict(cfg, model, dataset)
     if not comm.is_main_process():
-        return {}
+        return len(truth), {}
     metrics = average_precision(truth, results)
     print_csv_format({"bbox": metrics})
-    return metrics
+    return len(truth), metrics
 
 
 def make_optimizer(cfg: Any, model: torch.nn.Module) -> torch.optim.Optimizer:
     """Build what ``SOLVER.OPTIMIZER`` names: Detectron2's own SGD, or AdamW with a slower backbone.
 
     Raises:
-        ValueError: another name.
+        ConfigError: another name.
     """
     solver = cfg.SOLVER
     if solver.OPTIMIZER == "SGD":
         optimizer: torch.optim.Optimizer = build_optimizer(cfg, model)
         return optimizer
     if solver.OPTIMIZER != "ADAMW":
-        raise ValueError(f"SOLVER.OPTIMIZER must be SGD or ADAMW, got {solver.OPTIMIZER!r}")
+        raise ConfigError(f"SOLVER.OPTIMIZER must be SGD or ADAMW, got {solver.OPTIMIZER!r}")
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

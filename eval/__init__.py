@@ -1,0 +1,1 @@
+"""Measuring: classifiers, detectors and both stages together, on any data."""

@@ -1,9 +1,9 @@
 """Measure emotion classifiers on labelled face crops: ``python -m eval.classification --help``.
 
---data is FER2013 in any of its forms (fer2013.csv, icml_face_data.csv, the Kaggle folder, or a zip
-of one; told by its file names ``Training_…``, ``PublicTest_…``, ``PrivateTest_…``), or any folder
-or zip of ``<class>/*.{png,jpg,…}``: face crops of any size, in colour or grey, padded to square
-where they are not.
+--data is FER2013 in any of its forms (fer2013.csv, icml_face_data.csv, the Kaggle folder with
+``train/<class>/Training_…`` and ``test/<class>/PublicTest_…``, or a zip of one), or any folder or
+zip of ``<class>/*.{png,jpg,…}``: face crops of any size, in colour or grey, padded to square where
+they are not.
 
 Definitions
     accuracy: right / all, with its 95 % interval by Wilson as accuracy_ci.
@@ -90,7 +90,7 @@ class Tally:
         start = time.perf_counter()
         scores = scores_over_views(self.classifier, crops, self.views)
         self.seconds += time.perf_counter() - start
-        predicted = scores.argmax(axis=1)
+        predicted = command.top_emotions(self.classifier, scores)
         self.confusion += metrics.confusion_matrix(labels, predicted, len(EMOTIONS))
 
     def summary(self) -> report.Run:
@@ -194,11 +194,13 @@ class CropReader:
         return None
 
 
-def is_fer2013(path: Path) -> bool:
+def is_fer2013(path: Path, split: str | None = None) -> bool:
     """Tell FER2013 from a plain folder of crops, by file names alone.
 
-    It is FER2013 if it is a csv, or holds a csv and no picture, or FER2013's csv by name, or if
-    most of its pictures are called ``Training_…``, ``PublicTest_…`` or ``PrivateTest_…``.
+    It is FER2013 if it is a csv, holds a csv and no picture, or FER2013's csv by name; or if most
+    of its pictures are called ``Training_…``, ``PublicTest_…`` or ``PrivateTest_…`` and their class
+    folders lie in ``train`` or ``test``. Where a part is asked for (``split``), the pictures' names
+    are enough.
     """
     if path.is_file() and path.suffix.lower() == ".csv":
         return True
@@ -206,8 +208,11 @@ def is_fer2013(path: Path) -> bool:
     pictures = [name for name in names if name.suffix.lower() in PICTURE_SUFFIXES]
     if not pictures or any(name.name in ("fer2013.csv", "icml_face_data.csv") for name in names):
         return any(name.suffix.lower() == ".csv" for name in names)
-    prefixes = tuple(f"{split}_" for split in SPLITS)
-    return 2 * sum(name.name.startswith(prefixes) for name in pictures) > len(pictures)
+    prefixes = tuple(f"{part}_" for part in SPLITS)
+    named = [name for name in pictures if name.name.startswith(prefixes)]
+    if split is None:
+        named = [n for n in named if len(n.parts) > 2 and n.parts[-3].lower() in ("train", "test")]
+    return 2 * len(named) > len(pictures)
 
 
 def open_fer2013(path: Path, split: str | None) -> tuple[Fer2013, str, list[str]]:
@@ -224,7 +229,7 @@ def open_fer2013(path: Path, split: str | None) -> tuple[Fer2013, str, list[str]
         EvaluationError: the data cannot be read, lacks the part, or holds several others.
     """
     try:
-        data = load_fer2013(path)
+        data = load_fer2013(path, progress=sys.stderr.isatty())
         there = [name for name in SPLITS if (data.splits == name).any()]
         if split is None:
             split = there[0] if len(there) == 1 else DEFAULT_SPLIT
@@ -242,9 +247,11 @@ def open_fer2013(path: Path, split: str | None) -> tuple[Fer2013, str, list[str]
 
 
 def per_class_table(run: report.Run) -> str:
-    """Lay one run's scores out per class, with the confusion matrix beside them."""
+    """Lay one run's scores out per class present, with the confusion matrix beside them."""
     rows: list[dict[str, Any]] = []
     for emotion, counts in zip(EMOTIONS, run["confusion"], strict=True):
+        if not run["per_class"][emotion]["support"]:
+            continue
         rows.append({"true": emotion} | run["per_class"][emotion])
         rows[-1] |= {f"→{name}": int(count) for name, count in zip(EMOTIONS, counts, strict=True)}
     kinds = {"true": "text", "support": "count", "precision": "percent", "recall": "percent"}
@@ -298,18 +305,18 @@ def evaluate(arguments: argparse.Namespace) -> int:
     report.check_out(arguments.out)
     command.existing(arguments.data, "--data")
     failures: list[str] = []
-    if is_fer2013(arguments.data):
+    if is_fer2013(arguments.data, arguments.split):
         runs = _on_fer2013(arguments)
     else:
         runs = _on_crops(arguments, failures)
-    runs = [{"classifier": run["classifier"]} | {"data": str(arguments.data)} | run for run in runs]
+    runs = [run | {"data": str(arguments.data)} for run in runs]
+    if arguments.out is not None:
+        report.write_report(arguments.out, runs)
     print(report.table([_shown(run) for run in runs], COLUMNS))
     for run in runs:
         print(f"\n{run['classifier']}\n{per_class_table(run)}")
-    if arguments.out is not None:
-        report.write_report(arguments.out, runs)
     if failures:
-        command.note(COMMAND, f"{len(failures)} pictures could not be read and were left out")
+        command.note(COMMAND, f"pictures left out, as they could not be read: {len(failures)}")
     return 1 if failures else 0
 
 
@@ -354,7 +361,7 @@ def _on_crops(arguments: argparse.Namespace, failures: list[str]) -> list[report
         command.note(COMMAND, failure)
     if not runs[0]["n"]:
         raise EvaluationError(
-            f"{store.path}: none of its {len(folder.pictures)} pictures can be read"
+            f"{store.path}: not one of its pictures can be read ({len(folder.pictures)} failed)"
         )
     about = {
         "split": None,

@@ -18,6 +18,9 @@ from faces.types import Box
 
 ImageId = int | str
 
+MAX_PIXELS = 1e9
+"""Coordinates beyond this are refused as damaged."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrueFace:
@@ -120,12 +123,12 @@ def load_coco(path: Path) -> GroundTruth:
             raise EvaluationError(f"{path}: {where} is of image {identity!r}, which images lacks")
         if category not in names:
             raise EvaluationError(f"{path}: {where} has category {category!r}, not in categories")
-        x, y, width, height = _bbox(path, annotation, where)
-        if width <= 0 or height <= 0:
-            faults.append(f"{where} passed over: its box has no area ({width:g}×{height:g})")
+        corners = _bbox(path, annotation, where)
+        if not _has_area(corners):
+            faults.append(f"{where} passed over: its box {annotation['bbox']} has no area")
             continue
         crowd = bool(annotation.get("iscrowd", 0))
-        faces[identity].append(TrueFace(Box(x, y, x + width, y + height), names[category], crowd))
+        faces[identity].append(TrueFace(Box(*corners), names[category], crowd))
     scenes = tuple(_scene(path, image, faces) for image in images)
     if not scenes:
         raise EvaluationError(f"{path}: its list of images is empty; there is nothing to measure")
@@ -209,16 +212,12 @@ def load_results(path: Path, scenes: Collection[Scene]) -> dict[ImageId, Scored]
                 f"{path}: {where} is of image {identity!r}, which the ground truth lacks; "
                 "was it made for another --coco file?"
             )
-        score = row.get("score")
-        if (
-            isinstance(score, bool)
-            or not isinstance(score, int | float)
-            or not math.isfinite(score)
-        ):
+        score = _number(row.get("score"))
+        if score is None:
             raise EvaluationError(f"{path}: {where} has no finite score; a result file needs one")
-        x, y, width, height = _bbox(path, row, where)
-        if width > 0 and height > 0:
-            found[identity].append(((x, y, x + width, y + height), float(score)))
+        corners = _bbox(path, row, where)
+        if _has_area(corners):
+            found[identity].append((corners, score))
     return {identity: Scored.of(pairs) for identity, pairs in found.items()}
 
 
@@ -251,7 +250,7 @@ def _read_json(path: Path) -> tuple[bytes, Any]:
     data = path.read_bytes()
     try:
         return data, json.loads(data.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:  # JSON, UTF-8, or an endless number
         raise EvaluationError(f"{path}: not valid JSON ({error}); is the file complete?") from error
     except RecursionError as error:
         raise EvaluationError(f"{path}: not COCO: its JSON is nested too deeply") from error
@@ -267,19 +266,37 @@ def _objects(path: Path, document: Mapping[str, Any], key: str) -> list[Mapping[
 
 def _key(path: Path, item: Mapping[str, Any], key: str, where: str) -> ImageId:
     value = item.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise EvaluationError(f"{path}: {where}: {key!r} must be a number or text, got {value!r}")
     return value
 
 
 def _bbox(path: Path, item: Mapping[str, Any], where: str) -> tuple[float, float, float, float]:
+    """Return (x1, y1, x2, y2)."""
     box = item.get("bbox")
-    if (
-        not isinstance(box, list)
-        or len(box) != 4
-        or any(isinstance(v, bool) or not isinstance(v, int | float) for v in box)
-        or not all(math.isfinite(v) for v in box)
-    ):
-        raise EvaluationError(f"{path}: {where}: bbox must be [x, y, width, height], got {box!r}")
-    x, y, width, height = (float(v) for v in box)
-    return x, y, width, height
+    values = [_number(value) for value in box] if isinstance(box, list) else []
+    known = [value for value in values if value is not None and abs(value) <= MAX_PIXELS]
+    if len(values) != 4 or len(known) != 4:
+        raise EvaluationError(
+            f"{path}: {where}: bbox must be [x, y, width, height] in pixels, got {box!r}"
+        )
+    x, y, width, height = known
+    return x, y, x + width, y + height
+
+
+def _has_area(corners: tuple[float, float, float, float]) -> bool:
+    x1, y1, x2, y2 = corners
+    return x1 < x2 and y1 < y2 and (x2 - x1) * (y2 - y1) > 0
+
+
+def _number(value: object) -> float | None:
+    """Return a JSON number as a float; None if it is none, or not finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

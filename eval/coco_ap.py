@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from tqdm import tqdm
 
 from eval.coco import Scene, Scored
 
@@ -62,7 +63,7 @@ def average_precision(
         for box, score in zip(scored.boxes.tolist(), scored.scores.tolist(), strict=True):
             found.append(_annotation(len(found), image_id, box, False) | {"score": score})
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_coco(len(scenes), truth), _coco(len(scenes), found), "bbox")
+        evaluation = _Evaluation(_coco(len(scenes), truth), _coco(len(scenes), found), "bbox")
         evaluation.params.maxDets = [max_detections]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -75,6 +76,19 @@ def average_precision(
     everything = precision[..., 0]
     sizes = [mean(precision[..., area]) for area in (1, 2, 3)]
     return AveragePrecision(mean(everything), mean(everything[0]), mean(everything[5]), *sizes)
+
+
+class _Evaluation(COCOeval):
+    """pycocotools' evaluation with a progress bar: crowds take it minutes."""
+
+    def evaluate(self) -> None:
+        steps = len(self.params.imgIds) * len(self.params.areaRng)
+        with tqdm(total=steps, desc="average precision", disable=None) as self._progress:
+            super().evaluate()
+
+    def evaluateImg(self, *arguments: Any) -> Any:  # noqa: N802
+        self._progress.update()
+        return super().evaluateImg(*arguments)
 
 
 def _annotation(count: int, image_id: int, box: Sequence[float], crowd: bool) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from faces.pipeline import Detector, EmotionClassifier
 
@@ -23,6 +27,8 @@ def run(command: str, action: Callable[[], int]) -> int:
     Returns:
         What ``action`` returns; 2 for bad input, 130 after Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # tables hold → and –, which not every console has
     try:
         return action()
     except EvaluationError as error:
@@ -74,6 +80,20 @@ def _load(names: Sequence[str], load: Callable[[str], T]) -> list[T]:
             model.name = name  # two runs may have folders of one name; reports must tell them apart
         models.append(model)
     return models
+
+
+def top_emotions(classifier: EmotionClassifier, scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the index of the most likely emotion of each face, shape (N,).
+
+    Raises:
+        EvaluationError: a probability is not finite; nan would pass for the most likely one.
+    """
+    if not np.isfinite(scores).all():
+        raise EvaluationError(
+            f"{classifier.name}: gives probabilities that are not finite; its weights are damaged, "
+            "or its training diverged"
+        )
+    return np.asarray(scores.argmax(axis=1), np.int64)
 
 
 def positive_pixels(text: str) -> float:

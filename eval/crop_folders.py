@@ -77,7 +77,9 @@ def scan_crops(store: PictureStore, ignore: Collection[str] = ()) -> CropFolder:
 
 
 def _unknown_folders(store: PictureStore, unknown: Counter[str]) -> str:
-    shown = ", ".join(f"{name} ({count} pictures)" for name, count in sorted(unknown.items())[:8])
+    shown = ", ".join(
+        f"{name!r} (pictures: {count})" for name, count in sorted(unknown.items())[:8]
+    )
     more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
     return (
         f"{store.path}: no emotion is called {shown}{more}; the classes are {', '.join(EMOTIONS)} "

@@ -268,11 +268,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
         "unreadable": len(failures),
     }
     runs = [measure(scenes, each) | about for each in [*found, *external]]
-    print(report.table(runs, COLUMNS))
     if arguments.out is not None:
         report.write_report(arguments.out, runs)
+    print(report.table(runs, COLUMNS))
     if failures:
-        command.note(COMMAND, f"{len(failures)} of {len(truth.scenes)} pictures were left out")
+        command.note(COMMAND, f"pictures left out: {len(failures)} of {len(truth.scenes)}")
     return 1 if failures else 0
 
 

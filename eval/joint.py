@@ -206,7 +206,7 @@ def _predict(
     if not boxes:
         return np.zeros(0, np.int64)
     scores = classifier.scores([crop_face(image, box) for box in boxes])
-    return np.asarray(scores.argmax(axis=1), np.int64)
+    return command.top_emotions(classifier, scores)
 
 
 def emotions_table(runs: Sequence[report.Run]) -> str:
@@ -281,13 +281,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
         "unreadable": len(failures),
     }
     runs = [run | about for run in runs]
+    if arguments.out is not None:
+        report.write_report(arguments.out, runs)
     print(report.table(runs, COLUMNS))
     if len(runs) == 1:
         print(f"\n{emotions_table(runs)}")
-    if arguments.out is not None:
-        report.write_report(arguments.out, runs)
     if failures:
-        command.note(COMMAND, f"{len(failures)} of {len(truth.scenes)} pictures were left out")
+        command.note(COMMAND, f"pictures left out: {len(failures)} of {len(truth.scenes)}")
     return 1 if failures else 0
 
 

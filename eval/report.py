@@ -77,7 +77,7 @@ def table(runs: Sequence[Run], columns: Mapping[str, str]) -> str:
         columns: key → how to show it: ``text``, ``count``, ``percent`` (a fraction) or ``number``.
     """
     rows = [[cell(run.get(key), kind) for key, kind in columns.items()] for run in runs]
-    heads = [key.replace("_", " ") for key in columns]
+    heads = [key.replace("_", "\n") for key in columns]  # narrow columns
     align = ["left" if kind == "text" else "right" for kind in columns.values()]
     return str(tabulate(rows, heads, colalign=align if rows else None, disable_numparse=True))
 

@@ -73,7 +73,8 @@ _FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
 _RAW_SUFFIXES = frozenset(
     ".dng .nef .nrw .arw .sr2 .srf .pef .srw .erf .3fr .dcr .kdc .iiq".split()
 )
-_NEW_SUBFILE_TYPE, _PHOTOMETRIC, _ORIENTATION, _SUB_IFDS, _DNG_VERSION = 254, 262, 274, 330, 50706
+_NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 254, 258, 262, 274
+_SUB_IFDS, _DNG_VERSION = 330, 50706
 _WHITE_IS_ZERO, _COLOUR_FILTER_ARRAY, _LINEAR_RAW = 0, 32803, 34892
 
 
@@ -120,8 +121,7 @@ def read_images(
         on_error: called once for everything that failed: a picture, or a path that names none.
 
     Yields:
-        (path, picture) of every picture that could be read, in order, as
-        ``faces.pipeline.analyze`` takes them.
+        (path, picture) of every picture that could be read, in order.
     """
     for path in iter_image_paths(paths):
         try:
@@ -313,8 +313,11 @@ def _grey(values: NDArray[np.uint8], white: NDArray[np.bool_] | None) -> NDArray
 
 
 def _scale_16_bit(picture: ImageFile.ImageFile) -> NDArray[np.uint8]:
-    grey = _to_8_bits(np.asarray(picture))
+    samples = np.asarray(picture)
     tags = getattr(picture, "tag_v2", {})
+    if tags.get(_BITS_PER_SAMPLE) == (12,):
+        samples = np.minimum(samples, 4095) * np.uint16(16) + samples // 256
+    grey = _to_8_bits(samples)
     return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
 
 

@@ -3,7 +3,8 @@ r"""Results → files: JSON lines, JSON, CSV, COCO. Written as they come, so mem
 A sink writes to ``NAME.PID.part`` beside its target and moves it there when the ``with`` block is
 left. Also when it is left by an exception, Ctrl-C included: then the target is a valid file with
 the pictures finished by then (unless there are none: an older target is kept). Only where writing
-itself fails, a full disk for instance, the target is left as it was and the part file stays.
+itself fails, a full disk for instance, the target is left as it was and the part files stay (COCO's
+annotations have one of their own until the end).
 
 JSON is strict and in UTF-8. Parts of a file name that are not valid text become ``\udcXX``
 escapes, which Python's reader turns back into the very name.
@@ -15,13 +16,12 @@ import csv
 import io
 import json
 import os
-import shutil
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from faces.emotions import EMOTIONS
 from faces.types import DEFAULT_THRESHOLD, Box, ImageResult
@@ -62,7 +62,7 @@ def result_to_dict(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD
         faces.append(
             {
                 "box": _rounded(face.detection.box, result.width, result.height),
-                "score": round(face.detection.score, 6),
+                "score": round(float(face.detection.score), 6),
                 "emotions": {name: round(p / total, 6) for name, p in probabilities.items()},
                 "labels": face.emotions.labels(threshold),
                 "unsure": face.emotions.unsure(threshold),
@@ -71,9 +71,9 @@ def result_to_dict(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD
     return {
         "schema_version": SCHEMA_VERSION,
         "source": result.source,
-        "width": result.width,
-        "height": result.height,
-        "seconds": round(result.seconds, 4),
+        "width": int(result.width),
+        "height": int(result.height),
+        "seconds": round(float(result.seconds), 4),
         "faces": faces,
     }
 
@@ -99,7 +99,7 @@ def open_sink(path: str | os.PathLike[str], threshold: Threshold = DEFAULT_THRES
 
 
 class _Position(NamedTuple):
-    """Up to where a sink's files are complete; replaced as a whole, so an interrupt cannot split it."""
+    """Up to where a sink's files are complete; replaced as a whole, so no interrupt splits it."""
 
     pictures: int = 0
     faces: int = 0
@@ -123,16 +123,17 @@ class Sink(ABC):
         self.path = path
         self._threshold = threshold
         self._part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        self._file: IO[bytes] | None = None
-        self._waiting: IO[bytes] | None = None  # what must follow the last picture
+        self._waiting_part = path.with_name(f"{path.name}.{os.getpid()}.annotations.part")
+        self._file: FileIO | None = None
+        self._waiting: FileIO | None = None  # what must follow the last picture
         self._at = _Position()
         self._check_target()
 
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._part.open("wb")
-            self._waiting = tempfile.TemporaryFile(dir=self.path.parent)
+            self._file = FileIO(self._part, "w+")
+            self._waiting = FileIO(self._waiting_part, "w+")
         except OSError as error:
             raise SinkError(f"{self.path}: cannot be written: {error.strerror}") from error
         self._append(self._file, 0, self._head)
@@ -162,38 +163,34 @@ class Sink(ABC):
     ) -> None:
         assert self._file is not None and self._waiting is not None
         with self._waiting as waiting, self._file as file:
+            file.truncate(self._at.end)  # an interrupted write may have left half a record
+            waiting.truncate(self._at.waiting_end)
             if isinstance(error, SinkError):
+                if self._at.waiting_end == 0:
+                    self._waiting_part.unlink()
                 return
             if error is not None and self._at.pictures == 0:
                 self._part.unlink()
+                self._waiting_part.unlink()
                 return
             try:
-                for stream, end in (file, self._at.end), (waiting, self._at.waiting_end):
-                    stream.truncate(end)  # an interrupted write may have left half a record
-                    stream.seek(0)
                 file.seek(self._at.end)
-                file.write(self._middle)
-                shutil.copyfileobj(waiting, file)
-                file.write(self._tail)
-                file.flush()
+                _write_all(file, self._middle)
+                waiting.seek(0)
+                while block := waiting.read(1 << 20):
+                    _write_all(file, block)
+                _write_all(file, self._tail)
                 os.replace(self._part, self.path)
+                self._waiting_part.unlink()
             except OSError as failure:
                 raise self._failed(failure) from failure
 
-    def _append(self, file: IO[bytes], end: int, data: bytes) -> None:
+    def _append(self, file: FileIO, end: int, data: bytes) -> None:
         try:
             file.seek(end)
-            file.write(data)
-            file.flush()
+            _write_all(file, data)
         except OSError as error:
             raise self._failed(error) from error
-
-    @abstractmethod
-    def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
-        """Return what one picture adds to the file, and what to what follows the last picture.
-
-        Both start with their separator from what stands before them.
-        """
 
     def _failed(self, error: OSError) -> SinkError:
         return SinkError(
@@ -214,6 +211,13 @@ class Sink(ABC):
             raise SinkError(f"{self.path}: no permission to write to {folder}")
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise SinkError(f"{self.path}: no permission to write to it")
+
+    @abstractmethod
+    def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
+        """Return what a picture adds to the file, and what it adds to the part after all pictures.
+
+        Both start with their separator from what stands before them.
+        """
 
 
 class JsonLinesSink(Sink):
@@ -258,7 +262,7 @@ class CocoSink(Sink):
 
     ``images``: id (from 1), file_name (the source), width, height, seconds. ``annotations``: id
     (from 1), image_id, category_id 1, bbox [x, y, width, height], area, iscrowd 0, score, emotions,
-    labels, unsure. pycocotools' ``COCO`` loads the file, its ``loadRes`` the annotations as results.
+    labels, unsure. pycocotools' ``COCO`` loads the file, ``loadRes`` the annotations as results.
     """
 
     _category = 1
@@ -305,17 +309,25 @@ _KINDS: dict[str, type[Sink]] = {
 }
 
 
+def _write_all(file: FileIO, data: bytes) -> None:
+    """Write without a buffer, from which a failed write would come back when the file is closed."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
 def _separator(before: int) -> bytes:
     return b",\n" if before else b"\n"
 
 
 def _rounded(box: Box, width: int, height: int) -> list[float]:
     """Return (x1, y1, x2, y2), cut to the picture and rounded, as far as an area remains."""
+    corners = [float(value) for value in box.as_tuple()]
     x1, y1, x2, y2 = (
-        round(min(max(value, 0), limit), 2)
-        for value, limit in zip(box.as_tuple(), (width, height) * 2, strict=True)
+        round(min(max(value, 0.0), float(limit)), 2)
+        for value, limit in zip(corners, (width, height) * 2, strict=True)
     )
-    return [x1, y1, x2, y2] if x1 < x2 and y1 < y2 else list(box.as_tuple())
+    return [x1, y1, x2, y2] if x1 < x2 and y1 < y2 else corners
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -73,7 +73,7 @@ def resolve(root: Path) -> dict[str, Any]:
             "setuptools",
             "wheel",
         ]
-        run(command, "pip cannot resolve the requirements (its message is above)")
+        run(command, "pip cannot resolve the requirements (see above)")
         found: dict[str, Any] = json.loads(report.read_text())
     return found
 

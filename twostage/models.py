@@ -77,18 +77,17 @@ def load_detector(name_or_run: str, device: str | None = None) -> Detector:
     model = _find("detector", name_or_run)
     import_detectron2()
     from detection import detectron
+    from detection.errors import DetectionError
 
     target = check_device(device)
-    if isinstance(model, Path):
-        if not (model / "config.yaml").is_file():
-            raise ModelError(
-                f"{model}: no run of detection.train (it lacks config.yaml); give the folder that "
-                "its OUTPUT_DIR named, or a shipped detector"
-            )
-        return detectron.load_run(model, target)
-    return detectron.load_detector(
-        model.config, model.weights, target, model.name, model.card()["score_threshold"]
-    )
+    try:
+        if isinstance(model, Path):
+            found: Detector = detectron.load_run(model, target)
+        else:
+            found = detectron.load_detector(model.config, model.weights, target, model.name)
+    except DetectionError as error:
+        raise ModelError(str(error)) from error
+    return found
 
 
 def load_classifier(name_or_run: str, device: str | None = None) -> EmotionClassifier:
@@ -108,16 +107,14 @@ def load_classifier(name_or_run: str, device: str | None = None) -> EmotionClass
     from classification.classifier import NetworkClassifier, WeightsError
 
     target = torch.device(check_device(device))
-    path, name = (model / "model.safetensors", model.name) if isinstance(model, Path) else (
-        model.weights, model.name
-    )  # fmt: skip
+    path = model / "model.safetensors" if isinstance(model, Path) else model.weights
     if not path.is_file():
         raise ModelError(
-            f"{path.parent}: no run of classification.train (it lacks {path.name}: was the first "
+            f"{path.parent}: no run of classification.train, {path.name} is missing (was the first "
             "epoch finished?); give the folder that its --out named, or a shipped classifier"
         )
     try:
-        return NetworkClassifier.load(path, target, name)
+        return NetworkClassifier.load(path, target, model.name)
     except WeightsError as error:
         raise ModelError(str(error)) from error
 

@@ -56,10 +56,19 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_boxes_without_area_are_faults(tmp_path: Path) -> None:
-    broken = {"id": 9, "image_id": 7, "category_id": 3, "bbox": [5, 5, 0, 9]}
-    truth = load(tmp_path, document(annotations=[broken, *document()["annotations"]]))
+    broken = [
+        {"id": 8 + i, "image_id": 7, "category_id": 3, "bbox": box}
+        for i, box in enumerate(([5, 5, 0, 9], [5, 5, 9, -1], [1e8, 5, 1e-12, 9]))
+    ]
+    truth = load(tmp_path, document(annotations=[*broken, *document()["annotations"]]))
     assert truth.faces == 1
-    assert len(truth.faults) == 1 and "annotation 9" in truth.faults[0]
+    assert len(truth.faults) == 3 and "annotation 9" in truth.faults[1]
+
+
+def test_ids_may_be_text_or_whole_floats(tmp_path: Path) -> None:
+    text = json.dumps(document())
+    assert load(tmp_path, text.replace('"image_id": 7', '"image_id": 7.0')).faces == 1
+    assert load(tmp_path, text.replace("7,", '"a",')).scenes[0].id == "a"
 
 
 def annotation(**changes: Any) -> dict[str, Any]:
@@ -73,6 +82,10 @@ def annotation(**changes: Any) -> dict[str, Any]:
         ("{", "not valid JSON"),
         ("", "not valid JSON"),
         ("[" * 100_000, "nested|JSON"),
+        ("9" * 5000, "not valid JSON"),
+        (annotation(image_id=7.5), "image_id"),
+        (annotation(bbox=[1, 2, 3, 10**400]), "bbox must be"),
+        (annotation(bbox=[1, 2, 3, 1e300]), "bbox must be"),
         ([], "--results"),
         ({}, "expected an object with images"),
         (3, "expected an object with images"),

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,8 @@ def test_crowds_of_more_than_a_hundred_faces_count_in_full() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_agrees_with_pycocotools_on_files(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    truth, results = [], []
+    truth: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for image in range(1, 13):
         for _ in range(rng.integers(0, 6)):
             box = [*rng.uniform(0, 300, 2), *rng.uniform(8, 150, 2)]

@@ -59,7 +59,7 @@ def test_other_folders_are_an_error_unless_ignored(tmp_path: Path, as_zip: bool)
     names = ["sad/1.png", "contempt/1.png", "Contempt/2.png", "other/1.png"]
     with pytest.raises(EvaluationError, match=r"contempt.*other.*--ignore-class"):
         scan(tmp_path / "a", names, as_zip)
-    with pytest.raises(EvaluationError, match=r"called other \(1 pictures\)"):
+    with pytest.raises(EvaluationError, match=r"called 'other' \(pictures: 1\)"):
         scan(tmp_path / "b", names, as_zip, ("contempt",))
     folder = scan(tmp_path / "c", names, as_zip, ("CONTEMPT", "other"))
     assert count(folder) == {"sad": 1}
@@ -80,7 +80,7 @@ def test_folders_inside_class_folders_are_an_error(tmp_path: Path, as_zip: bool)
 
 
 def test_a_split_above_the_classes_is_an_error(tmp_path: Path, as_zip: bool) -> None:
-    with pytest.raises(EvaluationError, match=r"test \(1 pictures\), train \(2 pictures\)"):
+    with pytest.raises(EvaluationError, match=r"'test' \(pictures: 1\), 'train' \(pictures: 2\)"):
         scan(tmp_path / "d", ["train/sad/1.png", "train/sad/2.png", "test/sad/1.png"], as_zip)
 
 

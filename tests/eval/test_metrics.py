@@ -115,7 +115,7 @@ def boxes(max_size: int = 8) -> st.SearchStrategy[NDArray[np.float64]]:
     return st.lists(row, max_size=max_size).map(lambda rows: np.array(rows).reshape(-1, 4))
 
 
-def xywh(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def xywh(rows: NDArray[np.float64]) -> Any:
     return np.concatenate([rows[:, :2], rows[:, 2:] - rows[:, :2]], axis=1)
 
 
@@ -217,7 +217,7 @@ def test_matching_agrees_with_pycocotools(seed: int, detections: int, faces: int
     scores = rng.permutation(detections) / 100
     result = match(found, scores, truth, ignored)
 
-    evaluation = COCOeval(_coco(truth, ignored), _coco(found, scores=scores), "bbox")
+    evaluation: Any = COCOeval(_coco(truth, ignored), _coco(found, scores=scores), "bbox")
     evaluation.params.imgIds, evaluation.params.catIds = [1], [1]
     evaluation._prepare()
     evaluation.ious = {(1, 1): evaluation.computeIoU(1, 1)}

@@ -334,6 +334,20 @@ def test_16_bit_tiff_where_white_is_zero() -> None:
     close(image, np.dstack([255 - RAMP_8] * 3), 0)
 
 
+def test_12_bit_tiff() -> None:
+    samples = RAMP >> 4
+    pairs = samples.reshape(-1, 2)
+    first, second = pairs[:, 0], pairs[:, 1]
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=1)
+    rows = packed.astype(np.uint8).reshape(H, W * 3 // 2)
+    data = tiff(rows)
+    widths = (struct.pack("<HHII", 256, 4, 1, v) for v in (W * 3 // 2, W))
+    depths = (struct.pack("<HHIHH", 258, 3, 1, v, 0) for v in (8, 12))
+    data = data.replace(*widths).replace(*depths)
+    expected = np.rint(samples / 4095 * 255).astype(np.uint8)
+    close(read_image(data), np.dstack([expected] * 3), 1)
+
+
 def test_16_bit_colour_tiff() -> None:
     samples = np.dstack([RAMP, RAMP[::-1], RAMP[:, ::-1]])
     image = read_image(tiff(samples, photometric=2))
@@ -484,13 +498,13 @@ def bombs() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", bombs())
 def test_decompression_bomb(kind: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         message = refusal(bombs()[kind])
     if kind not in ("webp", "gif"):  # their decoders reject the stub itself
         assert "120 million" in message and "scale it down" in message
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_pillow_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -527,6 +541,8 @@ def test_pillow_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_truncated(tmp_path: Path, kind: str, options: dict, share: float) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("Pillow without AVIF")
     noise = np.random.default_rng(1).integers(0, 256, (80, 90, 3), dtype=np.uint8)
     data = encode(Image.fromarray(noise), kind, **options)
     path = tmp_path / "cut.jpg"
@@ -664,9 +680,9 @@ def test_12_megapixels_take_less_than_a_second() -> None:
     data = encode(photo, "JPEG", quality=90, exif=exif(6))
 
     def seconds() -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         assert read_image(data).shape == (4000, 3000, 3)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     assert min(seconds() for _ in range(3)) < 1
 

@@ -53,7 +53,8 @@ class KnownDetector:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     (tmp_path / "pictures").mkdir()
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for red, (boxes, _) in SCENES.items():
         pixels = np.full((120, 160, 3), red, np.uint8)
         PillowImage.fromarray(pixels).save(tmp_path / "pictures" / f"{red}.png")

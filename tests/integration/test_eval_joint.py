@@ -78,7 +78,8 @@ FOUND: dict[int, list[tuple[list[float], float]]] = {
 def data(tmp_path: Path) -> Path:
     (tmp_path / "pictures").mkdir()
     names = ["anger", "Happiness", "sad", "fear", "contempt"]
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for red, faces in SCENES.items():
         pixels = np.zeros((120, 160, 3), np.uint8)
         pixels[..., 0] = red

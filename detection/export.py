@@ -1,0 +1,125 @@
+"""Turn a run folder into shipped weights: ``python -m detection.export RUN weights/NAME``.
+
+Writes NAME.safetensors (kernels in fp16), NAME.yaml (the resolved configuration, without data sets
+and paths) and NAME.json (the card).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.modeling import build_model
+
+from detection import checkpoints
+from detection.config import load_config
+from detection.errors import DetectionError, RunError
+
+LICENCES = {
+    "wider": "WIDER FACE (a part of its validation split): research only, CC BY-NC-ND",
+    "facemask": "Face Mask Detection, 853 pictures (Kaggle, andrewmvd): CC0",
+    "dataturks": "Dataturks Face Detection in Images: no licence stated",
+}
+"""A part of a data set's name → what is known of its licence."""
+
+INTENDED_USE = (
+    "Research and teaching: finding faces in photos on ordinary computers, as this project's first "
+    "stage."
+)
+
+LIMITS = (
+    "Not for decisions about people, identification or surveillance. Misses most faces below about "
+    "16 pixels and many that are turned away, upside down or mostly covered; now and then takes a "
+    "drawing, a statue or a pattern for a face. Trained on news and web photos, which do not show "
+    "everybody equally often: for whom it works how well was not measured. Research only, because "
+    "of the data's licences."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m detection.export``; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m detection.export", description=__doc__)
+    parser.add_argument("run", help="a run folder of detection.train")
+    parser.add_argument("target", help="path without ending, such as weights/mobilenet_fpn")
+    parser.add_argument(
+        "--figures",
+        action="append",
+        default=[],
+        metavar="FILE.json",
+        help="figures written by an evaluation command, to go on the card (repeatable)",
+    )
+    args = parser.parse_args(argv)
+    try:
+        for path in export(Path(args.run), Path(args.target), [Path(f) for f in args.figures]):
+            print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+    except (DetectionError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def export(run: Path, target: Path, figures: Sequence[Path] = ()) -> list[Path]:
+    """Write the three files that ship a detector.
+
+    Args:
+        run: a finished run folder.
+        target: their path without ending; its last part is the detector's name.
+        figures: JSON files for the card, each under its file name.
+
+    Returns:
+        The files written: weights, configuration, card.
+
+    Raises:
+        RunError: no finished run, or a file of figures is no JSON.
+    """
+    card = checkpoints.read_card(run / checkpoints.CARD_FILE)
+    if card.get("kind") != "detector":
+        raise RunError(f"{run}: no finished run of detection.train")
+    cfg = load_config(run / checkpoints.CONFIG_FILE)
+    cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE, cfg.OUTPUT_DIR = "", "cpu", "runs"
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = cfg.DATASETS.REPORT = ()
+    model = build_model(cfg)
+    checkpoints.load_weights(run / checkpoints.MODEL_FILE, model)
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    weights, config, text = (
+        target.with_name(target.name + ending) for ending in (".safetensors", ".yaml", ".json")
+    )
+    checkpoints.save_weights(weights, model, half=True)
+    checkpoints.write_text(config, cfg.dump())
+    shipped = shipped_card(card, target.name, weights, [_read(path) for path in figures])
+    checkpoints.write_text(text, json.dumps(shipped, indent=2, ensure_ascii=False) + "\n")
+    return [weights, config, text]
+
+
+def shipped_card(
+    card: dict[str, Any], name: str, weights: Path, figures: Sequence[tuple[str, Any]]
+) -> dict[str, Any]:
+    """Return the card of shipped weights: the run's, with hash, licences, use and limits."""
+    sets = " ".join(str(data["set"]) for data in card["trained_on"]).lower()
+    return {
+        **card,
+        "name": name,
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "stored_as": "kernels and matrices fp16, vectors fp32",
+        "data_licences": [text for part, text in LICENCES.items() if part in sets],
+        "figures": dict(figures),
+        "intended_use": INTENDED_USE,
+        "limits": LIMITS,
+    }
+
+
+def _read(path: Path) -> tuple[str, Any]:
+    try:
+        return path.stem, json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: no JSON file of figures: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

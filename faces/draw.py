@@ -1,0 +1,229 @@
+"""Results → pictures: numbered boxes with the emotions that each face shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from faces.types import DEFAULT_THRESHOLD, Box, Face, ImageResult
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "angry": (213, 94, 0),
+    "disgust": (0, 158, 115),
+    "fear": (204, 121, 167),
+    "happy": (240, 228, 66),
+    "sad": (0, 114, 178),
+    "surprise": (230, 159, 0),
+    "neutral": (86, 180, 233),
+}
+"""Okabe and Ito's palette (2008), which people with any colour vision can tell apart.
+
+The names are always written too: colour is never the only sign.
+"""
+
+UNSURE_COLOUR = (220, 220, 220)
+"""Of faces that show no emotion clearly."""
+
+_Area = tuple[int, int, int, int]
+
+
+def draw_faces(
+    image: NDArray[np.uint8],
+    result: ImageResult,
+    threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD,
+) -> NDArray[np.uint8]:
+    """Return a copy of a picture with its faces boxed, numbered and labelled.
+
+    Numbers count from 1 in the order of ``result.faces``, as in the result files. Each box has the
+    colour of its most likely label between two dark lines, and a filled label with every label and
+    its percentage, or ``unsure``. Line and letters grow with the picture; letters shrink down to a
+    legible size where the picture is too narrow. A label stands above, below, beside or inside its
+    box, where it covers least of other labels and faces; inside the picture, if that has the room.
+
+    Args:
+        image: the upright picture, (H, W, 3) uint8 RGB, any size.
+        result: what was found in it; boxes may lie partly or wholly outside.
+        threshold: from which probability on an emotion is a label.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    draw = ImageDraw.Draw(picture)
+    scale = max(1.0, (picture.width * picture.height) ** 0.5 / 700)
+    line = max(1, round(2 * scale))
+    boxes = [_pixels(face.detection.box, picture.size) for face in result.faces]
+    for box, face in sorted(zip(boxes, result.faces, strict=True), key=lambda p: -_area(p[0])):
+        _outline(draw, box, _colour(face, threshold), line, picture.size)
+    faces = np.array(boxes, np.int64).reshape(-1, 4)
+    taken = np.empty((0, 4), np.int64)
+    for number, (box, face) in enumerate(zip(boxes, result.faces, strict=True), start=1):
+        lines = label_lines(number, face, threshold)
+        font = _font(draw, lines, round(15 * scale), picture.width)
+        size = _text_size(draw, lines, font)
+        area = _place(size, box, line, faces, taken, picture.size)
+        taken = np.vstack([taken, area])
+        _label(draw, area, lines, font, _colour(face, threshold))
+    return np.array(picture)
+
+
+def label_lines(
+    number: int, face: Face, threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD
+) -> list[str]:
+    """Return the text beside a box: its number, then each label with its percentage, or unsure.
+
+    An unsure face names its most likely emotion with a question mark.
+    """
+    percent = {name: f"{100 * p:.0f}%" for name, p in face.emotions.as_dict().items()}
+    labels = face.emotions.labels(threshold)
+    if not labels:
+        top = face.emotions.top
+        return [f"{number} unsure", f"{top}? {percent[top]}"]
+    first, *others = (f"{name} {percent[name]}" for name in labels)
+    return [f"{number} {first}", *others]
+
+
+def _colour(face: Face, threshold: float | Mapping[str, float]) -> tuple[int, int, int]:
+    labels = face.emotions.labels(threshold)
+    return COLOURS[labels[0]] if labels else UNSURE_COLOUR
+
+
+def _pixels(box: Box, size: tuple[int, int]) -> _Area:
+    """Return the first and last column and row that a box covers in the picture, at least one."""
+    spans = []
+    for low, high, length in ((box.x1, box.x2, size[0]), (box.y1, box.y2, size[1])):
+        first = round(min(max(low, 0), length - 1))
+        spans.append((first, max(first, round(min(max(high, 0), length)) - 1)))
+    (left, right), (top, bottom) = spans
+    return left, top, right, bottom
+
+
+def _area(area: _Area) -> int:
+    return (area[2] - area[0]) * (area[3] - area[1])
+
+
+def _outline(
+    draw: ImageDraw.ImageDraw,
+    box: _Area,
+    colour: tuple[int, int, int],
+    line: int,
+    size: tuple[int, int],
+) -> None:
+    """Draw a coloured frame between two dark ones, around the box as far as the picture goes."""
+    gap = _gap(line)
+    left, top = max(0, box[0] - gap), max(0, box[1] - gap)
+    right, bottom = min(size[0] - 1, box[2] + gap), min(size[1] - 1, box[3] + gap)
+    for layer in range(gap):
+        if left > right or top > bottom:
+            break
+        dark = layer < _edge(line) or layer >= gap - _edge(line)
+        draw.rectangle((left, top, right, bottom), outline=(0, 0, 0) if dark else colour)
+        left, top, right, bottom = left + 1, top + 1, right - 1, bottom - 1
+
+
+def _edge(line: int) -> int:
+    return max(1, line // 2)
+
+
+def _gap(line: int) -> int:
+    """Return the width of the whole frame in pixels."""
+    return line + 2 * _edge(line)
+
+
+def _font(
+    draw: ImageDraw.ImageDraw, lines: Sequence[str], size: int, width: int
+) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font, as large as wished or as fits the picture's width."""
+    while True:
+        font = _font_of(size)
+        if size <= 8 or _text_size(draw, lines, font)[0] <= width:
+            return font
+        size = max(8, size * 4 // 5)
+
+
+@lru_cache(maxsize=32)
+def _font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _padding(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
+    return max(1, round(getattr(font, "size", 10) / 5))
+
+
+def _line_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
+    return round(getattr(font, "size", 10) * 1.25)
+
+
+def _text_size(
+    draw: ImageDraw.ImageDraw,
+    lines: Sequence[str],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> tuple[int, int]:
+    width = max(draw.textlength(text, font=font) for text in lines)
+    padding = _padding(font)
+    return int(width + 1) + 2 * padding, _line_height(font) * len(lines) + 2 * padding
+
+
+def _place(
+    size: tuple[int, int],
+    box: _Area,
+    line: int,
+    faces: NDArray[np.int64],
+    taken: NDArray[np.int64],
+    picture: tuple[int, int],
+) -> _Area:
+    """Choose where a label covers least, of other labels before all, then of faces."""
+    width, height = size
+    left, top, right, bottom = box
+    gap = _gap(line)
+    columns = (left - gap, right + gap - width + 1, (left + right - width) // 2)
+    candidates = [
+        *((x, top - gap - height) for x in columns),
+        *((x, bottom + gap + 1) for x in columns),
+        *((right + gap + 1, y) for y in (top, bottom - height)),
+        *((left - gap - width, y) for y in (top, bottom - height)),
+        *((x, y) for y in (bottom - height, top) for x in (left, right - width)),
+    ]
+    corners = np.array(candidates).clip(0, np.maximum(np.array(picture) - size, 0))
+    areas = np.hstack([corners, corners + size - 1])
+    covered = 100.0 * _overlaps(areas, taken) + 4.0 * _overlaps(areas, faces)
+    order = np.arange(len(areas)) * 1e-3
+    left, top, right, bottom = areas[np.argmin(covered / (width * height) + order)].tolist()
+    return left, top, right, bottom
+
+
+def _overlaps(areas: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many pixels each area shares with all others; shapes (A, 4), (N, 4) → (A,)."""
+    low = np.maximum(areas[:, None, :2], others[None, :, :2])
+    high = np.minimum(areas[:, None, 2:], others[None, :, 2:])
+    shared: NDArray[np.int64] = (high - low + 1).clip(0).prod(axis=2).sum(axis=1)
+    return shared
+
+
+def _label(
+    draw: ImageDraw.ImageDraw,
+    area: _Area,
+    lines: Sequence[str],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    colour: tuple[int, int, int],
+) -> None:
+    """Fill the label with its colour and write on it in black or white, whichever reads better."""
+    draw.rectangle(area, fill=colour, outline="black")
+    text = "black" if _luminance(colour) > 0.179 else "white"
+    padding = _padding(font)
+    for index, line in enumerate(lines):
+        y = area[1] + padding + round((index + 0.5) * _line_height(font))
+        draw.text((area[0] + padding, y), line, fill=text, font=font, anchor="lm")
+
+
+def _luminance(colour: tuple[int, int, int]) -> float:
+    """Relative luminance after WCAG 2: black and white contrast equally with 0.179."""
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (value / 255 for value in colour)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

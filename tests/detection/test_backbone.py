@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from detectron2.modeling import build_model
+from torch import nn
+
+from detection import backbone, precision
+from detection.backbone import MobileNetV2, ScaledConv2d, fold_norms
+from detection.config import load_config
+from detection.errors import RunError
+
+
+@pytest.mark.parametrize(("groups", "stride"), [(1, 1), (1, 2), (6, 1), (6, 2)])
+def test_a_scaled_convolution_is_convolution_then_norm(groups: int, stride: int) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 12, 3, stride, 1, groups=groups, bias=False)
+    norm = nn.BatchNorm2d(12).eval()
+    for value in (norm.weight, norm.bias, norm.running_mean):
+        nn.init.normal_(value)  # type: ignore[arg-type]
+    nn.init.uniform_(norm.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+    x = torch.randn(2, 6, 9, 11)
+    expected = norm(conv(x))
+    torch.testing.assert_close(ScaledConv2d(conv, norm)(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def random_mobilenet() -> Any:
+    torch.manual_seed(1)
+    net = torchvision.models.mobilenet_v2(weights=None)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            nn.init.normal_(module.running_mean, std=0.1)
+    return net.eval()
+
+
+def test_the_maps_are_torchvisions() -> None:
+    net = random_mobilenet()
+    ours = MobileNetV2(state=net.state_dict()).eval()
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        out = ours(x)
+        expected = {}
+        for i, layer in enumerate(net.features[:18]):
+            x = layer(x)
+            expected[i] = x
+    for name, index in (("c2", 3), ("c3", 6), ("c4", 13), ("c5", 17)):
+        torch.testing.assert_close(out[name], expected[index], rtol=1e-3, atol=1e-4)
+        shape = ours.output_shape()[name]
+        assert out[name].shape[1] == shape.channels
+        assert 64 // out[name].shape[2] == 96 // out[name].shape[3] == shape.stride
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in ours.modules())
+
+
+def test_freezing() -> None:
+    frozen = [
+        sum(not p.requires_grad for p in MobileNetV2(freeze_at=n).parameters()) for n in range(6)
+    ]
+    assert frozen == sorted(frozen) and frozen[0] == 0
+    assert frozen[5] == len(list(MobileNetV2().parameters()))
+
+
+def test_folding_leaves_lone_convolutions() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    fold_norms(net)
+    assert [type(m) for m in net] == [nn.Conv2d, nn.ReLU, ScaledConv2d, nn.Identity]
+
+
+def test_the_light_detector_is_light() -> None:
+    model = build_model(load_config("mobilenet_fpn"))
+    assert sum(p.numel() for p in model.parameters()) == 3_463_824
+
+
+def test_bfloat16_moves_features_little() -> None:
+    cfg = load_config("mobilenet_fpn")
+    torch.manual_seed(0)
+    model = build_model(cfg).eval().backbone
+    images = torch.randn(1, 3, 64, 64)
+    maps = {}
+    for mode in ("off", "on"):
+        model.bf16 = mode
+        with torch.no_grad():
+            maps[mode] = model(images)
+    for name, exact in maps["off"].items():
+        assert maps["on"][name].dtype == torch.float32
+        error = (maps["on"][name] - exact).norm() / exact.norm()
+        assert 0 < error < 0.05, name
+
+
+def test_precision_modes() -> None:
+    cpu = torch.device("cpu")
+    assert precision.use_bf16("on", cpu) and not precision.use_bf16("off", cpu)
+    assert precision.use_bf16("auto", cpu) == precision.cpu_has_bf16()
+    with pytest.raises(ValueError, match="auto, on or off"):
+        precision.use_bf16("maybe", cpu)
+
+
+def test_imagenet_weights_come_from_a_package_or_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbone, "_OFFLINE_PACKAGE", "no_such_package_anywhere")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    cached = tmp_path / "checkpoints" / backbone.IMAGENET_FILE
+
+    def offline(*_args: Any, **_kwargs: Any) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(RunError, match="Install the package"):
+        backbone.imagenet_file()
+    cached.write_bytes(b"")
+    assert backbone.imagenet_file() == cached
+
+
+def test_imagenet_weights_fit_the_detector(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / backbone.IMAGENET_FILE
+    torch.save(random_mobilenet().state_dict(), file)
+    monkeypatch.setattr(backbone, "imagenet_file", lambda: file)
+    names = set(build_model(load_config("mobilenet_fpn")).state_dict())
+    state = backbone.imagenet_state()
+    assert state.keys() == {n for n in names if n.startswith("backbone.bottom_up.")}

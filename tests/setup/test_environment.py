@@ -1,0 +1,245 @@
+"""What the set-up decides; pip and venv are stood in for."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import constraints
+import environment
+import pytest
+from environment import OWNED, SetupError
+
+ROOT = environment.ROOT
+
+
+class Usage(NamedTuple):
+    free: float
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A clone with nothing but the files that decide what is installed."""
+    for name in environment.INPUTS:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+    return tmp_path
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Record what the set-up would do; making an environment leaves an interpreter's file."""
+    done: list[Any] = []
+
+    def create(venv: Path, system_packages: bool) -> None:
+        done.append(("create", system_packages))
+        shutil.rmtree(venv, ignore_errors=True)
+        (venv / "bin").mkdir(parents=True)
+        (venv / OWNED).touch()
+        (venv / "bin" / "python").touch()
+
+    def install(root: Path, python: Path, kept: dict[str, str] | None) -> None:
+        done.append(("install", kept))
+
+    monkeypatch.setattr(environment, "create", create)
+    monkeypatch.setattr(environment, "install", install)
+    monkeypatch.setattr(environment, "run", lambda command, problem: "")
+    monkeypatch.setattr(environment, "installed", lambda python: {"numpy": "2.0"})
+    return done
+
+
+def prepare(root: Path) -> Path:
+    stamp = root / ".venv" / "ready"
+    environment.prepare(root, root / ".venv", stamp)
+    return stamp
+
+
+def test_a_first_call_makes_and_fills_the_environment(root: Path, calls: list[Any]) -> None:
+    assert prepare(root).exists()
+    assert calls == [("create", False), ("install", None)]
+
+
+def test_a_second_call_installs_nothing(root: Path, calls: list[Any]) -> None:
+    prepare(root)
+    calls.clear()
+    os.utime(root / "pyproject.toml")
+    stamp = prepare(root)
+    assert calls == []
+    assert stamp.stat().st_mtime >= (root / "pyproject.toml").stat().st_mtime
+
+
+@pytest.mark.parametrize("name", environment.INPUTS)
+def test_a_changed_input_updates_in_place(root: Path, calls: list[Any], name: str) -> None:
+    prepare(root)
+    calls.clear()
+    (root / name).write_text("changed")
+    prepare(root)
+    assert calls == [("install", None)]
+
+
+def test_an_interrupted_set_up_is_made_afresh(
+    root: Path, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(root: Path, python: Path, kept: dict[str, str] | None) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "install", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(root)
+    (root / ".venv" / "half-installed").touch()
+    prepare(root)
+    assert calls[-2:] == [("create", False), ("install", None)]
+    assert not (root / ".venv" / "half-installed").exists()
+
+
+def test_an_interrupted_update_is_made_afresh(
+    root: Path, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(root)
+    (root / "pyproject.toml").write_text("changed")
+
+    def failing(root: Path, python: Path, kept: dict[str, str] | None) -> None:
+        raise SetupError("no network")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "install", failing)
+        with pytest.raises(SetupError):
+            prepare(root)
+    calls.clear()
+    prepare(root)
+    assert calls == [("create", False), ("install", None)]
+
+
+def test_an_environment_of_the_users_is_kept(root: Path, calls: list[Any]) -> None:
+    (root / ".venv" / "bin").mkdir(parents=True)
+    (root / ".venv" / "bin" / "python").touch()
+    (root / ".venv" / "theirs").touch()
+    prepare(root)
+    assert calls == [("install", {"numpy": "2.0"})]
+    assert (root / ".venv" / "theirs").exists()
+
+
+def test_a_folder_that_is_no_environment_is_refused(root: Path, calls: list[Any]) -> None:
+    (root / ".venv").mkdir()
+    (root / ".venv" / "letters.txt").touch()
+    with pytest.raises(SetupError, match="neither an environment nor empty"):
+        prepare(root)
+    assert (root / ".venv" / "letters.txt").exists() and calls == []
+
+
+def test_an_official_detectron2_of_the_interpreter_is_used(
+    root: Path, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"detectron2": "0.6", "torch": "2.9.0"}
+    monkeypatch.setattr(environment, "installed", lambda python: found)
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    prepare(root)
+    assert calls == [("create", True), ("install", found)]
+
+
+@pytest.mark.parametrize(
+    ("distributions", "official"),
+    [({}, False), ({"detectron2": "0.6+purepython"}, False), ({"detectron2": "0.6+cu128"}, True)],
+)
+def test_what_counts_as_official(distributions: dict[str, str], official: bool) -> None:
+    assert environment.has_official_detectron2(distributions) is official
+
+
+def test_installed_versions_are_kept_and_the_rest_is_pinned() -> None:
+    pins = ["# a comment", "numpy==2.4.6", "torch==2.14.1", "setuptools==84.0"]
+    found = {"numpy": "2.0", "twostage": "0.1.0", "odd": "1.0-build1", "setuptools": "65.5"}
+    assert environment.keeping(found, pins) == ["numpy==2.0", "setuptools<81", "torch==2.14.1"]
+    assert environment.keeping({**found, "torch": "2.9+cpu"}, pins) == [
+        "numpy==2.0",
+        "torch==2.9+cpu",
+        "setuptools<81",
+    ]
+
+
+def test_too_small_a_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(free=2e9))
+    (lack,) = environment.missing_from_machine(tmp_path / "a" / "b")
+    assert "10 GB" in lack and "2.0 GB" in lack and str(tmp_path) in lack
+
+
+def test_a_missing_venv_module_names_debians_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(free=1e12))
+    monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
+    (lack,) = environment.missing_from_machine(tmp_path)
+    assert f"apt install python3.{sys.version_info.minor}-venv" in lack
+
+
+def test_a_failing_command_is_shown_with_the_advice() -> None:
+    command = [sys.executable, "-c", "import sys; print('why'); sys.exit('ERROR: because')"]
+    with pytest.raises(SetupError, match=r"why\nERROR: because\n\ntry this"):
+        environment.run(command, "try this")
+
+
+def test_the_steps_of_pip_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    script = "print('  Downloading a.whl\\nCollecting b\\n  Downloading c.whl.metadata')"
+    output = environment.run([sys.executable, "-c", script], "")
+    assert "Collecting b" in output
+    assert capsys.readouterr().out == "  Downloading a.whl\n"
+
+
+def test_the_report_becomes_pins() -> None:
+    names = ["torch", "Foo_Bar", "twostage", "detectron2"]
+    versions = ["2.14.1+cu130", "1.0", "0.1.0", "0.6+purepython"]
+    items = [
+        {"metadata": {"name": name, "version": version}}
+        for name, version in zip(names, versions, strict=True)
+    ]
+    assert constraints.pins({"install": items}) == ["foo-bar==1.0", "torch==2.14.1"]
+
+
+def test_the_constraints_pin_everything_that_is_declared_and_nothing_else() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in pinned)
+    assert all(re.fullmatch(r"[0-9a-z.]+", version) for version in pinned.values())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = {re.split("[<>=]", item)[0] for group in declared for item in group}
+    assert names <= set(pinned)
+
+
+def test_the_tests_are_not_packaged() -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]
+    assert "tests" not in packages and all((ROOT / name).is_dir() for name in packages)
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    variables = {
+        key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "PYTHON")
+    }
+    return subprocess.run(
+        ["make", "-C", ROOT, "--no-print-directory", *arguments],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_make_lists_its_targets() -> None:
+    help_text = make().stdout
+    assert help_text == make("help").stdout
+    for target in ("setup", "analyze", "demo", "test", "test-all", "constraints", "clean"):
+        assert re.search(rf"^  make {target} +\w", help_text, re.MULTILINE), target
+
+
+def test_make_names_a_missing_python_before_anything_starts(tmp_path: Path) -> None:
+    done = make("setup", "PYTHON=python9", f"VENV={tmp_path / 'venv'}")
+    assert done.returncode == 2
+    assert "python9 is no Python 3.11 or newer" in done.stderr and "apt install" in done.stderr
+    assert not (tmp_path / "venv").exists()

@@ -1,0 +1,96 @@
+"""Names and run folders become models; whatever else is refused with a way out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from classification.classifier import TrainedNetwork, save_network
+from classification.models import FaceResNet
+from twostage import models
+from twostage.models import ModelError, load_classifier, load_detector, shipped_models
+
+NETWORK = TrainedNetwork("face_resnet", {"widths": [8, 16], "depths": [1, 1]}, 0.5, 0.25)
+
+
+def write_network(path: Path) -> Path:
+    torch.manual_seed(0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_network(path, FaceResNet(**NETWORK.model).state_dict(), NETWORK)
+    return path
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = tmp_path / "weights"
+    file = write_network(folder / "tiny.safetensors")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / "tiny.json").write_text(json.dumps({"sha256": digest}))
+    (folder / "models.toml").write_text('[classifier.tiny]\nabout = "small"\n[detector]\n')
+    monkeypatch.setattr(models, "WEIGHTS", folder)
+    shipped_models.cache_clear()
+    yield folder
+    shipped_models.cache_clear()
+
+
+CROP = np.full((60, 60, 3), 90, np.uint8)
+
+
+def test_name_default_and_run_folder_give_the_same_classifier(
+    weights: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    write_network(run / "model.safetensors")
+    loaded = [load_classifier(name, "cpu") for name in ("tiny", "default", str(run))]
+    assert [classifier.name for classifier in loaded] == ["tiny", "tiny", "run"]
+    rows = [classifier.scores([CROP])[0] for classifier in loaded]
+    assert np.array_equal(rows[0], rows[1]) and np.array_equal(rows[0], rows[2])
+
+
+def test_unknown_names_list_the_known(weights: Path) -> None:
+    with pytest.raises(ModelError, match=r"'tinny'.*default, tiny"):
+        load_classifier("tinny")
+
+
+def test_changed_and_missing_weights_are_refused(weights: Path) -> None:
+    file = weights / "tiny.safetensors"
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+    with pytest.raises(ModelError, match="damaged or changed"):
+        load_classifier("tiny")
+    file.unlink()
+    with pytest.raises(ModelError, match="missing"):
+        load_classifier("tiny")
+
+
+def test_folders_that_are_no_runs_are_refused(weights: Path, tmp_path: Path) -> None:
+    for load, cause in (
+        (load_classifier, "no run of"),
+        (load_detector, "no finished detector run"),
+    ):
+        with pytest.raises(ModelError, match=cause):
+            load(str(tmp_path))
+
+
+def test_missing_devices_are_named(weights: Path) -> None:
+    for device in ("cuda:7", "toaster"):
+        with pytest.raises(ModelError, match=f"device {device}: not usable"):
+            load_classifier("tiny", device)
+
+
+def test_every_shipped_model_is_whole() -> None:
+    for name, load in (("detector", load_detector), ("classifier", load_classifier)):
+        shipped = shipped_models(name)
+        assert shipped
+        for model in shipped.values():
+            assert load(model.name, "cpu").name == model.name
+            assert model.weights.stat().st_size < 30e6
+            card = model.card()
+            assert card["name"] == model.name and card["limits"] and card["intended_use"]
