@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,25 +24,6 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
     Path(f"{path}.tmp").write_text(text + "\n", encoding="utf-8")
     os.replace(f"{path}.tmp", path)
-
-
-def git_commit() -> str | None:
-    """Return this source tree's commit, with ``+changes`` if it was modified; None outside git."""
-    root = Path(__file__).parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return f"{commit}+changes" if status else commit
 
 
 def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:

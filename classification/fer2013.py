@@ -157,7 +157,8 @@ def _from_rows(source: str, reader: Iterator[list[str]], *, progress: bool) -> F
     emotion_at, usage_at, pixels_at = (header.index(c) for c in ("emotion", "usage", "pixels"))
     images, labels, splits, names = [], [], [], []
     for number, row in enumerate(
-        tqdm(reader, desc=Path(source).name, unit=" pictures", disable=not progress), start=2
+        tqdm(reader, desc=Path(source).name, unit=" pictures", disable=None if progress else True),
+        start=2,
     ):
         if not row:
             continue
@@ -219,7 +220,9 @@ def _from_files(
             f"{source}: holds neither fer2013.csv nor pictures train/<class>/Training_<id>.png"
         )
     images, labels, splits = [], [], []
-    for name in tqdm(pictures, desc=source.name, unit=" pictures", disable=not progress):
+    for name in tqdm(
+        pictures, desc=source.name, unit=" pictures", disable=None if progress else True
+    ):
         path = PurePosixPath(name)
         try:
             label = EMOTIONS.index(canonical_emotion(path.parent.name))

@@ -30,13 +30,14 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from classification.augment import TrainPreset, to_tensor
-from classification.card import git_commit, plot_curves, write_card, write_json
+from classification.card import plot_curves, write_card, write_json
 from classification.classifier import NetworkClassifier, TrainedNetwork, save_network
 from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
 from classification.models import MODELS, best_autocast_dtype, parameter_count
 from classification.recipe import Recipe, RecipeError, load_recipe
 from faces.emotions import EMOTIONS
 from faces.images import ImageError
+from faces.provenance import command_line, git_commit
 
 CHECKPOINT = "checkpoint.pt"
 SECONDS_BETWEEN_CHECKPOINTS = 240.0
@@ -380,7 +381,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         record = train(recipe, data, args.out, device, workers=args.workers)
         if main_process:
-            record["command"] = "python -m classification.train " + " ".join(argv or sys.argv[1:])
+            record["command"] = command_line("classification.train", argv)
             record["versions"] = {"torch": torch.__version__, "python": sys.version.split()[0]}
             write_json(args.out / "record.json", record)
             plot_curves(record["history"], args.out / "curves.png")

@@ -131,7 +131,7 @@ def annotated_png(photo: Photo, result: ImageResult, threshold: float) -> bytes:
     """Return the picture that ``twostage analyze --annotated`` writes, at the photo's full size."""
     image = draw_faces(read_image(photo.data, photo.name), result, threshold)
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG", compress_level=3)
     return file.getvalue()
 
 

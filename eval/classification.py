@@ -40,6 +40,7 @@ from faces.emotions import EMOTIONS
 from faces.images import ImageError, read_image
 from faces.paths import PICTURE_SUFFIXES
 from faces.pipeline import EmotionClassifier, Image
+from faces.provenance import command_line
 from faces.views import VIEWS, scores_over_views
 
 COMMAND = "eval.classification"
@@ -300,8 +301,8 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def evaluate(arguments: argparse.Namespace) -> int:
-    """Do what the command line asks; returns the exit status."""
+def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
     report.check_out(arguments.out)
     command.existing(arguments.data, "--data")
     failures: list[str] = []
@@ -309,7 +310,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
         runs = _on_fer2013(arguments)
     else:
         runs = _on_crops(arguments, failures)
-    runs = [run | {"data": str(arguments.data)} for run in runs]
+    about = {"data": str(arguments.data)} | report.provenance(made_by)
+    runs = [run | about for run in runs]
     if arguments.out is not None:
         report.write_report(arguments.out, runs)
     print(report.table([_shown(run) for run in runs], COLUMNS))
@@ -380,7 +382,8 @@ def _shown(run: report.Run) -> report.Run:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = parser().parse_args(argv)
-    return command.run(COMMAND, lambda: evaluate(arguments))
+    made_by = command_line(COMMAND, argv)
+    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
 
 
 if __name__ == "__main__":

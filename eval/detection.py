@@ -33,6 +33,7 @@ from eval.command import EvaluationError
 from eval.metrics import Matching, Verdict, match
 from eval.scenes import TimedDetector, locate, read_scenes, scored
 from faces.pipeline import Detector, Image
+from faces.provenance import command_line
 
 COMMAND = "eval.detection"
 
@@ -237,8 +238,8 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def evaluate(arguments: argparse.Namespace) -> int:
-    """Do what the command line asks; returns the exit status."""
+def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
     report.check_out(arguments.out)
     if not arguments.detector and not arguments.results:
         raise EvaluationError("nothing to measure; give --detector, --results or both")
@@ -266,7 +267,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         "fingerprint": truth.fingerprint,
         "min_size": arguments.min_size,
         "unreadable": len(failures),
-    }
+    } | report.provenance(made_by)
     runs = [measure(scenes, each) | about for each in [*found, *external]]
     if arguments.out is not None:
         report.write_report(arguments.out, runs)
@@ -279,7 +280,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = parser().parse_args(argv)
-    return command.run(COMMAND, lambda: evaluate(arguments))
+    made_by = command_line(COMMAND, argv)
+    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from eval.scenes import TimedDetector, locate, read_scenes, scored
 from faces.crops import crop_face
 from faces.emotions import EMOTIONS, canonical_emotion
 from faces.pipeline import Detector, EmotionClassifier, Image
+from faces.provenance import command_line
 from faces.types import Box
 
 COMMAND = "eval.joint"
@@ -257,8 +258,8 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def evaluate(arguments: argparse.Namespace) -> int:
-    """Do what the command line asks; returns the exit status."""
+def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
     report.check_out(arguments.out)
     truth = label_faces(load_coco(arguments.coco), arguments.ignore_class)
     for fault in truth.faults:
@@ -279,7 +280,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         "coco": str(truth.path),
         "fingerprint": truth.fingerprint,
         "unreadable": len(failures),
-    }
+    } | report.provenance(made_by)
     runs = [run | about for run in runs]
     if arguments.out is not None:
         report.write_report(arguments.out, runs)
@@ -294,7 +295,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = parser().parse_args(argv)
-    return command.run(COMMAND, lambda: evaluate(arguments))
+    made_by = command_line(COMMAND, argv)
+    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tabulate import tabulate
 
 from eval.command import EvaluationError
+from faces.provenance import git_commit
 
 Run = dict[str, Any]
 """One measured model (or pair): a flat object; fractions lie in 0..1, nan where undefined."""
@@ -52,6 +56,30 @@ def write_report(path: Path, runs: Sequence[Run]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def provenance(command_line: str) -> Run:
+    """Return what every run says of its making: command, commit, day (UTC), processor, threads."""
+    return {
+        "command": command_line,
+        "commit": git_commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def processor() -> str:
+    """Return the name of the GPU if there is one, else of the CPU."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def strict(value: Any) -> Any:

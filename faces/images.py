@@ -112,18 +112,21 @@ def read_image(
 
 
 def read_images(
-    paths: Sequence[str], on_error: Callable[[ImageError], None]
+    paths: Sequence[str],
+    on_error: Callable[[ImageError], None],
+    exclude: str | os.PathLike[str] | None = None,
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Read the pictures that a user names, one at a time, past those that cannot be read.
 
     Args:
         paths: files, folders and patterns, see ``iter_image_paths``.
         on_error: called once for everything that failed: a picture, or a path that names none.
+        exclude: a folder whose pictures are passed over, see ``iter_image_paths``.
 
     Yields:
         (path, picture) of every picture that could be read, in order.
     """
-    for path in iter_image_paths(paths):
+    for path in iter_image_paths(paths, exclude):
         try:
             if isinstance(path, ImageError):
                 raise path

@@ -40,7 +40,9 @@ class ImageError(ValueError):
         return type(self), (self.source, self.cause)
 
 
-def iter_image_paths(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | ImageError]:
+def iter_image_paths(
+    paths: Iterable[str | os.PathLike[str]], exclude: str | os.PathLike[str] | None = None
+) -> Iterator[Path | ImageError]:
     """Expand what a user names into picture files, lazily and each once.
 
     - A path that exists is taken as it stands, also one with ``*``, ``?`` or ``[`` in its name: a
@@ -55,6 +57,11 @@ def iter_image_paths(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path |
     for one folder's names at a time, and for a digest of 16 bytes per file where duplicates could
     occur: with several ``paths`` or several ``**``.
 
+    Args:
+        paths: what the user named.
+        exclude: a folder, perhaps not there yet, of which folders and patterns yield nothing: where
+            the pictures that the caller makes meanwhile go.
+
     Yields:
         The path of a file; or, in its place, an ``ImageError`` for a path that does not exist or
         cannot be looked at, a folder without pictures, a pattern that matches none. It is yielded,
@@ -64,8 +71,12 @@ def iter_image_paths(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path |
     seen: set[bytes] | None = None
     if len(named) > 1 or any(path.count("**") > 1 for path in named):
         seen = set()
+    excluded = None if exclude is None else os.path.realpath(exclude)
     for path in named:
-        for found in _expand(path):
+        expanded = _expand(path)
+        if excluded is not None and not os.path.isfile(path):
+            expanded = (found for found in expanded if not _is_below(found, excluded))
+        for found in expanded:
             if seen is not None and isinstance(found, Path):
                 key = hashlib.blake2b(os.fsencode(os.path.abspath(found)), digest_size=16).digest()
                 if key in seen:
@@ -89,6 +100,13 @@ def _expand(path: str) -> Iterator[Path | ImageError]:
         yield item
     if empty:
         yield ImageError(path, nothing)
+
+
+def _is_below(found: Path | ImageError, folder: str) -> bool:
+    if isinstance(found, ImageError):
+        return False
+    parent = os.path.realpath(found.parent)
+    return parent == folder or parent.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _exists(path: str) -> bool:

@@ -287,22 +287,22 @@ def test_downloads_are_what_the_command_writes(
 def test_no_photo_touches_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, downloads: dict[str, Any]
 ) -> None:
-    written: list[bytes] = []
-    for name in ("write_bytes", "write_text"):
-        monkeypatch.setattr(Path, name, lambda *_: pytest.fail("written"))
+    folders: list[Path] = []
     original = views.open_sink
 
     def open_sink(path: Path, threshold: float) -> Any:
         assert list(path.parent.iterdir()) == []
-        written.append(bytes(path))
+        folders.append(path.parent.parent)
         return original(path, threshold)
 
     monkeypatch.setattr(views, "open_sink", open_sink)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("write_bytes", "write_text"):
+        monkeypatch.setattr(Path, name, lambda *_: pytest.fail("written"))
     page(("a.png", photo()))
     for data in list(downloads.values()):
         data()
-    assert len(written) == len(views.DOWNLOADS)
+    assert folders == [tmp_path] * len(views.DOWNLOADS)
     assert list(tmp_path.iterdir()) == []
 
 

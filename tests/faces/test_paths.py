@@ -114,6 +114,19 @@ def test_what_matches_nothing_is_reported_and_the_rest_goes_on(path: str, words:
     assert second == Path("b.jpg")
 
 
+def test_excluded_folder(tree: Path) -> None:
+    def found(*paths: str, exclude: str) -> list[str]:
+        return [str(item) for item in iter_image_paths(paths, exclude)]
+
+    kept = [name for name in EVERYTHING if not name.startswith("sub/")]
+    for exclude in ("sub", "./sub/", str(tree / "sub")):
+        assert found(".", exclude=exclude) == found("**", exclude=exclude) == kept
+        assert found("sub/c.jpeg", exclude=exclude) == ["sub/c.jpeg"]
+    assert found(".", exclude="su") == found(".", exclude="/none") == EVERYTHING
+    assert found(".", exclude="sub/deep") == EVERYTHING[:-1]
+    assert found(".", exclude="/") == []
+
+
 def test_link_loops_end(tree: Path) -> None:
     (tree / "sub" / "up").symlink_to(tree)
     (tree / "sub" / "up2").symlink_to(tree)

@@ -1,0 +1,29 @@
+"""Where a figure or a set of weights came from: the command and the commit that made it."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def command_line(module: str, argv: Sequence[str] | None = None) -> str:
+    """Return the shell command that runs ``module`` with ``argv`` (None: this process's own)."""
+    return f"python -m {module} {shlex.join(sys.argv[1:] if argv is None else argv)}".rstrip()
+
+
+def git_commit() -> str | None:
+    """Return this clone's commit, with ``+changes`` if tracked files differ; None outside git."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
