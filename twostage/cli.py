@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -59,10 +60,9 @@ def parse_threshold(words: Sequence[str]) -> Threshold:
 
 def describe(result: ImageResult, threshold: float | Mapping[str, float]) -> str:
     """Return a picture's line and its table of faces, as the terminal shows them."""
-    count = len(result.faces)
     lines = [
         f"{result.source}: {result.width}×{result.height} pixels, "
-        f"{count} {'face' if count == 1 else 'faces'}, {result.seconds:.2f} s"
+        f"{_count(len(result.faces), 'face')}, {result.seconds:.2f} s"
     ]
     if result.faces:
         rows = []
@@ -84,17 +84,28 @@ def describe(result: ImageResult, threshold: float | Mapping[str, float]) -> str
     return "\n".join(lines)
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class AnnotatedFolder:
     """Writes annotated pictures into one folder, each under a name of its own.
 
     Args:
         folder: made if missing.
+        inputs: what the user named as photos.
 
     Raises:
-        UsageError: the folder cannot be made or written to.
+        UsageError: the folder cannot be made or written to, or is the photos' own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, inputs: Sequence[str]) -> None:
+        for path in map(Path, inputs):
+            if folder.resolve() in (path.resolve(), path.resolve().parent):
+                raise UsageError(
+                    f"--annotated {folder}: is the photos' own folder, where they could be "
+                    "overwritten; name another"
+                )
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -130,7 +141,7 @@ class AnnotatedFolder:
 def analyze(args: argparse.Namespace) -> int:
     """Run ``twostage analyze``; returns 0, or 1 if a picture failed."""
     threshold = parse_threshold(args.threshold)
-    annotated = AnnotatedFolder(args.annotated) if args.annotated else None
+    annotated = AnnotatedFolder(args.annotated, args.paths) if args.annotated else None
     failed = analysed = found = 0
     with ExitStack() as stack:
         sink = stack.enter_context(open_sink(args.out, threshold)) if args.out else None
@@ -145,7 +156,7 @@ def analyze(args: argparse.Namespace) -> int:
             failed += 1
             bar.write(f"twostage: {error}", file=sys.stderr)
 
-        for source, image in read_images(args.paths, report):
+        for source, image in read_images(args.paths, report, exclude=args.annotated):
             result = analyze_image(source, image, detector, classifier)
             if sink:
                 sink.write(result)
@@ -161,7 +172,8 @@ def analyze(args: argparse.Namespace) -> int:
     for target in (args.out, args.annotated):
         if target:
             print(f"wrote {target}")
-    print(f"{analysed} pictures analysed, {found} faces found, {failed} failed")
+    pictures, faces = _count(analysed, "picture"), _count(found, "face")
+    print(f"{pictures} analysed, {faces} found, {failed} failed")
     return 1 if failed else 0
 
 
@@ -218,6 +230,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 (a picture failed), 2 (misuse), 130."""
     args = build_parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid text
     try:
         status: int = args.run(args)
     except (UsageError, ModelError, SinkError) as error:

@@ -137,13 +137,13 @@ def test_labels_avoid_each_other(written: list[tuple[tuple[int, ...], str]]) -> 
 
 def test_letters_grow_with_the_picture(written: list[tuple[tuple[int, ...], str]]) -> None:
     heights = []
-    for scale in (1, 2, 6):
+    for scale in (1, 2, 4):
         written.clear()
         image = np.zeros((500 * scale, 700 * scale, 3), np.uint8)
         drawn(image, face(tuple(v * scale for v in (200, 200, 300, 300)), sad=0.9))  # type: ignore[arg-type]
         heights.append(written[1][0][3] - written[1][0][1])
     assert heights[0] >= 8
-    assert heights[1] > 1.5 * heights[0] and heights[2] > 2.5 * heights[1]
+    assert heights[1] > 1.5 * heights[0] and heights[2] > 1.7 * heights[1]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (5, 5), (48, 48), (1, 20_000)])
@@ -168,6 +168,7 @@ def test_any_box(boxes: list[tuple[float, float, float, float]], height: int, wi
     drawn(np.zeros((height, width, 3), np.uint8), *faces)
 
 
+@pytest.mark.slow
 def test_a_thousand_faces_take_seconds() -> None:
     rng = np.random.default_rng(1)
     corners = rng.uniform(0, 3900, (1000, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,6 +78,22 @@ def test_table_files_and_status(
     assert Image.open(marked / "a.png").size == (64, 48)
 
 
+def test_annotated_pictures_are_not_analysed_again(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert cli.main(["analyze", str(photos), "--annotated", str(photos / "marked")]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].startswith("3 pictures analysed")
+
+
+def test_file_names_need_not_be_text(photos: Path, tmp_path: Path) -> None:
+    odd = os.fsencode(photos) + b"/caf\xe9.jpg"
+    (photos / "a.jpg").rename(os.fsdecode(odd))
+    out = tmp_path / "r.jsonl"
+    assert cli.main(["analyze", os.fsdecode(odd), "--out", str(out)]) == 0
+    assert json.loads(out.read_text())["source"] == os.fsdecode(odd)
+
+
 def test_a_broken_picture_fails_alone(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,7 +130,8 @@ def test_thresholds_decide_the_labels(photos: Path, tmp_path: Path) -> None:
         (["--threshold", "0.3", "photo.jpg"], "after the photos"),
         (["--out", "results.xml"], "unknown kind"),
         (["--out", "."], "results"),
-        (["--annotated", "photo.txt"], "cannot be made"),
+        (["--annotated", "photo.txt/x"], "cannot be made"),
+        (["--annotated", "."], "the photos' own folder"),
     ],
 )
 def test_impossible_wishes_stop_before_any_work(
