@@ -60,5 +60,6 @@ def configure(args: argparse.Namespace, data: Mapping[str, tuple[str, ...]]) -> 
 
 
 def command_line(module: str, argv: Sequence[str] | None) -> str:
-    """Return the command as one would type it."""
-    return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
+    """Return the command as one would type it to do the whole of it, without ``--resume``."""
+    words = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--resume"]
+    return shlex.join(["python", "-m", module, *words])

@@ -1,1 +1,1 @@
-"""Measuring: classifiers, detectors and both stages together, on any data."""
+"""Measuring both stages, alone and together, on any data; and the tables made from the records."""
