@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from faces.emotions import EMOTIONS
+from faces.processor import cpu_has_bf16
 
 
 class ResidualBlock(nn.Module):
@@ -101,14 +102,9 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def best_autocast_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the processor computes in it, else float32.
-
-    On CPUs that takes AVX-512 BF16 or AMX: elsewhere bfloat16 is emulated, and slower than float32.
-    """
+    """Return bfloat16 where the processor computes in it, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     if device.type == "cpu":
-        capability = torch.backends.cpu.get_cpu_capability()
-        has = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        return torch.bfloat16 if capability.startswith("AVX512") and has() else torch.float32
+        return torch.bfloat16 if cpu_has_bf16() else torch.float32
     return torch.float32

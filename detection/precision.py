@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import torch
 
 from detection.errors import ConfigError
-
-_CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
-
-
-@cache
-def cpu_has_bf16() -> bool:
-    """Return whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16, AMX, Arm BF16).
-
-    Without it PyTorch still accepts bfloat16 but emulates it, slower than fp32.
-    """
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
-    return any(flag in flags.split() for flag in _CPU_FLAGS)
+from faces.processor import cpu_has_bf16
 
 
 def use_bf16(mode: str, device: torch.device) -> bool:

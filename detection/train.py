@@ -217,7 +217,7 @@ def write_run(
     card = {
         "kind": "detector",
         "name": folder.resolve().name,
-        "started_from": trainer.cfg.MODEL.WEIGHTS,
+        "started_from": origin(trainer.cfg.MODEL.WEIGHTS),
         "trained_on": [describe(name) for name in cfg.DATASETS.TRAIN],
         "chosen_on": [describe(name) for name in cfg.DATASETS.TEST],
         "command": command,
@@ -233,6 +233,19 @@ def write_run(
     }
     text = json.dumps(card, indent=2)
     checkpoints.write_text(folder / checkpoints.CARD_FILE, text + "\n")
+
+
+def origin(weights: str) -> str | dict[str, Any]:
+    """Return what a card says of the weights a training started from: their own card, if any."""
+    if not weights or "://" in weights:
+        return weights or "random weights"
+    file = Path(weights)
+    for card_file in (file.with_name(checkpoints.CARD_FILE), file.with_suffix(".json")):
+        card = checkpoints.read_card(card_file)
+        if card.get("kind") == "detector":
+            keys = ("name", "started_from", "trained_on", "command", "commit", "finished", "hours")
+            return {key: card.get(key) for key in keys}
+    return file.name
 
 
 def commit() -> str | None:

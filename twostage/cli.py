@@ -80,7 +80,8 @@ def describe(result: ImageResult, threshold: float | Mapping[str, float]) -> str
                     text if labels else f"unsure ({text})",
                 )
             )
-        lines.append(tabulate(rows, headers=("face", "box (pixels)", "score", "emotions")))
+        heads = ("face", "box (pixels)", "score", "emotions")
+        lines.append(tabulate(rows, headers=heads, disable_numparse=True))
     return "\n".join(lines)
 
 

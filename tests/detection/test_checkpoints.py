@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -44,6 +46,17 @@ def test_detectron2s_own_checkpoints_load_too(tmp_path: Path) -> None:
     again = FaceCheckpointer(model(), str(tmp_path))
     again.resume_or_load("", resume=True)
     assert torch.equal(first[0].weight, again.model[0].weight)  # type: ignore[index]
+
+
+def test_the_model_zoos_pickles_load_and_heads_of_other_classes_are_skipped(tmp_path: Path) -> None:
+    first, second = model(4), model(4)
+    state = {name: value.numpy() for name, value in first.state_dict().items()}
+    state["1.weight"] = np.zeros(81, np.float32)
+    content = {"model": state, "__author__": "Detectron2 Model Zoo"}
+    (tmp_path / "model_final.pkl").write_bytes(pickle.dumps(content))
+    FaceCheckpointer(second).load(str(tmp_path / "model_final.pkl"))
+    assert torch.equal(first[0].weight, second[0].weight)  # type: ignore[index]
+    assert second[1].weight.shape == (4,)  # type: ignore[index]
 
 
 def test_safetensors_as_a_start(tmp_path: Path) -> None:

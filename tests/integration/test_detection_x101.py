@@ -17,7 +17,7 @@ from PIL import Image
 from detection import train
 from faces.emotions import EMOTIONS
 from faces.images import read_image
-from faces.pipeline import analyze
+from faces.pipeline import analyze_image
 from twostage.models import load_detector
 
 TINY = [
@@ -71,7 +71,7 @@ def test_x101_trains_saves_and_analyses_a_photo(tmp_path: Path) -> None:
     assert json.loads((run / "metrics.json").read_text())["report"][0]["AP"] is not None
 
     photo = read_image(images / "photo_1.jpg")
-    (result,) = analyze([("photo", photo)], load_detector(str(run), "cpu"), Even())
+    result = analyze_image("photo", photo, load_detector(str(run), "cpu"), Even())
     assert (result.width, result.height) == (80, 64)
     assert result.faces
     for face in result.faces:
