@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from classification.augment import to_tensor
@@ -53,7 +53,7 @@ class TrainedNetwork:
 def save_network(path: Path, state: Mapping[str, Tensor], network: TrainedNetwork) -> None:
     """Write weights and description to one safetensors file, replacing an old one when whole."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    save_file(tensors, f"{path}.tmp", metadata={"network": json.dumps(asdict(network))})
+    Path(f"{path}.tmp").write_bytes(save(tensors, {"network": json.dumps(asdict(network))}))
     os.replace(f"{path}.tmp", path)
 
 

@@ -224,7 +224,8 @@ def train(
         pin_memory=device.type == "cuda",
     )
     board = SummaryWriter(str(out / "tensorboard"), purge_step=first) if rank == 0 else None
-    bar = tqdm(total=total, initial=first, unit=" steps", desc="training", disable=rank != 0)
+    quiet = True if rank else None  # None: quiet where standard error is no terminal
+    bar = tqdm(total=total, initial=first, unit=" steps", desc="training", disable=quiet)
     with stop_requests() as stops:
         for step, (images, labels) in enumerate(loader, start=first):
             torch.manual_seed(recipe.seed * 1_000_003 + step)

@@ -208,7 +208,10 @@ def dataturks_dicts(file: str | Path, images: str | Path, split: str = "") -> li
     found, _ = find_images(records, images)
     chosen = [(r, path) for r, path in found if not split or split_of(r.name) == split]
     if not chosen:
-        raise DataError(f"{file}: split {split!r} is empty, with {len(found)} pictures in {images}")
+        raise DataError(
+            f"{file}: split {split!r} is empty: {len(found)} of its pictures are in {images}; "
+            "a COCO json can be used for the other parts (--val-coco, --report-coco)"
+        )
     dicts = []
     for record, path in tqdm(chosen, desc="reading picture sizes", unit="picture", leave=False):
         try:
@@ -332,7 +335,11 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``python -m detection.datasets``; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m detection.datasets", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m detection.datasets",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     wider = commands.add_parser("wider-split", help="write train.json, val.json and held_out.json")
     wider.add_argument("--coco", required=True, help="COCO json whose pictures have wider_path")

@@ -1,10 +1,10 @@
-"""Measure a Detectron2 model with COCO's metrics: Detectron2's command line.
+r"""Measure a Detectron2 model with COCO's metrics: Detectron2's command line.
 
 A run folder on a COCO json, and on the test split of a Dataturks export::
 
-    python -m detection.evaluate --run runs/light --num-gpus 0 --coco faces.json images/ python -m
-    detection.evaluate --run runs/light --num-gpus 0 --dataturks data/face_detection.json
-    data/images
+    python -m detection.evaluate --run runs/light --num-gpus 0 --coco faces.json images
+    python -m detection.evaluate --run runs/light --num-gpus 0 \
+        --dataturks data/face_detection.json data/images
 
 or any configuration and weights: ``--config-file x101_fpn --coco … MODEL.WEIGHTS FILE``. To compare
 detectors of every kind, Detectron2's or not, use ``python -m eval.detection``.

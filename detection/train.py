@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.command = command_line("detection.train", argv)
     try:
         return run_launched(args, train)
-    except DetectionError as error:
+    except (DetectionError, OSError) as error:  # OSError: the disk is full, say
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -99,6 +100,8 @@ def train(args: argparse.Namespace) -> int:
         raise ConfigError(
             "name what to train on: --dataturks JSON IMAGES, --train-coco JSON IMAGES, or both"
         )
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.REPORT):
+        DatasetCatalog.get(name)  # what is wrong with the data shows now, not after an hour
     prepare_folder(cfg, args.resume)
     trainer = FaceTrainer(cfg)
     trainer.resume_or_load(args.resume)

@@ -267,6 +267,16 @@ def test_mistakes_end_in_one_line(
     assert message in error and "Traceback" not in error
 
 
+def test_an_empty_split_shows_before_the_training(faces: Any, tmp_path: Path, capsys: Any) -> None:
+    lines = faces.dataturks.read_text().splitlines()
+    (tmp_path / "one.json").write_text(lines[0])
+    argv = ["--config-file", "mobilenet_fpn", "--num-gpus", "0"]
+    argv += ["--dataturks", str(tmp_path / "one.json"), str(faces.images)]
+    assert train.main([*argv, *SMALL, "OUTPUT_DIR", str(tmp_path / "run")]) == 1
+    assert "is empty" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_missing_configuration_is_asked_for(capsys: Any) -> None:
     assert train.main(["--num-gpus", "0"]) == 1
     assert "--config-file is missing" in capsys.readouterr().err
@@ -291,4 +301,4 @@ def test_training_learns_the_synthetic_faces(faces: Any, tmp_path: Path) -> None
     assert train.main(command(faces, out, *more)) == 0
     rows = [json.loads(line) for line in (out / "training_log.jsonl").read_text().splitlines()]
     losses = [row["total_loss"] for row in rows]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 1.0  # an untrained RPN and box head lose ln 2 each

@@ -1,0 +1,37 @@
+"""The shipped detector: its files fit together, and it finds the faces of the sample photos."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from detection.detectron import DetectronDetector, load_detector
+from faces.images import read_image
+
+ROOT = Path(__file__).parents[2]
+WEIGHTS = ROOT / "weights" / "mobilenet_fpn.safetensors"
+
+
+@pytest.fixture(scope="module")
+def detector() -> DetectronDetector:
+    return load_detector(WEIGHTS.with_suffix(".yaml"), WEIGHTS, "cpu")
+
+
+def test_the_card_belongs_to_the_weights(detector: DetectronDetector) -> None:
+    card = json.loads(WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
+    assert card["sha256"] == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    assert card["score_threshold"] == detector.score_threshold
+    for key in ("trained_on", "command", "commit", "hours", "metrics", "limits", "data_licences"):
+        assert card[key], key
+    assert WEIGHTS.stat().st_size < 15_000_000
+
+
+@pytest.mark.parametrize(("name", "count"), [("collins", 1), ("hopper", 1), ("group", 3)])
+def test_the_samples_faces_are_found_and_nothing_else(
+    detector: DetectronDetector, name: str, count: int
+) -> None:
+    image = read_image(ROOT / "samples" / f"{name}.jpg")
+    assert len(detector.detect([image])[0]) == count
