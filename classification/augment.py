@@ -1,9 +1,8 @@
-"""What a picture goes through on its way into a network, in training and after it."""
+"""How training pictures are varied."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its first import looks for updates online
@@ -11,9 +10,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its first import looks
 import albumentations
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -88,20 +85,3 @@ class TrainPreset:
         """Return a varied copy of ``image``, shape (H, W), uint8."""
         varied: NDArray[np.uint8] = self._transform(image=image[..., None])["image"][..., 0]
         return varied
-
-
-def to_tensor(
-    images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], mean: float, std: float
-) -> Tensor:
-    """Turn grey pictures of one size into a network's input.
-
-    Args:
-        images: shape (N, H, W), uint8.
-        mean: of the training pixels, in 0..1.
-        std: of the training pixels, in 0..1.
-
-    Returns:
-        Shape (N, 1, H, W), float32, normalised.
-    """
-    batch = torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).float()
-    return batch.div_(255.0).sub_(mean).div_(std)

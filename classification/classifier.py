@@ -17,7 +17,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from classification.augment import to_tensor
 from classification.models import MODELS, best_autocast_dtype
 from faces.emotions import EMOTIONS
 
@@ -156,3 +155,20 @@ def to_grey(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         method = cv2.INTER_AREA if grey.shape[0] > size else cv2.INTER_CUBIC
         grey = cv2.resize(grey, (size, size), interpolation=method)
     return grey.astype(np.uint8, copy=False)
+
+
+def to_tensor(
+    images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], mean: float, std: float
+) -> Tensor:
+    """Turn grey pictures of one size into a network's input.
+
+    Args:
+        images: shape (N, H, W), uint8.
+        mean: of the training pixels, in 0..1.
+        std: of the training pixels, in 0..1.
+
+    Returns:
+        Shape (N, 1, H, W), float32, normalised.
+    """
+    batch = torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).float()
+    return batch.div_(255.0).sub_(mean).div_(std)

@@ -29,9 +29,9 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from classification.augment import TrainPreset, to_tensor
+from classification.augment import TrainPreset
 from classification.card import plot_curves, write_card, write_json
-from classification.classifier import NetworkClassifier, TrainedNetwork, save_network
+from classification.classifier import NetworkClassifier, TrainedNetwork, save_network, to_tensor
 from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
 from classification.models import MODELS, best_autocast_dtype, parameter_count
 from classification.recipe import Recipe, RecipeError, load_recipe

@@ -1,4 +1,4 @@
-"""Make docs/results.md from results/*.json: ``python -m eval.tables``.
+"""Make docs/results.md and the README's tables from results/*.json: ``python -m eval.tables``.
 
 Each of those files was written by an evaluation command's ``--out``; no figure is typed by hand.
 """
@@ -70,6 +70,16 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
 """The key that marks a kind of run → its section's title, and columns as in ``eval.report``."""
 
 
+HEADLINES = {
+    "confusion": ("split", "views", "n", "accuracy", "95 % interval", "macro_f1"),
+    "ap": ("record", "images", "faces", "ap", "ap50", "false_per_image"),
+    "joint_accuracy": ("record", "faces", "coverage", "accuracy_on_matched", "joint_accuracy"),
+}
+"""The columns of each section that the README shows."""
+
+START, END = "<!-- results: python -m eval.tables -->", "<!-- end of results -->"
+
+
 def read_runs(folder: Path) -> list[Run]:
     """Read every run of a folder's json files, in the order of their names.
 
@@ -113,6 +123,26 @@ def render(runs: Sequence[Run]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def update_readme(text: str, runs: Sequence[Run]) -> str:
+    """Return the README with the part between its two marks made anew.
+
+    Raises:
+        EvaluationError: a mark is missing.
+    """
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise EvaluationError(f"README.md: lacks the marks {START} and {END}; put them back")
+    tables = []
+    for mark, keys in HEADLINES.items():
+        title, columns = SECTIONS[mark]
+        chosen = [one for one in runs if mark in one]
+        if chosen:
+            shown = _markdown(chosen, {key: columns[key] for key in keys})
+            tables.append(f"{title}:\n\n{shown}")
+    return before + START + "\n\n" + "\n\n".join(tables) + "\n\n" + END + after
+
+
 def _markdown(runs: Sequence[Run], columns: Mapping[str, str]) -> str:
     rows = []
     for one in runs:
@@ -130,11 +160,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {COMMAND}", description=__doc__)
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of records")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.md", help="to write")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="to update")
     args = parser.parse_args(argv)
 
     def action() -> int:
-        args.out.write_text(render(read_runs(args.results)), encoding="utf-8")
-        print(f"wrote {args.out}")
+        runs = read_runs(args.results)
+        readme = update_readme(args.readme.read_text(encoding="utf-8"), runs)
+        for path, text in ((args.out, render(runs)), (args.readme, readme)):
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path}")
         return 0
 
     return run(COMMAND, action)

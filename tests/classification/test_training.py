@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from classification import train as training
-from classification.augment import Augmentation, TrainPreset, to_tensor
+from classification.augment import Augmentation, TrainPreset
+from classification.classifier import to_tensor
 from classification.fer2013 import Fer2013
 from classification.recipe import Recipe
 from faces.emotions import EMOTIONS

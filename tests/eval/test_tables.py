@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.tables import ROOT, main, read_runs, render
+from eval.command import EvaluationError
+from eval.tables import END, ROOT, START, main, read_runs, render, update_readme
 
 CLASSIFIED = {
     "classifier": "small",
@@ -33,7 +34,13 @@ DETECTED = {
 def test_every_run_becomes_a_row_and_every_command_a_line(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(CLASSIFIED))
     (tmp_path / "b.json").write_text(json.dumps({"runs": [DETECTED, {**DETECTED, "ap": 0.25}]}))
-    assert main(["--results", str(tmp_path), "--out", str(tmp_path / "results.md")]) == 0
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{START}\nold\n{END}\nafter\n")
+    arguments = ["--results", str(tmp_path), "--readme", str(readme)]
+    assert main([*arguments, "--out", str(tmp_path / "results.md")]) == 0
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert "62.50 %" in text and "80.12 %" in text
     lines = (tmp_path / "results.md").read_text().splitlines()
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
     head, row = rows[0], rows[2]
@@ -73,6 +80,14 @@ def test_an_empty_folder_says_how_to_fill_it(
     assert "--out" in capsys.readouterr().err
 
 
-def test_the_repositorys_document_is_up_to_date() -> None:
+def test_the_repositorys_documents_are_up_to_date() -> None:
+    runs = read_runs(ROOT / "results")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     written = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert written == render(read_runs(ROOT / "results")), "run: python -m eval.tables"
+    assert written == render(runs), "run: python -m eval.tables"
+    assert readme == update_readme(readme, runs), "run: python -m eval.tables"
+
+
+def test_a_readme_without_marks_is_refused() -> None:
+    with pytest.raises(EvaluationError, match="put them back"):
+        update_readme("no marks", [DETECTED])
