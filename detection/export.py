@@ -22,7 +22,7 @@ from detection.errors import DetectionError, RunError
 
 LICENCES = {
     "wider": "WIDER FACE (a part of its validation split): research only, CC BY-NC-ND",
-    "facemask": "Face Mask Detection, 853 pictures (Kaggle, andrewmvd): CC0",
+    "facemask": "Face Mask Detection, 853 pictures: published on Kaggle (andrewmvd) as CC0",
     "dataturks": "Dataturks Face Detection in Images: no licence stated",
 }
 """A part of a data set's name → what is known of its licence."""
@@ -53,9 +53,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE.json",
         help="figures written by an evaluation command, to go on the card (repeatable)",
     )
+    parser.add_argument(
+        "--note",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="what else the card should say, how the model was chosen for instance (repeatable)",
+    )
     args = parser.parse_args(argv)
+    figures = [Path(file) for file in args.figures]
     try:
-        for path in export(Path(args.run), Path(args.target), [Path(f) for f in args.figures]):
+        for path in export(Path(args.run), Path(args.target), figures, args.note):
             print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
     except (DetectionError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -63,13 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def export(run: Path, target: Path, figures: Sequence[Path] = ()) -> list[Path]:
+def export(
+    run: Path, target: Path, figures: Sequence[Path] = (), notes: Sequence[str] = ()
+) -> list[Path]:
     """Write the three files that ship a detector.
 
     Args:
         run: a finished run folder.
         target: their path without ending; its last part is the detector's name.
         figures: JSON files for the card, each under its file name.
+        notes: sentences for the card.
 
     Returns:
         The files written: weights, configuration, card.
@@ -92,13 +103,17 @@ def export(run: Path, target: Path, figures: Sequence[Path] = ()) -> list[Path]:
     )
     checkpoints.save_weights(weights, model, half=True)
     checkpoints.write_text(config, cfg.dump())
-    shipped = shipped_card(card, target.name, weights, [_read(path) for path in figures])
+    shipped = shipped_card(card, target.name, weights, [_read(path) for path in figures], notes)
     checkpoints.write_text(text, json.dumps(shipped, indent=2, ensure_ascii=False) + "\n")
     return [weights, config, text]
 
 
 def shipped_card(
-    card: dict[str, Any], name: str, weights: Path, figures: Sequence[tuple[str, Any]]
+    card: dict[str, Any],
+    name: str,
+    weights: Path,
+    figures: Sequence[tuple[str, Any]],
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """Return the card of shipped weights: the run's, with hash, licences, use and limits."""
     sets = " ".join(str(data["set"]) for data in card["trained_on"]).lower()
@@ -109,6 +124,7 @@ def shipped_card(
         "stored_as": "kernels and matrices fp16, vectors fp32",
         "data_licences": [text for part, text in LICENCES.items() if part in sets],
         "figures": dict(figures),
+        "notes": list(notes),
         "intended_use": INTENDED_USE,
         "limits": LIMITS,
     }

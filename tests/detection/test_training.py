@@ -133,9 +133,11 @@ def test_exporting_a_run(run: Path, faces: Any, tmp_path: Path, capsys: Any) -> 
     figures = tmp_path / "scenes.json"
     figures.write_text('{"ap50": 0.9}')
     target = tmp_path / "weights" / "light"
-    assert export.main([str(run), str(target), "--figures", str(figures)]) == 0
+    argv = [str(run), str(target), "--figures", str(figures), "--note", "chosen by lot"]
+    assert export.main(argv) == 0
     card = json.loads(target.with_suffix(".json").read_text())
     assert card["figures"] == {"scenes": {"ap50": 0.9}}
+    assert card["notes"] == ["chosen by lot"]
     assert card["limits"] and card["intended_use"]
     text = target.with_suffix(".yaml").read_text() + target.with_suffix(".json").read_text()
     assert str(faces.images) not in target.with_suffix(".yaml").read_text() and text
