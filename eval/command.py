@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -40,6 +40,14 @@ def run(command: str, action: Callable[[], int]) -> int:
         return 130
     print(f"{command}: {' '.join(cause.split())}", file=sys.stderr)
     return 2
+
+
+def add_common_options(parser: ArgumentParser) -> None:
+    """Add the options that every evaluation command takes: ``--device`` and ``--out``."""
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: the best there is)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.json", help="also write the figures there"
+    )
 
 
 def note(command: str, text: str) -> None:

@@ -231,10 +231,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="PX",
         help="ignore faces whose shorter side is below this, in pixels of the picture as it lies",
     )
-    result.add_argument("--device", help="cpu, cuda, cuda:1, … (default: the best there is)")
-    result.add_argument(
-        "--out", type=Path, metavar="FILE.json", help="also write the figures there"
-    )
+    command.add_common_options(result)
     return result
 
 

@@ -251,10 +251,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="categories whose faces need not be found and do not count",
     )
-    result.add_argument("--device", help="cpu, cuda, cuda:1, … (default: the best there is)")
-    result.add_argument(
-        "--out", type=Path, metavar="FILE.json", help="also write the figures there"
-    )
+    command.add_common_options(result)
     return result
 
 
