@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from detectron2.engine import default_argument_parser
@@ -57,9 +55,3 @@ def configure(args: argparse.Namespace, data: Mapping[str, tuple[str, ...]]) -> 
     cfg.MODEL.DEVICE = device_name(args, cfg.MODEL.DEVICE)
     register([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.REPORT])
     return cfg
-
-
-def command_line(module: str, argv: Sequence[str] | None) -> str:
-    """Return the command as one would type it to do the whole of it, without ``--resume``."""
-    words = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--resume"]
-    return shlex.join(["python", "-m", module, *words])

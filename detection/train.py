@@ -16,7 +16,6 @@ import argparse
 import json
 import math
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,12 +31,13 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from detection import checkpoints
-from detection.commandline import PAIR, command_line, configure, detectron2_parser
+from detection.commandline import PAIR, configure, detectron2_parser
 from detection.datasets import describe, short_name
 from detection.errors import ConfigError, DetectionError, RunError
 from detection.evaluator import choose_threshold
 from detection.launch import run_launched
 from detection.trainer import FaceTrainer, Interrupted, evaluate_model, predict
+from faces.provenance import command_line, git_commit
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -224,7 +224,7 @@ def write_run(
         "trained_on": [describe(name) for name in cfg.DATASETS.TRAIN],
         "chosen_on": [describe(name) for name in cfg.DATASETS.TEST],
         "command": command,
-        "commit": commit(),
+        "commit": git_commit(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "hours": round(trainer.progress.elapsed() / 3600, 3),
         "processes": comm.get_world_size(),
@@ -249,20 +249,6 @@ def origin(weights: str) -> str | dict[str, Any]:
             keys = ("name", "started_from", "trained_on", "command", "commit", "finished", "hours")
             return {key: card.get(key) for key in keys}
     return file.name
-
-
-def commit() -> str | None:
-    """Return the commit of this clone, with ``+`` if changed since; None outside git."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def summary(folder: Path, metrics: dict[str, Any]) -> str:

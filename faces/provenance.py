@@ -10,8 +10,15 @@ from pathlib import Path
 
 
 def command_line(module: str, argv: Sequence[str] | None = None) -> str:
-    """Return the shell command that runs ``module`` with ``argv`` (None: this process's own)."""
-    return f"python -m {module} {shlex.join(sys.argv[1:] if argv is None else argv)}".rstrip()
+    """Return the shell command that does the whole of what this process does.
+
+    Args:
+        module: that is run.
+        argv: its arguments, None for this process's own. ``--resume`` is left out: who repeats a
+            run starts at its beginning.
+    """
+    words = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--resume"]
+    return shlex.join(["python", "-m", module, *words])
 
 
 def git_commit() -> str | None:

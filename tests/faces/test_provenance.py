@@ -13,7 +13,7 @@ from faces import provenance
 
 def test_command_lines_can_be_pasted_into_a_shell() -> None:
     argv = ["--data", "my photos/a'b.zip", "--out", "x"]
-    line = provenance.command_line("eval.classification", argv)
+    line = provenance.command_line("eval.classification", [*argv, "--resume"])
     assert shlex.split(line) == ["python", "-m", "eval.classification", *argv]
 
 
