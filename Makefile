@@ -20,7 +20,7 @@ export PHOTO OUTPUT
 
 SLOW := (slow or browser)$(if $(TWOSTAGE_DATA), or data, and not data)
 
-.PHONY: help setup analyze demo test test-all format constraints clean
+.PHONY: help setup analyze demo test test-all tables format constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets and variables
@@ -54,6 +54,9 @@ test: $(STAMP) ## format, lint, types and the fast tests (under 6 minutes)
 
 test-all: test ## the same and the slow and browser tests (with TWOSTAGE_DATA set, those on real data)
 	$(BIN)/pytest -m "$(SLOW)"
+
+tables: $(STAMP) ## make docs/results.md and the README's tables from results/*.json
+	$(BIN)/python -m eval.tables
 
 format: $(STAMP) ## put the code into the form that make test asks for
 	$(BIN)/ruff format .
