@@ -114,7 +114,9 @@ class AnnotatedFolder:
         if not os.access(folder, os.W_OK):
             raise UsageError(f"--annotated {folder}: may not be written to")
         self.folder = folder
-        self._used: set[str] = set()
+        self.first: Path | None = None
+        self.count = 0
+        self._last_number: dict[str, int] = {}
 
     def write(self, source: str, image: NDArray[np.uint8]) -> None:
         """Write the annotated ``source``: ``photo.jpg`` → ``photo.png``, the next ``photo-2.png``.
@@ -122,13 +124,7 @@ class AnnotatedFolder:
         Raises:
             ImageError: writing failed; nothing is left half written.
         """
-        stem = Path(source).stem
-        name, number = stem, 1
-        while name.casefold() in self._used:
-            number += 1
-            name = f"{stem}-{number}"
-        self._used.add(name.casefold())
-        path = self.folder / f"{name}.png"
+        path = self.folder / f"{self._name(Path(source).stem)}.png"
         part = path.with_name(f"{path.name}.part")
         try:
             Image.fromarray(image).save(part, format="png", compress_level=3)
@@ -137,6 +133,17 @@ class AnnotatedFolder:
             part.unlink(missing_ok=True)
             cause = f"cannot be written: {error.strerror or error}"
             raise ImageError(str(path), cause) from error
+        self.first = self.first or path
+        self.count += 1
+
+    def _name(self, stem: str) -> str:
+        number = self._last_number.get(stem.casefold(), 0) + 1
+        while number > 1 and f"{stem}-{number}".casefold() in self._last_number:
+            number += 1
+        self._last_number[stem.casefold()] = number
+        name = stem if number == 1 else f"{stem}-{number}"
+        self._last_number.setdefault(name.casefold(), 1)
+        return name
 
 
 def analyze(args: argparse.Namespace) -> int:
@@ -170,9 +177,12 @@ def analyze(args: argparse.Namespace) -> int:
             analysed += 1
             found += len(result.faces)
             bar.update()
-    for target in (args.out, args.annotated):
-        if target:
-            print(f"wrote {target}")
+    if args.out:
+        print(f"wrote {args.out}")
+    if annotated and annotated.count:
+        others = annotated.count - 1
+        more = f" and {_count(others, 'more picture')} beside it" if others else ""
+        print(f"wrote {annotated.first}{more}")
     pictures, faces = _count(analysed, "picture"), _count(found, "face")
     print(f"{pictures} analysed, {faces} found, {failed} failed")
     return 1 if failed else 0

@@ -94,6 +94,14 @@ def test_file_names_need_not_be_text(photos: Path, tmp_path: Path) -> None:
     assert json.loads(out.read_text())["source"] == os.fsdecode(odd)
 
 
+def test_annotated_names_never_clash(photos: Path, tmp_path: Path) -> None:
+    folder = cli.AnnotatedFolder(tmp_path / "marked", [])
+    image = np.zeros((2, 2, 3), np.uint8)
+    for source in ("a.jpg", "x/a.png", "A.jpg", "a-2.jpg", "y/a.jpg", "a-2.png"):
+        folder.write(source, image)
+    assert len(list((tmp_path / "marked").iterdir())) == folder.count == 6
+
+
 def test_a_broken_picture_fails_alone(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
