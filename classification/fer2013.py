@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from faces.emotions import EMOTIONS, canonical_emotion
-from faces.images import read_image
+from faces.images import ImageError, read_image
 
 SIZE = 48
 """Height and width of a FER2013 picture in pixels."""
@@ -184,11 +184,12 @@ def _pixels(text: str, where: str) -> NDArray[np.uint8]:
         values = np.array(text.split(), dtype=np.int64)
     except (ValueError, OverflowError) as error:
         raise Fer2013Error(f"{where}: the pixels are not all whole numbers") from error
-    if values.size != SIZE * SIZE or values.min() < 0 or values.max() > 255:
+    if values.size != SIZE * SIZE:
         raise Fer2013Error(
-            f"{where}: expected {SIZE * SIZE} pixels in 0..255, got {values.size}; "
-            "is the download complete?"
+            f"{where}: expected {SIZE * SIZE} pixels, got {values.size}; is the download complete?"
         )
+    if values.min() < 0 or values.max() > 255:
+        raise Fer2013Error(f"{where}: pixels of {values.min()}..{values.max()}, not 0..255")
     return values.astype(np.uint8).reshape(SIZE, SIZE)
 
 
@@ -228,7 +229,11 @@ def _from_files(
             label = EMOTIONS.index(canonical_emotion(path.parent.name))
         except ValueError as error:
             raise Fer2013Error(f"{source}: {name}: its folder names no emotion: {error}") from error
-        image = cv2.cvtColor(read_image(read(name), name=f"{source}/{name}"), cv2.COLOR_RGB2GRAY)
+        try:
+            colour = read_image(read(name), name=f"{source}/{name}")
+        except ImageError as error:
+            raise Fer2013Error(f"{error}; replace or remove it") from error
+        image = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
         if image.shape != (SIZE, SIZE):
             raise Fer2013Error(
                 f"{source}: {name} is {image.shape[1]}×{image.shape[0]} pixels, not {SIZE}×{SIZE}"

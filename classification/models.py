@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +95,21 @@ class FaceResNet(nn.Module):
 
 MODELS: dict[str, Callable[..., nn.Module]] = {"face_resnet": FaceResNet}
 """Architecture name in a recipe → constructor, whose arguments are the recipe's ``[model]``."""
+
+
+def build_network(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Build a network of ``MODELS``.
+
+    Raises:
+        ValueError: there is no such architecture, or it cannot be built from these arguments.
+    """
+    if architecture not in MODELS:
+        raise ValueError(f"unknown architecture {architecture!r}; known are {', '.join(MODELS)}")
+    try:
+        return MODELS[architecture](**arguments)
+    except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
+        given = ", ".join(f"{key} = {value}" for key, value in arguments.items())
+        raise ValueError(f"{architecture} cannot be built from {given}: {error}") from error
 
 
 def parameter_count(model: nn.Module) -> int:

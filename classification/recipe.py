@@ -88,6 +88,32 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return recipe_from_dict(values, str(path))
 
 
+_RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, 100_000),
+    "batch_size": (1, 1_000_000),
+    "learning_rate": (1e-12, 1e3),
+    "warmup": (0, 100_000),
+    "momentum": (0, 0.9999),
+    "weight_decay": (0, 1),
+    "label_smoothing": (0, 0.999),
+    "ema_decay": (0, 0.999999),
+    "clip_norm": (1e-6, 1e30),
+    "seed": (0, 2**32 - 1),
+}
+_AUGMENT_RANGES: dict[str, tuple[float, float]] = {
+    "shift": (0, 0.5),
+    "rotate": (0, 180),
+    "scale": (0, 0.9),
+    "flip": (0, 1),
+    "brightness": (0, 1),
+    "contrast": (0, 1),
+    "blur": (0, 1),
+    "erase": (0, 1),
+    "mixup": (0, 100),
+    "mixup_until": (0, 1),
+}
+
+
 def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
     """Check nested values and build the recipe; ``source`` names them in errors."""
     values = dict(values)
@@ -96,9 +122,11 @@ def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
         raise RecipeError(f"{source}: augment must be a table")
     checked = _checked(values, Recipe, source)
     recipe = Recipe(**checked, augment=Augmentation(**_checked(augment, Augmentation, source)))
-    for name in ("epochs", "batch_size", "learning_rate"):
-        if getattr(recipe, name) <= 0:
-            raise RecipeError(f"{source}: {name} must be positive, got {getattr(recipe, name)}")
+    for table, ranges in ((recipe, _RANGES), (recipe.augment, _AUGMENT_RANGES)):
+        for name, (least, most) in ranges.items():
+            value = getattr(table, name)
+            if not least <= value <= most:
+                raise RecipeError(f"{source}: {name} must be within {least}..{most}, got {value}")
     return recipe
 
 

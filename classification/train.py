@@ -33,7 +33,7 @@ from classification.augment import TrainPreset
 from classification.card import plot_curves, write_card, write_json
 from classification.classifier import NetworkClassifier, TrainedNetwork, save_network, to_tensor
 from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
-from classification.models import MODELS, best_autocast_dtype, parameter_count
+from classification.models import best_autocast_dtype, build_network, parameter_count
 from classification.recipe import Recipe, RecipeError, load_recipe
 from faces.emotions import EMOTIONS
 from faces.images import ImageError
@@ -171,7 +171,7 @@ def train(
     mean, std = float(training.images.mean() / 255), float(training.images.std() / 255)
     batches = TrainBatches(training, recipe, rank, world_size)
     torch.manual_seed(recipe.seed)
-    model = MODELS[recipe.architecture](**recipe.model).to(device)
+    model = build_network(recipe.architecture, recipe.model).to(device)
     model = model.to(memory_format=torch.channels_last)
     parallel = DistributedDataParallel(model) if world_size > 1 else model
     average = MovingAverage(model, recipe.ema_decay)
@@ -372,6 +372,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{args.out} holds a run already; add --resume, or name another --out"
             )
         recipe = load_recipe(args.recipe, args.overrides)
+        try:
+            build_network(recipe.architecture, recipe.model)
+        except ValueError as error:
+            raise RecipeError(f"{args.recipe}: {error}") from error
         device = pick_device(args.device)
         if "WORLD_SIZE" in os.environ:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -125,6 +125,11 @@ def evaluate_only(cfg: Any, resume: bool) -> int:
     names = [*cfg.DATASETS.TEST, *cfg.DATASETS.REPORT]
     if not names:
         raise ConfigError("name what to measure on: --val-coco, --report-coco or --dataturks")
+    if not resume and cfg.MODEL.WEIGHTS.startswith("imagenet://"):
+        raise ConfigError(
+            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} has no trained detection head; add --resume "
+            "for the run in OUTPUT_DIR, or name trained weights as MODEL.WEIGHTS"
+        )
     model = build_model(cfg)
     checkpointer = checkpoints.FaceCheckpointer(model, cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)

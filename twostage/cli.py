@@ -49,6 +49,8 @@ def parse_threshold(words: Sequence[str]) -> Threshold:
                 if len(words) > 1:
                     raise ValueError("one number for all emotions stands alone")
                 return value
+            if canonical_emotion(emotion) in limits:
+                raise ValueError(f"{emotion} is named twice")
             limits[canonical_emotion(emotion)] = value
         except ValueError as error:
             raise UsageError(

@@ -130,9 +130,12 @@ def check_device(name: str | None) -> str:
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=torch.device(name))
+        device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("it holds no values")
+        torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        cause = str(error).splitlines()[0]
+        cause = str(error).splitlines()[0].split(". ")[0]
         raise ModelError(f"device {name}: not usable here ({cause}); try --device cpu") from error
     return name
 

@@ -135,7 +135,7 @@ PIXELS = " ".join(["7"] * 2304)
         (f"emotion,pixels,Usage\n7,{PIXELS},Training\n", "line 2: emotion '7'"),
         (f"emotion,pixels,Usage\n3,{PIXELS},Test\n", "line 2: Usage 'Test'"),
         (f"emotion,pixels,Usage\n3,{PIXELS},Training\n3,1 2 3,Training\n", "line 3: expected 2304"),
-        (f"emotion,pixels,Usage\n3,{PIXELS[:-1]}256,Training\n", "line 2: expected 2304"),
+        (f"emotion,pixels,Usage\n3,{PIXELS[:-1]}256,Training\n", "line 2: pixels of 7..256"),
         (f"emotion,pixels,Usage\n3,{PIXELS[:-1]}x,Training\n", "line 2: the pixels"),
         (f"emotion,pixels,Usage\n3,{PIXELS}\n", "line 2: 2 columns"),
     ],
@@ -175,6 +175,14 @@ def test_broken_folder_names_the_picture(
     with pytest.raises(Fer2013Error) as caught:
         load_fer2013(tmp_path, progress=False)
     assert name in str(caught.value) and cause in str(caught.value)
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "train/happy/Training_1.png"
+    path.parent.mkdir(parents=True)
+    path.write_text("no picture")
+    with pytest.raises(Fer2013Error, match=r"train/happy/Training_1\.png: .*replace or remove"):
+        load_fer2013(tmp_path, progress=False)
 
 
 def test_same_picture_as_png_and_jpg_is_refused(tmp_path: Path) -> None:

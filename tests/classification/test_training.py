@@ -238,6 +238,9 @@ def test_command_line_leaves_a_usable_run(
         (["--data", "nowhere"], "no such file"),
         (["--recipe", "nowhere.toml"], "nowhere.toml"),
         (["batch_size", "100"], "lower it"),
+        (["architecture", "vgg"], "unknown architecture 'vgg'"),
+        (["model.widths", "[32]"], "cannot be built"),
+        (["model.depths", "3"], "cannot be built"),
         (["--device", "cuda"], "no usable GPU"),
     ],
 )

@@ -135,6 +135,7 @@ def test_thresholds_decide_the_labels(photos: Path, tmp_path: Path) -> None:
         (["--threshold", "1.5"], "within 0..1"),
         (["--threshold", "glad=0.2"], "unknown emotion 'glad'"),
         (["--threshold", "0.3", "0.4"], "stands alone"),
+        (["--threshold", "happy=0.3", "Happiness=0.4"], "named twice"),
         (["--threshold", "0.3", "photo.jpg"], "after the photos"),
         (["--out", "results.xml"], "unknown kind"),
         (["--out", "."], "results"),

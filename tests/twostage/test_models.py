@@ -80,9 +80,15 @@ def test_folders_that_are_no_runs_are_refused(weights: Path, tmp_path: Path) -> 
 
 
 def test_missing_devices_are_named(weights: Path) -> None:
-    for device in ("cuda:7", "toaster"):
+    for device in ("cuda:7", "toaster", "meta", "mps"):
         with pytest.raises(ModelError, match=f"device {device}: not usable"):
             load_classifier("tiny", device)
+
+
+def test_device_errors_are_short(weights: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_classifier("tiny", "mps")
+    assert len(str(caught.value)) < 300
 
 
 def test_every_shipped_model_is_whole() -> None:
