@@ -22,7 +22,10 @@ def command_line(module: str, argv: Sequence[str] | None = None) -> str:
 
 
 def git_commit() -> str | None:
-    """Return this clone's commit, with ``+changes`` if tracked files differ; None outside git."""
+    """Return this clone's commit, with ``+changes`` if tracked files differ; None outside git.
+
+    Records and documents do not count: they decide no figure, and several are written in a row.
+    """
     root = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
@@ -30,7 +33,8 @@ def git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
+        others = [":/", ":(top,exclude)results", ":(top,exclude)docs", ":(top,exclude)*.md"]
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *others)
         return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None

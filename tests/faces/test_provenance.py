@@ -31,10 +31,13 @@ def test_commit_says_whether_tracked_files_changed(
     assert provenance.git_commit() is None
     git(tmp_path, "init", "-q")
     (tmp_path / "a").write_text("1")
-    git(tmp_path, "add", "a")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "r.json").write_text("1")
+    git(tmp_path, "add", "a", "results")
     git(tmp_path, "commit", "-qm", "one")
     commit = git(tmp_path, "rev-parse", "HEAD")
     (tmp_path / "untracked").write_text("")
+    (tmp_path / "results" / "r.json").write_text("2")
     assert provenance.git_commit() == commit
     (tmp_path / "a").write_text("2")
     assert provenance.git_commit() == f"{commit}+changes"
