@@ -54,7 +54,8 @@ def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: to
     card = {
         "task": "seven emotions of one face crop",
         "trained_on": {
-            "data": "FER2013, Training (28,709 pictures)",
+            "data": "FER2013, Training",
+            "pictures": record["training_pictures"],
             "fingerprint": record["data_fingerprint"],
             "differences_from_official": record["data_differences"],
             "licence": "FER2013 states no licence; it was released for research",

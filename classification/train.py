@@ -300,6 +300,7 @@ def train(
     return {
         "recipe": recipe.to_dict(),
         "parameters": parameter_count(model),
+        "training_pictures": len(training.labels),
         "data_fingerprint": data.fingerprint,
         "data_differences": data.differences_from_official(),
         "device": str(device),

@@ -225,6 +225,7 @@ def test_command_line_leaves_a_usable_run(
     record = json.loads((tmp_path / "run/record.json").read_text())
     card = json.loads((tmp_path / "run/card.json").read_text())
     assert record["best_accuracy"] > 0.8
+    assert card["trained_on"]["pictures"] == 28
     assert card["public_test"]["accuracy"] == record["best_accuracy"]
     assert np.trace(card["public_test"]["confusion"]) / 28 == pytest.approx(record["best_accuracy"])
     assert Image.open(tmp_path / "run/curves.png").width > 500
