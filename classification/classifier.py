@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from classification.models import MODELS, best_autocast_dtype
+from classification.probabilities import rescale
 from faces.emotions import EMOTIONS
 
 BATCH = 256
@@ -39,6 +40,9 @@ class TrainedNetwork:
         std: of the training pixels, in 0..1.
         size: height and width of its input in pixels.
         classes: the emotion of each output, ``EMOTIONS``.
+        temperature: that makes the probabilities mean what they say, and
+        smoothing: the label smoothing undone before, both as ``probabilities.rescale`` takes them
+            and as ``classification.calibrate`` fits them.
     """
 
     architecture: str
@@ -47,6 +51,8 @@ class TrainedNetwork:
     std: float
     size: int = 48
     classes: Sequence[str] = EMOTIONS
+    temperature: float = 1.0
+    smoothing: float = 0.0
 
 
 def save_network(path: Path, state: Mapping[str, Tensor], network: TrainedNetwork) -> None:
@@ -144,7 +150,9 @@ class NetworkClassifier:
             x = x.to(self.device, memory_format=torch.channels_last)
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 logits = self.model(x)
-            rows.append(logits.float().softmax(1).cpu().numpy())
+            plain = logits.float().softmax(1).cpu().numpy()
+            scaled = rescale(plain, self.network.temperature, self.network.smoothing)
+            rows.append(scaled.astype(np.float32))
         return np.concatenate(rows)
 
 

@@ -23,13 +23,20 @@ class Recipe:
     Attributes:
         architecture: a key of ``classification.models.MODELS``.
         model: arguments of the architecture's constructor.
+        published_start: start from the weights that were published for the architecture.
         epochs: passes over Training.
         batch_size: pictures per step, over all processes.
+        optimizer: ``sgd`` (with Nesterov's look-ahead), ``adam`` or ``adamw``.
         learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
         warmup: epochs of warm-up.
-        momentum: of SGD with Nesterov's look-ahead.
+        momentum: of SGD.
         weight_decay: on convolution and linear weights, not on biases and normalisation.
         label_smoothing: share of each target spread over all classes (Szegedy et al., 2016).
+        votes: share of each target that comes from FER+'s votes, the rest from FER2013's label.
+        balance: b weighs a class of n pictures by n to the power of -b: 0 all alike, 1 balanced.
+        distill: share of the loss that asks for the teachers' probabilities (Hinton et al., 2015),
+            on the same varied pictures (Beyer et al., "A good teacher is patient", 2022).
+        distill_temperature: by which logits are divided there.
         ema_decay: of the weights' exponential moving average, which is what is evaluated and kept.
         clip_norm: largest norm of the gradient.
         seed: of the start and of everything random in the training.
@@ -38,13 +45,19 @@ class Recipe:
 
     architecture: str = "face_resnet"
     model: dict[str, Any] = field(default_factory=dict)
+    published_start: bool = False
     epochs: int = 60
     batch_size: int = 128
+    optimizer: str = "sgd"
     learning_rate: float = 0.1
     warmup: float = 2.0
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
+    votes: float = 0.0
+    balance: float = 0.0
+    distill: float = 0.0
+    distill_temperature: float = 2.0
     ema_decay: float = 0.999
     clip_norm: float = 5.0
     seed: int = 0
@@ -88,6 +101,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return recipe_from_dict(values, str(path))
 
 
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
     "batch_size": (1, 1_000_000),
@@ -96,6 +111,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "momentum": (0, 0.9999),
     "weight_decay": (0, 1),
     "label_smoothing": (0, 0.999),
+    "votes": (0, 1),
+    "balance": (0, 2),
+    "distill": (0, 1),
+    "distill_temperature": (0.1, 100),
     "ema_decay": (0, 0.999999),
     "clip_norm": (1e-6, 1e30),
     "seed": (0, 2**32 - 1),
@@ -122,6 +141,10 @@ def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
         raise RecipeError(f"{source}: augment must be a table")
     checked = _checked(values, Recipe, source)
     recipe = Recipe(**checked, augment=Augmentation(**_checked(augment, Augmentation, source)))
+    if recipe.optimizer not in OPTIMIZERS:
+        raise RecipeError(
+            f"{source}: optimizer must be one of {', '.join(OPTIMIZERS)}, got {recipe.optimizer!r}"
+        )
     for table, ranges in ((recipe, _RANGES), (recipe.augment, _AUGMENT_RANGES)):
         for name, (least, most) in ranges.items():
             value = getattr(table, name)

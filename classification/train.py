@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -21,23 +22,31 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F  # noqa: N812
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from classification.augment import TrainPreset
+from classification.batches import TrainBatches, soft_targets
 from classification.card import plot_curves, write_card, write_json
-from classification.classifier import NetworkClassifier, TrainedNetwork, save_network, to_tensor
+from classification.classifier import (
+    NetworkClassifier,
+    TrainedNetwork,
+    WeightsError,
+    save_network,
+    to_tensor,
+)
 from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.ferplus import FerPlus, load_ferplus
 from classification.models import best_autocast_dtype, build_network, parameter_count
+from classification.objective import Teachers, class_weights, training_loss
 from classification.recipe import Recipe, RecipeError, load_recipe
+from classification.transfer import PublishedStart
 from faces.emotions import EMOTIONS
 from faces.images import ImageError
 from faces.provenance import command_line, git_commit
+from pretrained.errors import PretrainedError
 
 CHECKPOINT = "checkpoint.pt"
 SECONDS_BETWEEN_CHECKPOINTS = 240.0
@@ -45,40 +54,6 @@ SECONDS_BETWEEN_CHECKPOINTS = 240.0
 
 class TrainingError(RuntimeError):
     """The training cannot start or go on; the message says why and what to do."""
-
-
-class TrainBatches(Dataset[tuple[NDArray[np.uint8], NDArray[np.int64]]]):
-    """The training pictures, one whole batch per step, each a function of (seed, step, rank) alone.
-
-    Item ``step`` is (images (B, 48, 48) uint8, labels (B,) int64), B being this process's share.
-    """
-
-    def __init__(self, data: Fer2013, recipe: Recipe, rank: int = 0, world_size: int = 1) -> None:
-        self.data, self.recipe, self.rank, self.world_size = data, recipe, rank, world_size
-        self.steps_per_epoch = len(data.labels) // recipe.batch_size
-        if recipe.batch_size % world_size:
-            raise TrainingError(
-                f"batch_size {recipe.batch_size} does not divide among {world_size} processes"
-            )
-        if not self.steps_per_epoch:
-            raise TrainingError(
-                f"batch_size {recipe.batch_size} is more than the {len(data.labels)} training "
-                "pictures; lower it: batch_size 8"
-            )
-        self.preset = TrainPreset(recipe.augment)
-
-    def __getitem__(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return the batch of ``step``, counted from 0 over all epochs."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((self.recipe.seed, epoch)).permutation(len(self.data.labels))
-        size = self.recipe.batch_size
-        chosen = order[index * size : (index + 1) * size][self.rank :: self.world_size]
-        seed = np.random.SeedSequence((self.recipe.seed, step, self.rank)).generate_state(1)[0]
-        self.preset.seed(int(seed))
-        return (
-            np.stack([self.preset(self.data.images[i]) for i in chosen]),
-            self.data.labels[chosen],
-        )
 
 
 class MovingAverage:
@@ -108,26 +83,18 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     return recipe.learning_rate * 0.5 * (1 + float(np.cos(np.pi * done)))
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; weight decay on matrices and kernels only."""
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser; weight decay is on matrices and kernels only."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=0.0, weight_decay=recipe.weight_decay)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(
         groups, lr=0.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
     )
-
-
-def mixed_loss(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, lam: float) -> Tensor:
-    """Cross-entropy of ``lam`` of each picture mixed with 1 - ``lam`` of the batch reversed."""
-    if lam < 1.0:
-        x = x.lerp(x.flip(0), 1 - lam)
-    logits = model(x).float()
-    loss = F.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
-    if lam < 1.0:
-        other = F.cross_entropy(logits, y.flip(0), label_smoothing=recipe.label_smoothing)
-        loss = lam * loss + (1 - lam) * other
-    return loss
 
 
 @contextlib.contextmanager
@@ -148,7 +115,14 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 def train(
-    recipe: Recipe, data: Fer2013, out: Path, device: torch.device, *, workers: int = 0
+    recipe: Recipe,
+    data: Fer2013,
+    out: Path,
+    device: torch.device,
+    *,
+    votes: FerPlus | None = None,
+    teachers: Sequence[Path] = (),
+    workers: int = 0,
 ) -> dict[str, Any]:
     """Train, or go on with the run in ``out``, and leave the best network there.
 
@@ -157,27 +131,59 @@ def train(
         data: with the splits Training, for the weights, and PublicTest, for choosing the epoch.
         out: the run folder; its checkpoint, if there is one, is gone on from.
         device: where to train.
+        votes: on the pictures of ``data``, where the recipe uses them; only Training's train.
+        teachers: weights files of the networks to learn from, where the recipe does.
         workers: processes that prepare batches; 0 prepares them in this one.
 
     Returns:
         The run's record: recipe, data, history, best epoch.
 
     Raises:
-        TrainingError: the checkpoint is of another recipe or data, or the loss is not finite.
+        TrainingError: the recipe needs votes or teachers that are not given, or the other way
+            round; the checkpoint is of another recipe or data; or the loss is not finite.
+        PretrainedError: the recipe starts from published weights that are not here.
+        WeightsError: a teacher cannot be used.
         KeyboardInterrupt: a stop was asked for; the checkpoint is saved.
     """
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     training, validation = data.split("Training"), data.split("PublicTest")
     mean, std = float(training.images.mean() / 255), float(training.images.std() / 255)
-    batches = TrainBatches(training, recipe, rank, world_size)
+    needs = (
+        (recipe.votes > 0, votes is not None, "votes", "--votes FILE (fer2013new.csv of FER+)"),
+        (recipe.distill > 0, bool(teachers), "distill", "--teacher RUN …"),
+    )
+    for needed, given, key, option in needs:
+        if needed != given:
+            raise TrainingError(
+                f"the recipe's {key} is {getattr(recipe, key)}, so {option} must "
+                f"{'' if needed else 'not '}be given"
+            )
+    training_votes = None if votes is None else FerPlus(votes.votes[data.splits == "Training"])
+    targets = soft_targets(training, training_votes, recipe.votes)
+    batches = TrainBatches(training, targets, recipe, rank, world_size)
+    weights = class_weights(training, recipe.balance).to(device) if recipe.balance else None
+    taught_by = (
+        Teachers(teachers, mean, std, recipe.distill_temperature, device) if teachers else None
+    )
     torch.manual_seed(recipe.seed)
-    model = build_network(recipe.architecture, recipe.model).to(device)
-    model = model.to(memory_format=torch.channels_last)
+    model = build_network(recipe.architecture, recipe.model)
+    if recipe.published_start and not (out / CHECKPOINT).exists():
+        if not isinstance(model, PublishedStart):
+            raise TrainingError(f"published_start: {recipe.architecture} has no published weights")
+        chosen = np.random.default_rng(recipe.seed).permutation(len(training.labels))[:256]
+        model.load_published(to_tensor(training.images[chosen], mean, std), mean, std)
+    model = model.to(device).to(memory_format=torch.channels_last)
     parallel = DistributedDataParallel(model) if world_size > 1 else model
     average = MovingAverage(model, recipe.ema_decay)
     optimizer = make_optimizer(model, recipe)
     dtype = best_autocast_dtype(device)
-    identity = {"recipe": recipe.to_dict(), "data": data.fingerprint, "world_size": world_size}
+    identity: dict[str, Any] = {
+        "recipe": recipe.to_dict(),
+        "data": data.fingerprint,
+        "targets": hashlib.sha256(targets.tobytes()).hexdigest(),
+        "teachers": [hashlib.sha256(path.read_bytes()).hexdigest() for path in teachers],
+        "world_size": world_size,
+    }
     progress: dict[str, Any] = {
         "step": 0,
         "seconds": 0.0,
@@ -227,7 +233,7 @@ def train(
     quiet = True if rank else None  # None: quiet where standard error is no terminal
     bar = tqdm(total=total, initial=first, unit=" steps", desc="training", disable=quiet)
     with stop_requests() as stops:
-        for step, (images, labels) in enumerate(loader, start=first):
+        for step, (images, wanted) in enumerate(loader, start=first):
             torch.manual_seed(recipe.seed * 1_000_003 + step)
             parallel.train()
             rate = learning_rate(recipe, step, batches.steps_per_epoch)
@@ -243,9 +249,9 @@ def train(
             x = to_tensor(np.asarray(images), mean, std).to(
                 device, memory_format=torch.channels_last, non_blocking=True
             )
-            y = torch.as_tensor(labels).to(device, non_blocking=True)
+            y = torch.as_tensor(wanted).to(device, non_blocking=True)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                loss = mixed_loss(parallel, x, y, recipe, lam)
+                loss = training_loss(parallel, x, y, recipe, lam, weights, taught_by)
             if not torch.isfinite(loss):
                 raise TrainingError(
                     f"the loss became {loss.item()} in step {step}; the last checkpoint is from "
@@ -303,6 +309,11 @@ def train(
         "training_pictures": len(training.labels),
         "data_fingerprint": data.fingerprint,
         "data_differences": data.differences_from_official(),
+        "targets": identity["targets"],
+        "teachers": [
+            {"name": path.parent.name, "sha256": digest}
+            for path, digest in zip(teachers, identity["teachers"], strict=True)
+        ],
         "device": str(device),
         "threads": torch.get_num_threads(),
         "processes": world_size,
@@ -362,6 +373,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--data", type=Path, required=True, help="FER2013: csv, Kaggle folder, or zip"
     )
     parser.add_argument("--out", type=Path, required=True, help="the run folder to make")
+    parser.add_argument("--votes", type=Path, help="FER+'s csv, where the recipe has votes")
+    parser.add_argument(
+        "--teacher", type=Path, nargs="+", default=[], help="run folders, where it has distill"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     parser.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
@@ -384,8 +399,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = load_fer2013(args.data, progress=main_process)
         for line in data.differences_from_official() if main_process else ():
             print(f"{args.data}: not the official FER2013: {line}", file=sys.stderr)
+        votes = load_ferplus(args.votes, data) if args.votes else None
+        teachers = [path / "model.safetensors" for path in args.teacher]
         args.out.mkdir(parents=True, exist_ok=True)
-        record = train(recipe, data, args.out, device, workers=args.workers)
+        record = train(
+            recipe,
+            data,
+            args.out,
+            device,
+            votes=votes,
+            teachers=teachers,
+            workers=args.workers,
+        )
         if main_process:
             record["command"] = command_line("classification.train", argv)
             record["versions"] = {"torch": torch.__version__, "python": sys.version.split()[0]}
@@ -395,7 +420,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(
                 f"best PublicTest accuracy {record['best_accuracy']:.4f}; the run is in {args.out}"
             )
-    except (RecipeError, Fer2013Error, ImageError, TrainingError) as error:
+    except (
+        RecipeError,
+        Fer2013Error,
+        ImageError,
+        PretrainedError,
+        TrainingError,
+        WeightsError,
+    ) as error:
         print(f"classification.train: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

