@@ -10,11 +10,80 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from classification.models import build_network
+from classification.objective import training_loss
+from classification.recipe import Recipe
 from faces.emotions import EMOTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+SHARE = """
+import sys, torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from classification.models import build_network
+from classification.objective import training_loss
+from classification.recipe import Recipe
+
+dist.init_process_group("gloo")
+rank, count = dist.get_rank(), dist.get_world_size()
+given = torch.load(sys.argv[1])
+model = build_network("face_resnet", {"widths": [8, 16], "depths": [1, 1]})
+model.load_state_dict(given["model"])
+parallel = DistributedDataParallel(model.eval())
+x, targets = given["x"][rank::count], given["targets"][rank::count]
+loss = training_loss(parallel, x, targets, Recipe(), weights=given["weights"])
+loss.backward()
+dist.all_reduce(loss.data)
+if rank == 0:
+    grads = {name: p.grad for name, p in model.named_parameters()}
+    torch.save({"loss": loss.detach() / count, "grads": grads}, sys.argv[2])
+dist.destroy_process_group()
+"""
+
+
+def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"}
+    environment["PYTHONPATH"] = str(ROOT)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build_network("face_resnet", {"widths": [8, 16], "depths": [1, 1]})
+    model.train()(torch.randn(64, 1, 48, 48))  # gives the normalisations something to hold
+    for name, parameter in model.named_parameters():
+        if name.endswith("norm2.weight"):
+            torch.nn.init.ones_(parameter)
+    given = {
+        "model": model.state_dict(),
+        "x": torch.randn(16, 1, 48, 48),
+        "targets": torch.rand(16, 7).softmax(1),
+        "weights": torch.rand(7),
+    }
+    torch.save(given, tmp_path / "given.pt")
+    (tmp_path / "share.py").write_text(SHARE)
+    done = torchrun(*(str(tmp_path / name) for name in ("share.py", "given.pt", "found.pt")))
+    assert done.returncode == 0, done.stderr
+    found = torch.load(tmp_path / "found.pt")
+    loss = training_loss(
+        model.eval(), given["x"], given["targets"], Recipe(), weights=given["weights"]
+    )
+    model.zero_grad()
+    loss.backward()
+    torch.testing.assert_close(found["loss"], loss.detach(), rtol=1e-5, atol=1e-6)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0
+        torch.testing.assert_close(found["grads"][name], parameter.grad, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -31,13 +100,8 @@ def test_torchrun_leaves_one_whole_run(tmp_path: Path) -> None:
     recipe.write_text(
         "epochs = 2\nbatch_size = 8\nwarmup = 1\n[model]\nwidths = [8]\ndepths = [1]\n"
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "classification.train", "--recipe", str(recipe)]
-    command += ["--data", str(tmp_path / "fer"), "--out", str(tmp_path / "run"), "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
-    )
+    words = ["-m", "classification.train", "--recipe", str(recipe), "--data", str(tmp_path / "fer")]
+    done = torchrun(*words, "--out", str(tmp_path / "run"), "--device", "cpu")
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert record["processes"] == 2

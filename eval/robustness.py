@@ -1,0 +1,171 @@
+"""How accuracy holds when crops are not FER2013's: ``python -m eval.robustness --help``.
+
+A detector's crops are looser or tighter, blurred and darker than the pictures of a training. Each
+condition changes all pictures of one part of FER2013 alike.
+
+Definitions
+    scale: the side of the square that is cut out, as a share of the picture's; above 1 the border
+        pixels are repeated.
+    blur: standard deviation in pixels (of 48) of a Gaussian.
+    brightness: factor on the pixels, cut off at 255.
+    lowest: the worst accuracy over all conditions, of each kind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from classification.fer2013 import SPLITS, Fer2013
+from eval import command, report
+from eval.classification import BATCH, DEFAULT_SPLIT, open_fer2013
+from faces.pipeline import EmotionClassifier
+from faces.provenance import command_line
+
+COMMAND = "eval.robustness"
+
+Change = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
+"""A picture (S, S) uint8 and how far → a changed one of the same size."""
+
+
+def rescale(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """Cut out the central square of ``scale`` times the side, and bring it to the old size."""
+    side = image.shape[0]
+    centre = (side - 1) / 2
+    towards = np.array([[scale, 0, centre * (1 - scale)], [0, scale, centre * (1 - scale)]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    changed = cv2.warpAffine(
+        image, towards, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    return changed.astype(np.uint8, copy=False)
+
+
+def blur(image: NDArray[np.uint8], deviation: float) -> NDArray[np.uint8]:
+    """Blur by a Gaussian of ``deviation`` pixels; 0 leaves the picture as it is."""
+    if deviation == 0:
+        return image
+    return cv2.GaussianBlur(image, (0, 0), deviation).astype(np.uint8, copy=False)
+
+
+def brighten(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    """Multiply the pixels by ``factor``, cut off at 255."""
+    return np.clip(np.rint(image * factor), 0, 255).astype(np.uint8)
+
+
+CONDITIONS: dict[str, tuple[Change, tuple[float, ...]]] = {
+    "scale": (rescale, (0.8, 0.9, 1.0, 1.1, 1.2, 1.3)),
+    "blur": (blur, (0.0, 0.5, 1.0, 1.5, 2.0)),
+    "brightness": (brighten, (0.4, 0.6, 0.8, 1.0, 1.25, 1.5)),
+}
+"""What is changed → how, and the values that are measured."""
+
+COLUMNS = {"classifier": "text"} | {
+    key: "percent" for kind in CONDITIONS for key in (f"{kind}_usual", f"{kind}_lowest")
+}
+
+_USUAL = {"scale": 1.0, "blur": 0.0, "brightness": 1.0}
+
+
+def measure(data: Fer2013, classifiers: Sequence[EmotionClassifier], part: str) -> list[report.Run]:
+    """Measure every classifier under every condition.
+
+    Returns:
+        One run per classifier: for each kind of change, ``kind``: a list of
+        {"value", "accuracy"}, and its ``kind_usual`` and ``kind_lowest`` accuracy.
+    """
+    runs: list[report.Run] = [
+        {"classifier": one.name, "n": len(data.labels)} for one in classifiers
+    ]
+    conditions = [(kind, value) for kind, (_, values) in CONDITIONS.items() for value in values]
+    right = np.zeros((len(classifiers), len(conditions)), np.int64)
+    with tqdm(total=len(conditions) * len(data.labels), unit=" faces", disable=None) as progress:
+        for column, (kind, value) in enumerate(conditions):
+            change = CONDITIONS[kind][0]
+            for start in range(0, len(data.labels), BATCH):
+                images = data.images[start : start + BATCH]
+                crops = [np.repeat(change(i, value)[:, :, None], 3, axis=2) for i in images]
+                labels = data.labels[start : start + BATCH]
+                for row, classifier in enumerate(classifiers):
+                    found = command.top_emotions(classifier, classifier.scores(crops))
+                    right[row, column] += int((found == labels).sum())
+                progress.update(len(crops))
+    for run, counts in zip(runs, right, strict=True):
+        shares = dict(zip(conditions, counts / len(data.labels), strict=True))
+        for kind, (_, values) in CONDITIONS.items():
+            curve = [{"value": v, "accuracy": float(shares[kind, v])} for v in values]
+            run[kind] = curve
+            run[f"{kind}_usual"] = float(shares[kind, _USUAL[kind]])
+            run[f"{kind}_lowest"] = min(point["accuracy"] for point in curve)
+        run["robustness"] = part
+    return runs
+
+
+def draw(runs: Sequence[report.Run], path: Path) -> None:
+    """Draw accuracy against each kind of change into a picture."""
+    figure = Figure(figsize=(3.6 * len(CONDITIONS), 3.4), layout="constrained")
+    for axes, kind in zip(
+        figure.subplots(1, len(CONDITIONS), sharey=True), CONDITIONS, strict=True
+    ):
+        for run in runs:
+            xs = [point["value"] for point in run[kind]]
+            ys = [100 * point["accuracy"] for point in run[kind]]
+            axes.plot(xs, ys, marker="o", markersize=3, label=run["classifier"])
+        axes.axvline(_USUAL[kind], color="0.7", linewidth=0.8, linestyle=":")
+        axes.set_xlabel({"scale": "crop scale", "blur": "blur (pixels of 48)"}.get(kind, kind))
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel(f"accuracy on {runs[0]['robustness']} (%)")
+    figure.axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
+    report.check_out(arguments.out)
+    report.check_out(arguments.picture)
+    command.existing(arguments.data, "--data")
+    classifiers = command.load_classifiers(arguments.classifier, arguments.device)
+    data, split, _ = open_fer2013(arguments.data, arguments.split)
+    about = {"split": split, "data": str(arguments.data), "fingerprint": data.fingerprint}
+    runs = [run | about | report.provenance(made_by) for run in measure(data, classifiers, split)]
+    if arguments.out is not None:
+        report.write_report(arguments.out, runs)
+    if arguments.picture is not None:
+        draw(runs, arguments.picture)
+    print(report.table(runs, COLUMNS))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {COMMAND}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
+    parser.add_argument("--split", choices=SPLITS, default=DEFAULT_SPLIT)
+    parser.add_argument(
+        "--classifier",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="NAME|RUN",
+        help="shipped classifiers by name, or folders that a training left",
+    )
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the curves there")
+    command.add_common_options(parser)
+    arguments = parser.parse_args(argv)
+    made_by = command_line(COMMAND, argv)
+    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
