@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from classification.classifier import NetworkClassifier
 from classification.fer2013 import Fer2013
@@ -48,10 +49,32 @@ def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: to
     """Measure the run's kept network on PublicTest and write ``card.json`` beside it."""
     classifier = NetworkClassifier.load(run / "model.safetensors", device, run.name)
     predicted = classifier.scores_of_grey(public.images).argmax(1)
+    kept = ("recipe", "parameters", "command", "commit", "versions", "hours", "precision")
+    training = {key: record[key] for key in (*kept, "device", "history")}
+    chosen_on = f"PublicTest accuracy, epoch {record['best_epoch']}"
+    write_json(run / "card.json", model_card(record, training, chosen_on, public, predicted))
+
+
+def model_card(
+    record: Mapping[str, Any],
+    training: Mapping[str, Any],
+    chosen_on: str,
+    public: Fer2013,
+    predicted: NDArray[np.int64],
+) -> dict[str, Any]:
+    """Return the card of a classifier.
+
+    Args:
+        record: its training's; ``training_pictures``, ``data_fingerprint`` and
+            ``data_differences`` are taken from it.
+        training: what the card says of the training.
+        chosen_on: by what it was chosen.
+        public: PublicTest.
+        predicted: shape (N,), its answers there, indices into ``EMOTIONS``.
+    """
     confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
     np.add.at(confusion, (public.labels, predicted), 1)
-    kept = ("recipe", "parameters", "command", "commit", "versions", "hours", "precision", "device")
-    card = {
+    return {
         "task": "seven emotions of one face crop",
         "trained_on": {
             "data": "FER2013, Training",
@@ -60,8 +83,8 @@ def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: to
             "differences_from_official": record["data_differences"],
             "licence": "FER2013 states no licence; it was released for research",
         },
-        "training": {key: record[key] for key in kept},
-        "chosen_on": f"PublicTest accuracy, epoch {record['best_epoch']}",
+        "training": dict(training),
+        "chosen_on": chosen_on,
         "public_test": {
             "n": len(public.labels),
             "accuracy": float((predicted == public.labels).mean()),
@@ -76,4 +99,3 @@ def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: to
             "trained on web pictures of 2013, which show groups of people unevenly",
         ],
     }
-    write_json(run / "card.json", card)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from classification.models import MODELS, best_autocast_dtype
 from classification.probabilities import rescale
+from classification.runtime import CompiledNetwork
 from faces.emotions import EMOTIONS
 
 BATCH = 256
@@ -147,13 +149,22 @@ class NetworkClassifier:
         rows = [np.empty((0, len(EMOTIONS)), np.float32)]
         for start in range(0, len(images), BATCH):
             x = to_tensor(images[start : start + BATCH], self.network.mean, self.network.std)
-            x = x.to(self.device, memory_format=torch.channels_last)
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                logits = self.model(x)
-            plain = logits.float().softmax(1).cpu().numpy()
+            plain = self._logits(x).softmax(1).cpu().numpy()
             scaled = rescale(plain, self.network.temperature, self.network.smoothing)
             rows.append(scaled.astype(np.float32))
         return np.concatenate(rows)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        if self.device.type == "cpu":
+            return torch.from_numpy(self._compiled(x.numpy()))
+        x = x.to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.model(x).float()  # type: ignore[no-any-return]
+
+    @cached_property
+    def _compiled(self) -> CompiledNetwork:
+        shape = (1, self.network.size, self.network.size)
+        return CompiledNetwork(self.model, shape, bf16=self.dtype == torch.bfloat16)
 
 
 def to_grey(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

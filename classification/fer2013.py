@@ -10,7 +10,7 @@ import csv
 import hashlib
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -68,6 +68,10 @@ class Fer2013:
         keep = np.flatnonzero(self.splits == name)
         if not keep.size:
             raise Fer2013Error(f"the data holds no picture of the split {name}")
+        return self.take(keep)
+
+    def take(self, keep: NDArray[np.int64]) -> Fer2013:
+        """Return the pictures of these indices, in their order."""
         return Fer2013(
             self.images[keep],
             self.labels[keep],
@@ -75,14 +79,21 @@ class Fer2013:
             tuple(self.names[i] for i in keep),
         )
 
+    def disgust_as_angry(self) -> Fer2013:
+        """Return the same pictures with disgust's, the rarest, labelled as angry."""
+        disgust, angry = EMOTIONS.index("disgust"), EMOTIONS.index("angry")
+        return replace(self, labels=np.where(self.labels == disgust, angry, self.labels))
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all (split, label, pixels), whatever their order and file form."""
-        digests = sorted(
-            hashlib.sha256(f"{split} {label} ".encode() + image.tobytes()).digest()
-            for split, label, image in zip(self.splits, self.labels, self.images, strict=True)
-        )
+        digests = sorted(map(_digest, self.splits, self.labels, self.images))
         return hashlib.sha256(b"".join(digests)).hexdigest()
+
+    def order(self) -> NDArray[np.int64]:
+        """Return indices that sort the pictures by (split, label, pixels), whatever their form."""
+        digests = list(map(_digest, self.splits, self.labels, self.images))
+        return np.array(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
 
     def differences_from_official(self) -> list[str]:
         """Say which classes of which parts have more or fewer pictures than the official release.
@@ -98,6 +109,19 @@ class Fer2013:
                     word = "missing" if have < want else "extra"
                     lines.append(f"{split}/{emotion}: {have} of {want}, {abs(want - have)} {word}")
         return lines
+
+
+def _digest(split: str, label: int, image: NDArray[np.uint8]) -> bytes:
+    return hashlib.sha256(f"{split} {label} ".encode() + image.tobytes()).digest()
+
+
+def pixel_twins(part: Fer2013, training: Fer2013) -> NDArray[np.bool_]:
+    """Tell, shape (N,), which pictures of a part are pixel for pixel in ``training`` too.
+
+    Who remembers the training pictures knows these already. The labels of twins may differ.
+    """
+    known = {image.tobytes() for image in training.images}
+    return np.array([image.tobytes() in known for image in part.images], bool)
 
 
 def load_fer2013(path: Path, *, progress: bool = True) -> Fer2013:

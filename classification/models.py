@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from classification.published import PlainCnn, TorchvisionNet
 from classification.transfer import FaceRecognitionResNet, MobileNetV2
 from faces.emotions import EMOTIONS
 from faces.processor import cpu_has_bf16
@@ -98,6 +99,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "face_resnet": FaceResNet,
     "face_recognition_resnet": FaceRecognitionResNet,
     "mobilenet_v2": MobileNetV2,
+    "plain_cnn": PlainCnn,
+    "torchvision": TorchvisionNet,
 }
 """Architecture name in a recipe → constructor, whose arguments are the recipe's ``[model]``."""
 

@@ -24,10 +24,13 @@ class Recipe:
         architecture: a key of ``classification.models.MODELS``.
         model: arguments of the architecture's constructor.
         published_start: start from the weights that were published for the architecture.
-        epochs: passes over Training.
+        disgust_as_angry: train and choose on six classes, as some publications do.
+        epochs: passes over Training, at most.
+        patience: passes without a better PublicTest accuracy after which training ends; 0: never.
         batch_size: pictures per step, over all processes.
         optimizer: ``sgd`` (with Nesterov's look-ahead), ``adam`` or ``adamw``.
-        learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
+        learning_rate: peak of the schedule.
+        schedule: ``cosine`` to zero, or ``constant``, after a linear warm-up.
         warmup: epochs of warm-up.
         momentum: of SGD.
         weight_decay: on convolution and linear weights, not on biases and normalisation.
@@ -46,10 +49,13 @@ class Recipe:
     architecture: str = "face_resnet"
     model: dict[str, Any] = field(default_factory=dict)
     published_start: bool = False
+    disgust_as_angry: bool = False
     epochs: int = 60
+    patience: int = 0
     batch_size: int = 128
     optimizer: str = "sgd"
     learning_rate: float = 0.1
+    schedule: str = "cosine"
     warmup: float = 2.0
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -101,10 +107,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return recipe_from_dict(values, str(path))
 
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
+_WORDS = {"optimizer": ("sgd", "adam", "adamw"), "schedule": ("cosine", "constant")}
 
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
+    "patience": (0, 100_000),
     "batch_size": (1, 1_000_000),
     "learning_rate": (1e-12, 1e3),
     "warmup": (0, 100_000),
@@ -137,14 +144,15 @@ def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
     """Check nested values and build the recipe; ``source`` names them in errors."""
     values = dict(values)
     augment = values.pop("augment", {})
+    if augment is False:
+        augment = dict.fromkeys(_AUGMENT_RANGES, 0)
     if not isinstance(augment, dict):
-        raise RecipeError(f"{source}: augment must be a table")
+        raise RecipeError(f"{source}: augment must be a table, or false")
     checked = _checked(values, Recipe, source)
     recipe = Recipe(**checked, augment=Augmentation(**_checked(augment, Augmentation, source)))
-    if recipe.optimizer not in OPTIMIZERS:
-        raise RecipeError(
-            f"{source}: optimizer must be one of {', '.join(OPTIMIZERS)}, got {recipe.optimizer!r}"
-        )
+    for name, words in _WORDS.items():
+        if (word := getattr(recipe, name)) not in words:
+            raise RecipeError(f"{source}: {name} must be one of {', '.join(words)}, got {word!r}")
     for table, ranges in ((recipe, _RANGES), (recipe.augment, _AUGMENT_RANGES)):
         for name, (least, most) in ranges.items():
             value = getattr(table, name)

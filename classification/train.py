@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -75,12 +75,25 @@ class MovingAverage:
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Return a step's rate: linear warm-up, then a cosine to zero (Loshchilov & Hutter, 2017)."""
+    """Return a step's rate: linear warm-up, then a cosine to zero (Loshchilov & Hutter, 2017).
+
+    With the schedule ``constant`` the rate stays what it is after the warm-up.
+    """
     warmup = recipe.warmup * steps_per_epoch
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
     done = (step - warmup) / max(1.0, recipe.epochs * steps_per_epoch - warmup)
     return recipe.learning_rate * 0.5 * (1 + float(np.cos(np.pi * done)))
+
+
+def out_of_patience(recipe: Recipe, history: Sequence[Mapping[str, float]]) -> bool:
+    """Tell whether the recipe's patience is over, given the entry of each epoch so far."""
+    if not recipe.patience or not history:
+        return False
+    best = max(history, key=lambda entry: entry["accuracy"])
+    return len(history) - best["epoch"] >= recipe.patience
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -147,6 +160,8 @@ def train(
     """
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     training, validation = data.split("Training"), data.split("PublicTest")
+    if recipe.disgust_as_angry:
+        training, validation = training.disgust_as_angry(), validation.disgust_as_angry()
     mean, std = float(training.images.mean() / 255), float(training.images.std() / 255)
     needs = (
         (recipe.votes > 0, votes is not None, "votes", "--votes FILE (fer2013new.csv of FER+)"),
@@ -195,7 +210,9 @@ def train(
     }
     if (out / CHECKPOINT).exists():
         saved = torch.load(out / CHECKPOINT, map_location=device, weights_only=True)
-        if json.loads(saved["identity"]) != json.loads(json.dumps(identity)):
+        known = json.loads(saved["identity"])
+        known["recipe"] = {**Recipe().to_dict(), **known["recipe"]}  # keys that came later
+        if known != json.loads(json.dumps(identity)):
             raise TrainingError(
                 f"{out}: its checkpoint was made with another recipe, other data or another number "
                 "of processes; give the same ones, or another --out"
@@ -222,6 +239,8 @@ def train(
             os.replace(out / f"{CHECKPOINT}.tmp", out / CHECKPOINT)
 
     first, total = progress["step"], recipe.epochs * batches.steps_per_epoch
+    if out_of_patience(recipe, progress["history"]):
+        total = first
     loader = DataLoader(
         batches,
         batch_size=None,
@@ -293,6 +312,8 @@ def train(
                 progress["best"] = max(progress["best"], entry["accuracy"])
                 save_checkpoint()
                 saved_at = time.perf_counter()
+                if out_of_patience(recipe, progress["history"]):
+                    break
             if stops or time.perf_counter() - saved_at > SECONDS_BETWEEN_CHECKPOINTS:
                 save_checkpoint()
                 saved_at = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from faces.types import DEFAULT_THRESHOLD, Box, Face, ImageResult
+from faces.types import DEFAULT_THRESHOLD, Box, Detection, Face, ImageResult
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "angry": (213, 94, 0),
@@ -35,6 +36,8 @@ def draw_faces(
     image: NDArray[np.uint8],
     result: ImageResult,
     threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD,
+    notes: Mapping[int, str] | None = None,
+    size: float = 1.0,
 ) -> NDArray[np.uint8]:
     """Return a copy of a picture with its faces boxed, numbered and labelled.
 
@@ -48,13 +51,15 @@ def draw_faces(
         image: the upright picture, (H, W, 3) uint8 RGB, any size.
         result: what was found in it; boxes may lie partly or wholly outside.
         threshold: from which probability on an emotion is a label.
+        notes: number of a face → one more line of its label.
+        size: of lines and letters; more than 1 for a picture that will be shown smaller.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
     picture = Image.fromarray(np.ascontiguousarray(image))
     draw = ImageDraw.Draw(picture)
-    scale = max(1.0, (picture.width * picture.height) ** 0.5 / 700)
+    scale = _scale(picture) * size
     line = max(1, round(2 * scale))
     boxes = [_pixels(face.detection.box, picture.size) for face in result.faces]
     for box, face in sorted(zip(boxes, result.faces, strict=True), key=lambda p: -_area(p[0])):
@@ -63,11 +68,42 @@ def draw_faces(
     taken = np.empty((0, 4), np.int64)
     for number, (box, face) in enumerate(zip(boxes, result.faces, strict=True), start=1):
         lines = label_lines(number, face, threshold)
+        if notes and number in notes:
+            lines.append(notes[number])
         font = _font(draw, lines, round(15 * scale), picture.width)
-        size = _text_size(draw, lines, font)
-        area = _place(size, box, line, faces, taken, picture.size)
+        area = _place(_text_size(draw, lines, font), box, line, faces, taken, picture.size)
         taken = np.vstack([taken, area])
         _label(draw, area, lines, font, _colour(face, threshold))
+    return np.array(picture)
+
+
+def draw_suppressed(
+    image: NDArray[np.uint8], detections: Sequence[Detection], size: float = 1.0
+) -> NDArray[np.uint8]:
+    """Return a copy of a picture with boxes that do not count as faces: dashed, grey, their score.
+
+    Args:
+        image: the upright picture, (H, W, 3) uint8 RGB, any size.
+        detections: boxes in its pixels; they may lie partly or wholly outside.
+        size: see ``draw_faces``.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    draw = ImageDraw.Draw(picture)
+    scale = _scale(picture) * size
+    line = max(1, round(1.2 * scale))
+    font = _font_of(max(8, round(10 * scale)))
+    for detection in detections:
+        box = _pixels(detection.box, picture.size)
+        _dashed(draw, box, line, dash=max(3, round(6 * scale)))
+        score = f"{detection.score:.2f}"
+        width, height = round(draw.textlength(score, font=font)) + 2, _line_height(font)
+        x = max(0, min(box[0], picture.width - width))
+        y = max(0, min(box[3] + 1, picture.height - height))
+        draw.rectangle((x, y, x + width, y + height - 1), fill="black")
+        draw.text((x + 1, y + height // 2), score, fill=UNSURE_COLOUR, font=font, anchor="lm")
     return np.array(picture)
 
 
@@ -76,20 +112,26 @@ def label_lines(
 ) -> list[str]:
     """Return the text beside a box: its number, then each label with its percentage, or unsure.
 
-    An unsure face names its most likely emotion with a question mark.
+    An unsure face names what it may show, its most likely emotion at least, with question marks.
     """
     percent = {name: f"{100 * p:.0f}%" for name, p in face.emotions.as_dict().items()}
     labels = face.emotions.labels(threshold)
-    if not labels:
-        top = face.emotions.top
-        return [f"{number} unsure", f"{top}? {percent[top]}"]
+    if face.emotions.unsure(threshold):
+        perhaps = labels or [face.emotions.top]
+        return [f"{number} unsure", *(f"{name}? {percent[name]}" for name in perhaps)]
     first, *others = (f"{name} {percent[name]}" for name in labels)
     return [f"{number} {first}", *others]
 
 
 def _colour(face: Face, threshold: float | Mapping[str, float]) -> tuple[int, int, int]:
-    labels = face.emotions.labels(threshold)
-    return COLOURS[labels[0]] if labels else UNSURE_COLOUR
+    if face.emotions.unsure(threshold):
+        return UNSURE_COLOUR
+    return COLOURS[face.emotions.labels(threshold)[0]]
+
+
+def _scale(picture: Image.Image) -> float:
+    """Return how much larger than on a small picture lines and letters are."""
+    return max(1.0, math.sqrt(picture.width * picture.height) / 700)
 
 
 def _pixels(box: Box, size: tuple[int, int]) -> _Area:
@@ -123,6 +165,20 @@ def _outline(
         dark = layer < _edge(line) or layer >= gap - _edge(line)
         draw.rectangle((left, top, right, bottom), outline=(0, 0, 0) if dark else colour)
         left, top, right, bottom = left + 1, top + 1, right - 1, bottom - 1
+
+
+def _dashed(draw: ImageDraw.ImageDraw, box: _Area, line: int, dash: int) -> None:
+    """Draw a frame of light dashes with dark gaps: one of the two shows on any background."""
+    left, top, right, bottom = box
+    draw.rectangle(box, outline="black", width=line)
+    for x in range(left, right + 1, 2 * dash):
+        for y in (top, max(top, bottom - line + 1)):
+            last = min(x + dash - 1, right), min(y + line - 1, bottom)
+            draw.rectangle((x, y, *last), fill=UNSURE_COLOUR)
+    for y in range(top, bottom + 1, 2 * dash):
+        for x in (left, max(left, right - line + 1)):
+            last = min(x + line - 1, right), min(y + dash - 1, bottom)
+            draw.rectangle((x, y, *last), fill=UNSURE_COLOUR)
 
 
 def _edge(line: int) -> int:

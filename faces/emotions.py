@@ -21,6 +21,22 @@ ALIASES: dict[str, str] = {
 """Other spellings in circulation (FER+, RAF-DB, AffectNet, KDEF folders) → the name used here."""
 
 
+GROUPINGS: dict[str, dict[str, str]] = {
+    "six": {emotion: "angry" if emotion == "disgust" else emotion for emotion in EMOTIONS},
+    "valence": {
+        "angry": "negative",
+        "disgust": "negative",
+        "fear": "negative",
+        "happy": "positive",
+        "sad": "negative",
+        "surprise": "positive",
+        "neutral": "neutral",
+    },
+}
+"""Coarser classes in publications on FER2013: emotion → class. ``six`` merges the rare disgust into
+angry; ``valence`` counts surprise as positive, as most do, though a surprise may be neither."""
+
+
 def canonical_emotion(name: str) -> str:
     """Return the name in ``EMOTIONS`` that ``name`` stands for, whatever its case or usual alias.
 

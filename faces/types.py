@@ -15,6 +15,9 @@ from faces.emotions import EMOTIONS
 DEFAULT_THRESHOLD = 0.3
 """An emotion counts as shown from this probability on, where the user names no other threshold."""
 
+UNSURE_BELOW = 0.4
+"""A face is unsure if its most likely emotion has less than this probability."""
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -134,8 +137,12 @@ class EmotionScores:
         return [emotion for _, emotion in sorted(shown, key=lambda item: -item[0])]
 
     def unsure(self, threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD) -> bool:
-        """Tell whether no emotion reaches its threshold, that is whether ``labels`` is empty."""
-        return not self.labels(threshold)
+        """Tell whether the answer should be read with a question mark.
+
+        That is where the most likely emotion stays below ``UNSURE_BELOW``, or no emotion reaches
+        its threshold. The labels of an unsure face are the best guess there is.
+        """
+        return max(self.probabilities) < UNSURE_BELOW or not self.labels(threshold)
 
 
 @dataclass(frozen=True, slots=True)

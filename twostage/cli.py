@@ -79,7 +79,7 @@ def describe(result: ImageResult, threshold: float | Mapping[str, float]) -> str
                     number,
                     f"{box.x1:.0f},{box.y1:.0f} – {box.x2:.0f},{box.y2:.0f}",
                     f"{face.detection.score:.2f}",
-                    text if labels else f"unsure ({text})",
+                    f"unsure ({text})" if face.emotions.unsure(threshold) else text,
                 )
             )
         heads = ("face", "box (pixels)", "score", "emotions")

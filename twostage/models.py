@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,10 +36,12 @@ class ShippedModel:
         name: how command lines call it; its files are NAME.safetensors, NAME.json (the card) and,
             for a detector, NAME.yaml (Detectron2's config).
         about: one line for people who choose.
+        classical: others' detector that comes with a package; it has no files here.
     """
 
     name: str
     about: str
+    classical: bool = False
 
     @property
     def weights(self) -> Path:
@@ -63,28 +66,38 @@ def shipped_models(stage: str) -> dict[str, ShippedModel]:
     return {name: ShippedModel(name, **entry) for name, entry in table[stage].items()}
 
 
-def load_detector(name_or_run: str, device: str | None = None) -> Detector:
+def load_detector(
+    name_or_run: str, device: str | None = None, overrides: Sequence[str] = ()
+) -> Detector:
     """Load stage 1.
 
     Args:
-        name_or_run: a shipped detector (``default`` is the first), or a folder that
+        name_or_run: a listed detector (``default`` is the first), or a folder that
             ``detection.train`` left.
         device: ``cpu``, ``cuda``, ``cuda:1``; None takes a GPU if there is one.
+        overrides: key, value, key, value, … of a Detectron2 model's configuration.
 
     Raises:
         ModelError: there is no such model, its files are damaged, or the device is missing.
     """
     model = _find("detector", name_or_run)
-    import_detectron2()
-    from detection import detectron
     from detection.errors import DetectionError
 
     target = check_device(device)
     try:
+        if isinstance(model, ShippedModel) and model.classical:
+            from detection.classical import CLASSICAL
+
+            return CLASSICAL[model.name](target)
+        import_detectron2()
+        from detection import detectron
+
         if isinstance(model, Path):
-            found: Detector = detectron.load_run(model, target)
+            found: Detector = detectron.load_run(model, target, overrides)
         else:
-            found = detectron.load_detector(model.config, model.weights, target, model.name)
+            found = detectron.load_detector(
+                model.config, model.weights, target, model.name, overrides=overrides
+            )
     except DetectionError as error:
         raise ModelError(str(error)) from error
     return found
@@ -95,28 +108,81 @@ def load_classifier(name_or_run: str, device: str | None = None) -> EmotionClass
 
     Args:
         name_or_run: a shipped classifier (``default`` is the first), or a folder that
-            ``classification.train`` left.
+            ``classification.train`` or ``baselines.train`` left; several joined by ``+`` are an
+            ensemble.
         device: ``cpu``, ``cuda``, ``cuda:1``; None takes a GPU if there is one.
 
     Raises:
         ModelError: there is no such model, its files are damaged, or the device is missing.
     """
+    if "+" in name_or_run and not Path(name_or_run).is_dir():
+        from classification.ensemble import Ensemble
+
+        return Ensemble([load_classifier(name, device) for name in name_or_run.split("+")])
     model = _find("classifier", name_or_run)
     import torch
 
+    from baselines.classifier import BaselineError, is_baseline, load_baseline
     from classification.classifier import NetworkClassifier, WeightsError
 
     target = torch.device(check_device(device))
     path = model / "model.safetensors" if isinstance(model, Path) else model.weights
     if not path.is_file():
         raise ModelError(
-            f"{path.parent}: no run of classification.train, {path.name} is missing (was the first "
-            "epoch finished?); give the folder that its --out named, or a shipped classifier"
+            f"{path.parent}: no run of classification.train or baselines.train, {path.name} is "
+            "missing (was the first epoch finished?); give the folder that its --out named, or a "
+            "shipped classifier"
         )
     try:
+        if is_baseline(path):
+            return load_baseline(path, model.name)
         return NetworkClassifier.load(path, target, model.name)
-    except WeightsError as error:
+    except (WeightsError, BaselineError) as error:
         raise ModelError(str(error)) from error
+
+
+def classifier_facts(name_or_run: str) -> dict[str, Any]:
+    """Return what a record says of a classifier beside its figures.
+
+    Args:
+        name_or_run: as in ``load_classifier``.
+
+    Returns:
+        ``weights_sha256``: model → sha256 of its weights file; ``weights_bytes``; and, None where a
+        card does not say: ``parameters``, ``training_hours``, ``training_command``, ``history``
+        (one object per epoch). For an ensemble the sums, without command and history.
+
+    Raises:
+        ModelError: there is no such classifier.
+    """
+    if "+" in name_or_run and not Path(name_or_run).is_dir():
+        members = [classifier_facts(name) for name in name_or_run.split("+")]
+        sums: dict[str, Any] = {"training_command": None, "history": None}
+        for key in ("weights_bytes", "parameters", "training_hours"):
+            values = [member[key] for member in members]
+            sums[key] = None if None in values else sum(values)
+        hashes = {k: v for member in members for k, v in member["weights_sha256"].items()}
+        return {"weights_sha256": hashes, **sums}
+    model = _find("classifier", name_or_run)
+    if isinstance(model, ShippedModel):
+        weights, card = model.weights, model.card()
+    else:
+        weights, path = model / "model.safetensors", model / "card.json"
+        card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    training = card.get("training", {})
+    return {
+        "weights_sha256": {model.name: _sha256(weights)},
+        "weights_bytes": weights.stat().st_size,
+        "parameters": training.get("parameters"),
+        "training_hours": training.get("hours"),
+        "training_command": training.get("command"),
+        "history": training.get("history"),
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_device(name: str | None) -> str:
@@ -161,11 +227,20 @@ def _find(stage: str, name_or_run: str) -> ShippedModel | Path:
         name_or_run = next(iter(models))
     if name_or_run in models:
         model = models[name_or_run]
-        _verify(model)
+        if not model.classical:
+            _verify(model)
         return model
     folder = Path(name_or_run)
     if folder.is_dir():
         return folder.resolve()
+    if stage == "classifier":
+        from baselines.classifier import command_for
+
+        if command := command_for(folder.name):
+            raise ModelError(
+                f"classifier {name_or_run!r}: is not shipped; make it: {command}; then give "
+                f"runs/{folder.name}"
+            )
     raise ModelError(
         f"{stage} {name_or_run!r}: neither a shipped one ({', '.join((DEFAULT, *models))}) nor the "
         "folder of a training run"
@@ -176,8 +251,7 @@ def _verify(model: ShippedModel) -> None:
     restore = "restore it: git checkout -- weights"
     if not model.weights.is_file():
         raise ModelError(f"{model.weights}: the shipped weights are missing; {restore}")
-    with model.weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = _sha256(model.weights)
     expected = model.card()["sha256"]
     if found != expected:
         raise ModelError(

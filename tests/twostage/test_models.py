@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 
 from classification.classifier import TrainedNetwork, save_network
 from classification.models import FaceResNet
+from detection.classical import CLASSICAL
 from twostage import models
 from twostage.models import ModelError, load_classifier, load_detector, shipped_models
 
@@ -51,6 +53,21 @@ def test_name_default_and_run_folder_give_the_same_classifier(
     assert [classifier.name for classifier in loaded] == ["tiny", "tiny", "run"]
     rows = [classifier.scores([CROP])[0] for classifier in loaded]
     assert np.array_equal(rows[0], rows[1]) and np.array_equal(rows[0], rows[2])
+
+
+def test_names_and_runs_joined_by_plus_are_an_ensemble(weights: Path, tmp_path: Path) -> None:
+    run = tmp_path / "c++" / "run"
+    other = FaceResNet(**NETWORK.model)
+    torch.nn.init.normal_(other.head.weight)
+    run.mkdir(parents=True)
+    save_network(run / "model.safetensors", other.state_dict(), NETWORK)
+    one, two = load_classifier("tiny", "cpu"), load_classifier(str(run), "cpu")
+    (tmp_path / "again").symlink_to(run)
+    ensemble = load_classifier(f"tiny+{tmp_path / 'again'}", "cpu")
+    mean = (one.scores([CROP]) + two.scores([CROP])) / 2
+    np.testing.assert_allclose(ensemble.scores([CROP]), mean, atol=1e-6)
+    with pytest.raises(ModelError, match="'nobody'"):
+        load_classifier("tiny+nobody")
 
 
 def test_unknown_names_list_the_known(weights: Path) -> None:
@@ -95,8 +112,17 @@ def test_every_shipped_model_is_whole() -> None:
     for name, load in (("detector", load_detector), ("classifier", load_classifier)):
         shipped = shipped_models(name)
         assert shipped
-        for model in shipped.values():
+        for model in (m for m in shipped.values() if not m.classical):
             assert load(model.name, "cpu").name == model.name
             assert model.weights.stat().st_size < 30e6
             card = model.card()
             assert card["name"] == model.name and card["limits"] and card["intended_use"]
+
+
+def test_the_classical_detectors_go_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = {name for name, model in shipped_models("detector").items() if model.classical}
+    assert listed == set(CLASSICAL)
+    assert load_detector("haar", "cpu").name == "haar"
+    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
+    with pytest.raises(ModelError, match="make mtcnn"):
+        load_detector("mtcnn", "cpu")

@@ -1,0 +1,72 @@
+"""Linear layers with rectifiers between them: the linear SVM (one layer) and the MLP (several)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.features import Rows
+
+
+@dataclass(frozen=True)
+class Perceptron:
+    """Layers whose last one gives logits.
+
+    Attributes:
+        weights: one matrix (inputs, outputs) float32 per layer.
+        biases: one vector (outputs,) float32 per layer.
+    """
+
+    weights: Sequence[NDArray[np.float32]]
+    biases: Sequence[NDArray[np.float32]]
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum(a.size for a in (*self.weights, *self.biases))
+
+    def logits(self, rows: Rows) -> NDArray[np.float32]:
+        """Return logits (N, 7) float32 of rows (N, D)."""
+        x = np.asarray(rows, np.float32)
+        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = (np.maximum(x, 0) if index else x) @ weight + bias
+        return x
+
+    def probabilities(self, rows: Rows) -> NDArray[np.float32]:
+        """Return the softmax (N, 7) float32 of the logits of rows (N, D)."""
+        return softmax(self.logits(rows))
+
+    def after_standardising(self, mean: Rows, std: Rows) -> Perceptron:
+        """Return the layers that do the same to x as these to (x - mean) / std, each (D,)."""
+        first = (self.weights[0] / std[:, None]).astype(np.float32)
+        bias = (self.biases[0] - mean @ first).astype(np.float32)
+        return Perceptron([first, *self.weights[1:]], [bias, *self.biases[1:]])
+
+    def with_temperature(self, temperature: float) -> Perceptron:
+        """Return the layers whose logits are these, divided by ``temperature``."""
+        scale = np.float32(1 / temperature)
+        return Perceptron(
+            [*self.weights[:-1], self.weights[-1] * scale],
+            [*self.biases[:-1], self.biases[-1] * scale],
+        )
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return probabilities, rows summing to 1."""
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    result: NDArray[np.float32] = powers / powers.sum(1, keepdims=True)
+    return result
+
+
+def best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Return the divisor of logits (N, 7) that makes labels (N,) most likely (Guo et al., 2017).
+
+    Chosen among 10^-2 … 10^2 in steps of 2 %.
+    """
+    candidates = np.geomspace(1e-2, 1e2, 466)
+    at = np.arange(len(labels))
+    losses = [-np.log(softmax(logits / t)[at, labels] + 1e-12).mean() for t in candidates]
+    return float(candidates[int(np.argmin(losses))])

@@ -1,0 +1,194 @@
+"""Train a baseline on FER2013: fit on Training, choose on PublicTest.
+
+Models: knn (k nearest neighbours), svm (linear), mlp (one hidden layer), mlp_defaults
+(scikit-learn's MLP as it comes). Features: pixels; hog, lbp (histograms); pca, hog_pca (128
+principal components of pixels and of HOG); embedding (what a trained network, --network, hands to
+its last layer).
+
+--out gets model.safetensors, card.json and record.json with every choice that was tried. --ship
+also puts the model and its card into weights/ under the name of --out's folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sklearn
+
+from baselines.classifier import load_baseline, save_baseline
+from baselines.features import (
+    FEATURES,
+    PLAIN,
+    EmbeddingFeatures,
+    Features,
+    PcaFeatures,
+    PlainFeatures,
+)
+from baselines.fitting import MODELS, Rowset
+from classification.card import model_card, write_json
+from classification.classifier import WeightsError, load_network
+from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from faces.images import ImageError
+from faces.provenance import command_line, git_commit
+
+COMMAND = "baselines.train"
+MODEL_FILE = "model.safetensors"
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+
+
+class BaselineTrainingError(ValueError):
+    """The training cannot start; the message says why and what to do."""
+
+
+def fit_features(kind: str, training: Fer2013, network: Path | None, seed: int) -> Features:
+    """Learn features on Training.
+
+    Args:
+        kind: one of ``FEATURES``.
+        training: the part of that name.
+        network: weights file of the network whose embedding is taken; None for other kinds.
+        seed: of what is random.
+
+    Raises:
+        BaselineTrainingError: a network is given but not needed, or the other way round.
+        WeightsError: the network cannot be used.
+    """
+    if (kind == EmbeddingFeatures.kind) != (network is not None):
+        raise BaselineTrainingError(
+            "--network WEIGHTS.safetensors goes with --features embedding, and only with it"
+        )
+    if network is not None:
+        return EmbeddingFeatures(*load_network(network))
+    if kind in PLAIN:
+        return PlainFeatures(kind)
+    return PcaFeatures.fit(kind, training.images, seed)
+
+
+def train_baseline(
+    model: str, kind: str, data: Fer2013, out: Path, *, network: Path | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Fit one baseline and leave ``model.safetensors`` in ``out``.
+
+    Args:
+        model: a key of ``MODELS``.
+        kind: one of ``FEATURES``.
+        data: with the splits Training and PublicTest.
+        out: the run folder.
+        network: as in ``fit_features``.
+        seed: of what is random.
+
+    Returns:
+        The run's record.
+
+    Raises:
+        BaselineTrainingError, WeightsError: as ``fit_features``.
+        Fer2013Error: a split is missing.
+    """
+    training, public = data.split("Training"), data.split("PublicTest")
+    start = time.perf_counter()
+    features = fit_features(kind, training, network, seed)
+    rows = features.rows(training.images).astype(features.stored)
+    seen = Rowset(features.rows(public.images), public.labels)
+    fitted, tried = MODELS[model](Rowset(rows, training.labels), seen, seed)
+    seconds = time.perf_counter() - start
+    out.mkdir(parents=True, exist_ok=True)
+    save_baseline(out / MODEL_FILE, features, fitted)
+    return {
+        "model": model,
+        "features": kind,
+        "network_sha256": None if network is None else _sha256(network),
+        "seed": seed,
+        "parameters": fitted.parameters,
+        "training_pictures": len(training.labels),
+        "data_fingerprint": data.fingerprint,
+        "data_differences": data.differences_from_official(),
+        "hours": seconds / 3600,
+        "device": "cpu",
+        "precision": "float32",
+        "commit": git_commit(),
+        "versions": {"scikit-learn": sklearn.__version__, "python": sys.version.split()[0]},
+        "tried": tried,
+    }
+
+
+def write_card(run: Path, record: dict[str, Any], public: Fer2013) -> None:
+    """Measure the run's baseline, as it lies on the disk, and write ``card.json`` beside it."""
+    classifier = load_baseline(run / MODEL_FILE, run.name)
+    predicted = classifier.scores_of_grey(public.images).argmax(1)
+    left_out = ("training_pictures", "data_fingerprint", "data_differences")
+    training = {key: value for key, value in record.items() if key not in left_out}
+    write_json(
+        run / "card.json", model_card(record, training, "PublicTest accuracy", public, predicted)
+    )
+
+
+def ship(run: Path, weights: Path = WEIGHTS) -> Path:
+    """Copy a run's model and card to the shipped weights, under the run folder's name."""
+    target = weights / f"{run.name}.safetensors"
+    shutil.copyfile(run / MODEL_FILE, f"{target}.tmp")
+    os.replace(f"{target}.tmp", target)
+    card = json.loads((run / "card.json").read_text(encoding="utf-8"))
+    write_json(target.with_suffix(".json"), {"name": run.name, "sha256": _sha256(target), **card})
+    return target
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {COMMAND}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", choices=MODELS, required=True)
+    parser.add_argument("--features", choices=FEATURES, required=True)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="FER2013: csv, Kaggle folder, or zip"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the run folder to make")
+    parser.add_argument(
+        "--network", type=Path, metavar="WEIGHTS", help="a network's safetensors, for embedding"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ship", action="store_true", help="also put it into weights/")
+    args = parser.parse_args(argv)
+    try:
+        if args.out.exists() and not args.out.is_dir():
+            raise BaselineTrainingError(f"{args.out}: is a file; --out takes a folder")
+        data = load_fer2013(args.data)
+        for line in data.differences_from_official():
+            print(f"{args.data}: not the official FER2013: {line}", file=sys.stderr)
+        record = train_baseline(
+            args.model, args.features, data, args.out, network=args.network, seed=args.seed
+        )
+        record["command"] = command_line(COMMAND, argv)
+        write_json(args.out / "record.json", record)
+        write_card(args.out, record, data.split("PublicTest"))
+        best = max(one["accuracy"] for one in record["tried"])
+        print(f"best PublicTest accuracy {best:.4f}; the run is in {args.out}")
+        if args.ship:
+            print(f"wrote {ship(args.out)} and its card")
+    except (Fer2013Error, ImageError, WeightsError, BaselineTrainingError) as error:
+        print(f"{COMMAND}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{COMMAND}: stopped; nothing is kept of it", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

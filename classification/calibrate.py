@@ -1,0 +1,217 @@
+"""Calibrate a classifier: ``python -m classification.calibrate --help``.
+
+Two numbers are fitted on FER2013's PublicTest by the negative log-likelihood and written into the
+weights file, for every use of the classifier from then on: how much label smoothing to undo, and a
+temperature (``classification.probabilities.rescale``). Which emotion comes first stays as it is.
+The truth is FER2013's label or, with ``--ferplus``, the shares of FER+'s votes: give them for a
+network that was trained on votes. A run's card, or the shipped model's, gets the figures before and
+after. Calibrating again starts from the network itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from classification.card import write_json
+from classification.classifier import NetworkClassifier, WeightsError, load_network, save_network
+from classification.export import WEIGHTS
+from classification.fer2013 import Fer2013Error, load_fer2013
+from classification.ferplus import load_ferplus
+from classification.probabilities import (
+    brier_score,
+    calibration_error,
+    chance_calibration_error,
+    negative_log_likelihood,
+    one_hot,
+    rescale,
+)
+from faces.emotions import EMOTIONS
+from faces.provenance import command_line, git_commit
+
+COMMAND = "classification.calibrate"
+
+SMOOTHINGS = np.linspace(0, 0.2, 41)
+"""The amounts of label smoothing that are tried."""
+
+COLDEST, HOTTEST = 0.05, 20.0
+"""The temperatures between which is searched."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The two numbers, as ``rescale`` takes them."""
+
+    temperature: float = 1.0
+    smoothing: float = 0.0
+
+    def __call__(self, probabilities: ArrayLike) -> NDArray[np.float64]:
+        """Return the rescaled probabilities, (N, 7) float64."""
+        return rescale(probabilities, self.temperature, self.smoothing)
+
+
+def fit_temperature(probabilities: ArrayLike, shares: ArrayLike) -> float:
+    """Return the temperature of the least negative log-likelihood.
+
+    In β = 1/T the likelihood is convex, so its slope's change of sign is found by bisection.
+
+    Args:
+        probabilities: shape (N, 7).
+        shares: the truth, shape (N, 7), rows summing to 1.
+
+    Returns:
+        T, between ``COLDEST`` and ``HOTTEST``.
+    """
+    p, truth = np.asarray(probabilities, np.float64), np.asarray(shares, np.float64)
+    logs = np.log(np.maximum(p, 1e-12))
+    low, high = 1 / HOTTEST, 1 / COLDEST
+    for _ in range(50):
+        middle = (low + high) / 2
+        rising = ((rescale(p, 1 / middle) - truth) * logs).sum() > 0
+        low, high = (low, middle) if rising else (middle, high)
+    return 2 / (low + high)
+
+
+def fit_scaling(probabilities: ArrayLike, shares: ArrayLike) -> Scaling:
+    """Return the smoothing of ``SMOOTHINGS``, and its best temperature, of the least NLL.
+
+    Args:
+        probabilities: of the network itself, shape (N, 7).
+        shares: the truth, shape (N, 7), rows summing to 1.
+    """
+
+    def fitted(smoothing: float) -> tuple[float, Scaling]:
+        unsmoothed = rescale(probabilities, smoothing=smoothing)
+        scaling = Scaling(fit_temperature(unsmoothed, shares), smoothing)
+        return negative_log_likelihood(scaling(probabilities), shares), scaling
+
+    return min((fitted(float(value)) for value in SMOOTHINGS), key=lambda pair: pair[0])[1]
+
+
+def quality(probabilities: ArrayLike, shares: ArrayLike, votes: int = 1) -> dict[str, float]:
+    """Return the figures of a card: NLL, Brier score, ECE, and the ECE expected by chance."""
+    return {
+        "nll": negative_log_likelihood(probabilities, shares),
+        "brier": brier_score(probabilities, shares),
+        "ece": calibration_error(probabilities, shares),
+        "ece_by_chance": chance_calibration_error(probabilities, votes),
+    }
+
+
+def calibrate(
+    weights: Path, data: Path, ferplus: Path | None, device: torch.device
+) -> tuple[Scaling, dict[str, Any]]:
+    """Fit a weights file's scaling on PublicTest and write it into the file.
+
+    Args:
+        weights: what ``save_network`` wrote.
+        data: FER2013 in any form.
+        ferplus: the votes, where they are the truth; pictures without any are left out.
+        device: where to run.
+
+    Returns:
+        The scaling, and the figures for the card.
+
+    Raises:
+        WeightsError: the weights cannot be used.
+        Fer2013Error: the data cannot be read.
+    """
+    network, state = load_network(weights)
+    plain = replace(network, temperature=1.0, smoothing=0.0)
+    classifier = NetworkClassifier(plain, state, device, weights.stem)
+    public = load_fer2013(data, progress=sys.stderr.isatty()).split("PublicTest")
+    shares, votes = one_hot(public.labels, len(EMOTIONS)), 1
+    if ferplus is not None:
+        found = load_ferplus(ferplus, public)
+        shares, votes = found.shares().astype(np.float64), 10
+    known = shares.sum(axis=1) > 0
+    probabilities, shares = classifier.scores_of_grey(public.images[known]), shares[known]
+    scaling = fit_scaling(probabilities, shares)
+    save_network(
+        weights,
+        state,
+        replace(network, temperature=scaling.temperature, smoothing=scaling.smoothing),
+    )
+    return scaling, {
+        "temperature": scaling.temperature,
+        "smoothing_undone": scaling.smoothing,
+        "fitted_on": "FER2013, PublicTest",
+        "truth": "labels" if ferplus is None else "shares of FER+'s votes",
+        "pictures": int(known.sum()),
+        "before": quality(probabilities, shares, votes),
+        "after": quality(scaling(probabilities), shares, votes),
+    }
+
+
+def find_files(name_or_run: str, folder: Path = WEIGHTS) -> tuple[Path, Path]:
+    """Return the weights file and the card of a run folder or a shipped model.
+
+    Raises:
+        WeightsError: one of them is missing.
+    """
+    run = Path(name_or_run)
+    if run.is_dir():
+        weights, card = run / "model.safetensors", run / "card.json"
+    else:
+        weights, card = folder / f"{name_or_run}.safetensors", folder / f"{name_or_run}.json"
+    if not weights.is_file() or not card.is_file():
+        cause = (
+            f"has no {card.name} yet; let the training finish (--resume)"
+            if run.is_dir()
+            else (
+                f"neither a finished run of classification.train nor a classifier in {folder.name}/"
+            )
+        )
+        raise WeightsError(f"{name_or_run}: {cause}")
+    return weights, card
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {COMMAND}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="RUN|NAME", help="a run folder, or a shipped classifier")
+    parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder or zip")
+    parser.add_argument("--ferplus", type=Path, metavar="CSV", help="take these votes as the truth")
+    args = parser.parse_args(argv)
+    try:
+        weights, card_path = find_files(args.model)
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        scaling, figures = calibrate(weights, args.data, args.ferplus, device)
+    except (WeightsError, Fer2013Error) as error:
+        print(f"{COMMAND}: {error}", file=sys.stderr)
+        return 2
+    except json.JSONDecodeError as error:
+        print(f"{COMMAND}: {card_path}: not valid JSON ({error}); restore it", file=sys.stderr)
+        return 2
+    made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
+    card["calibration"] = figures | made
+    if "sha256" in card:
+        card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    write_json(card_path, card)
+    print(
+        f"{weights}: temperature {scaling.temperature:.3f}, label smoothing undone "
+        f"{scaling.smoothing:.3f}"
+    )
+    for key, name in (("nll", "NLL"), ("brier", "Brier"), ("ece", "ECE")):
+        print(f"{name}: {figures['before'][key]:.4f} → {figures['after'][key]:.4f}")
+    print(f"ECE that chance alone gives: {figures['after']['ece_by_chance']:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

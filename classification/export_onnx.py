@@ -1,0 +1,148 @@
+"""A classifier as one ONNX file: ``python -m classification.export_onnx NAME|RUN FILE.onnx``.
+
+The file holds preprocessing and calibration too: its input ``faces`` is uint8 (N, S, S), grey, and
+its output ``probabilities`` float32 (N, 7). Its metadata names the emotions in their order. Before
+it is kept, its answers are compared with PyTorch's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from classification.calibrate import find_files
+from classification.classifier import NetworkClassifier, WeightsError
+from compiled.graph import import_openvino
+from faces.emotions import EMOTIONS
+
+TOLERANCE = 1e-3
+"""By so much may a probability differ from PyTorch's in float32."""
+
+OPSET = 17
+FACES_COMPARED = 32
+
+
+class OnnxError(ValueError):
+    """A classifier cannot be exported; the message names it, the cause and the way out."""
+
+
+class GreyToProbabilities(nn.Module):
+    """All that ``NetworkClassifier.scores_of_grey`` does, as one network.
+
+    Args:
+        classifier: whose network, preprocessing and calibration are taken over.
+    """
+
+    def __init__(self, classifier: NetworkClassifier) -> None:
+        super().__init__()
+        self.model = classifier.model.float().cpu().eval()
+        self.network = classifier.network
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Map grey faces (N, size, size) uint8 to probabilities (N, 7) float32."""
+        x = (faces.unsqueeze(1).float() / 255.0 - self.network.mean) / self.network.std
+        p = self.model(x).softmax(1)
+        if self.network.smoothing:  # as in classification.probabilities.rescale
+            floor = self.network.smoothing / len(EMOTIONS)
+            tail = floor * torch.exp((p / floor).clamp(max=2.0) - 2.0)
+            p = torch.where(p > 2 * floor, p - floor, tail)
+        logs: Tensor = p.clamp(min=1e-12).log() / self.network.temperature
+        return logs.softmax(1)
+
+
+def export_classifier(classifier: NetworkClassifier, path: Path) -> float:
+    """Write a classifier as ONNX, replacing an old file when it is whole and checked.
+
+    Args:
+        classifier: on the CPU.
+        path: to write; its folder exists.
+
+    Returns:
+        The largest difference of a probability to PyTorch's in float32.
+
+    Raises:
+        OnnxError: the difference is above ``TOLERANCE``.
+    """
+    size = classifier.network.size
+    whole = GreyToProbabilities(classifier).eval()
+    rng = np.random.default_rng(0)
+    faces = rng.integers(0, 256, (FACES_COMPARED, size, size), dtype=np.uint8)
+    stream = io.BytesIO()
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter that needs no further package is deprecated
+        expected = whole(torch.from_numpy(faces)).numpy()
+        torch.onnx.export(
+            whole,
+            (torch.from_numpy(faces[:2]),),
+            stream,  # type: ignore[arg-type]  # its types forget that it takes these
+            input_names=["faces"],
+            output_names=["probabilities"],
+            dynamic_axes={"faces": {0: "n"}, "probabilities": {0: "n"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    model = onnx.load_from_string(stream.getvalue())
+    for key, value in (("emotions", json.dumps(EMOTIONS)), ("classifier", classifier.name)):
+        model.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(model, full_check=True)
+    content = model.SerializeToString()
+    difference = float(np.abs(run_onnx(content, faces) - expected).max())
+    if not difference <= TOLERANCE:
+        raise OnnxError(
+            f"{classifier.name}: the exported network differs from PyTorch's by {difference:.2g} "
+            f"(at most {TOLERANCE} is allowed); nothing was written"
+        )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return difference
+
+
+def run_onnx(content: bytes, faces: np.typing.NDArray[np.uint8]) -> np.typing.NDArray[np.float32]:
+    """Return what an exported file answers in float32, (N, 7), to faces (N, size, size) uint8."""
+    core = import_openvino().Core()
+    model = core.read_model(content)
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return np.asarray(compiled([faces])[0], np.float32)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m classification.export_onnx",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("classifier", metavar="NAME|RUN", help="a shipped classifier, or a run")
+    parser.add_argument("out", type=Path, metavar="FILE.onnx", help="the file to write")
+    args = parser.parse_args(argv)
+    try:
+        if not args.out.parent.is_dir():
+            raise OnnxError(f"{args.out}: its folder does not exist; make it")
+        weights, _ = find_files(args.classifier)
+        name = Path(args.classifier).name
+        classifier = NetworkClassifier.load(weights, torch.device("cpu"), name)
+        difference = export_classifier(classifier, args.out)
+    except (WeightsError, OnnxError, OSError) as error:
+        print(f"classification.export_onnx: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {args.out}; largest difference to PyTorch {difference:.1g}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

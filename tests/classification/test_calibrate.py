@@ -1,0 +1,136 @@
+"""Calibrating a run and a shipped classifier, from the command line to the pipeline's answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from classification import calibrate
+from classification.calibrate import find_files, main
+from classification.classifier import (
+    NetworkClassifier,
+    TrainedNetwork,
+    WeightsError,
+    load_network,
+    save_network,
+)
+from classification.ferplus import FERPLUS_CLASSES
+from classification.models import FaceResNet
+from classification.probabilities import negative_log_likelihood, one_hot, rescale
+from faces.emotions import EMOTIONS
+
+NETWORK = TrainedNetwork("face_resnet", {"widths": [4], "depths": [1]}, 0.5, 0.25)
+PICTURES = np.random.default_rng(0).integers(0, 256, (60, 48, 48), dtype=np.uint8)
+
+
+def answers(weights: Path) -> NDArray[np.float64]:
+    classifier = NetworkClassifier.load(weights, torch.device("cpu"), "x")
+    return classifier.scores_of_grey(PICTURES).astype(np.float64)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A network of random weights, far too sure of itself, with labels drawn from its answers."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    torch.manual_seed(0)
+    network = FaceResNet(**NETWORK.model)
+    torch.nn.init.normal_(network.head.weight, std=1.5)
+    save_network(folder / "model.safetensors", network.state_dict(), NETWORK)
+    (folder / "card.json").write_text('{"task": "emotions"}')
+    rng = np.random.default_rng(1)
+    likely = rescale(answers(folder / "model.safetensors"), temperature=4.0)
+    lines, votes = ["emotion,pixels,Usage"], [",".join(FERPLUS_CLASSES)]
+    for picture, p in zip(PICTURES, likely, strict=True):
+        pixels = " ".join(map(str, picture.ravel()))
+        lines.append(f"{rng.choice(7, p=p)},{pixels},PublicTest")
+        seven = rng.multinomial(10, p)
+        order = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear")
+        cast = [str(seven[EMOTIONS.index(emotion)]) for emotion in order]
+        votes.append(",".join([*cast, "0", "0", "0"]))
+    (tmp_path / "fer2013.csv").write_text("\n".join(lines))
+    (tmp_path / "votes.csv").write_text("\n".join(votes))
+    return folder
+
+
+def test_a_run_is_calibrated_in_place(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, data = run / "model.safetensors", str(tmp_path / "fer2013.csv")
+    before = answers(weights)
+    assert main([str(run), "--data", data]) == 0
+    assert "temperature" in capsys.readouterr().out
+    network, _ = load_network(weights)
+    assert replace(network, temperature=1.0, smoothing=0.0) == replace(
+        NETWORK, classes=list(EMOTIONS)
+    )
+    assert network.temperature > 1.5
+    after = answers(weights)
+    expected = rescale(before, network.temperature, network.smoothing)
+    np.testing.assert_allclose(after, expected, atol=1e-6)
+    assert (after.argmax(1) == before.argmax(1)).all()
+    card = json.loads((run / "card.json").read_text())
+    figures = card["calibration"]
+    assert card["task"] == "emotions" and "sha256" not in card
+    assert figures["truth"] == "labels" and figures["pictures"] == 60
+    labels = [int(line[0]) for line in (tmp_path / "fer2013.csv").read_text().split("\n")[1:]]
+    for key, p in (("before", before), ("after", after)):
+        nll = negative_log_likelihood(p, one_hot(labels, 7))
+        assert figures[key]["nll"] == pytest.approx(nll, abs=1e-5)
+    assert figures["after"]["nll"] < figures["before"]["nll"]
+
+    assert main([str(run), "--data", data]) == 0  # again, from the network itself
+    again, _ = load_network(weights)
+    assert again.temperature == pytest.approx(network.temperature)
+
+
+def test_votes_are_a_truth_too(run: Path, tmp_path: Path) -> None:
+    paths = ["--data", str(tmp_path / "fer2013.csv"), "--ferplus", str(tmp_path / "votes.csv")]
+    assert main([str(run), *paths]) == 0
+    figures = json.loads((run / "card.json").read_text())["calibration"]
+    assert "votes" in figures["truth"]
+    assert figures["temperature"] == pytest.approx(4, rel=0.25)
+    assert figures["after"]["ece"] < 0.1 < figures["before"]["ece"]
+
+
+def test_a_shipped_classifiers_card_keeps_its_sum(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "find_files", lambda name: find_files(name, tmp_path))
+    weights = tmp_path / "small.safetensors"
+    (run / "model.safetensors").rename(weights)
+    (tmp_path / "small.json").write_text('{"sha256": "old"}')
+    assert main(["small", "--data", str(tmp_path / "fer2013.csv")]) == 0
+    card = json.loads((tmp_path / "small.json").read_text())
+    assert card["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def test_mistakes_are_one_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(tmp_path / "fer2013.csv")
+    (run / "card.json").unlink()
+    broken = tmp_path / "broken.csv"
+    broken.write_text("a,b\n")
+    weights = (run / "model.safetensors").read_bytes()
+    for model, file, cause in (
+        (str(run), data, "card.json"),
+        ("nobody", data, "neither a finished run"),
+        (str(run), str(broken), "card.json"),
+    ):
+        assert main([model, "--data", file]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and cause in error
+    (run / "card.json").write_text("{}")
+    assert main([str(run), "--data", str(broken)]) == 2
+    assert "broken.csv" in capsys.readouterr().err
+    assert (run / "model.safetensors").read_bytes() == weights
+    with pytest.raises(WeightsError, match="weights"):
+        find_files("nobody", tmp_path / "weights")
