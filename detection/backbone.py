@@ -95,19 +95,21 @@ class MobileNetV2(Backbone):
         features = net.features[:18]
         fold_norms(features)
         self.features = features
-        for stage in list(_STAGES)[:freeze_at]:
-            for layer in features[slice(*_STAGES[stage])]:
-                layer.requires_grad_(False)
+        for layers in list(self.stages().values())[:freeze_at]:
+            layers.requires_grad_(False)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map pictures (N, 3, H, W), H and W divisible by 32, to the maps c2–c5."""
         out: dict[str, Tensor] = {}
-        for stage, (start, end) in _STAGES.items():
-            for layer in self.features[start:end]:
-                x = layer(x)
+        for stage, layers in self.stages().items():
+            x = layers(x)
             out[stage] = x
         del out["c1"]
         return out
+
+    def stages(self) -> dict[str, nn.Sequential]:
+        """Return the layers of c1 to c5, in this order."""
+        return {stage: self.features[start:end] for stage, (start, end) in _STAGES.items()}
 
     def output_shape(self) -> dict[str, Any]:
         """Return name → channels and stride, as Detectron2 asks of a backbone."""

@@ -25,6 +25,9 @@ def face_cfg() -> Any:
     cfg.MODEL.SCORE_THRESHOLD = 0.5
     """From this score on, a detection is shown to users; chosen on validation data."""
 
+    cfg.MODEL.CONTAINMENT = 1.1
+    """A box with this share of its area inside a better one is dropped; above 1 none is."""
+
     cfg.SOLVER.OPTIMIZER = "SGD"
     """SGD (Detectron2's own) or ADAMW."""
     cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0

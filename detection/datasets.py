@@ -45,13 +45,18 @@ def split_of(name: str) -> str:
     So a picture stays in its split whatever else is in the set, on every machine and in every
     Python.
     """
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
-    position = int.from_bytes(digest[:8], "big") / 2**64
+    position = split_position(name)
     for split, share in SPLITS.items():
         if position < share:
             return split
         position -= share
     return next(reversed(SPLITS))
+
+
+def split_position(name: str) -> float:
+    """Return a place in [0, 1) for a file name: as good as random, but always the same."""
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 @dataclass(frozen=True, slots=True)

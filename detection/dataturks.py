@@ -6,6 +6,9 @@ file whatever size it was stored in; ``imageWidth`` and ``imageHeight`` are not 
 with::
 
     python -m detection.dataturks show --json face_detection.json --images images/ --out shown/
+
+The pictures themselves lay on the web; many are gone. ``python -m detection.dataturks download``
+fetches those that are left.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
+from detection.download import Limits, Wanted, fetch_all, summary, write_whole
 from detection.errors import DataError
 from faces.images import ImageError, read_image
 
@@ -331,6 +335,45 @@ def show(json_file: str, images: str, out: str, limit: int | None = None) -> lis
     return [*lines, f"{len(sheet)} pictures drawn in {folder}, all on contact_sheet.jpg"]
 
 
+def download(
+    json_file: str,
+    out: str,
+    report: str | None = None,
+    limits: Limits | None = None,
+    private: bool = False,
+) -> tuple[list[str], int]:
+    """Fetch the pictures of an export; those that are in the folder already stay as they are.
+
+    Args:
+        json_file: the export.
+        out: folder for the pictures, under the names that ``find_images`` looks for.
+        report: JSON file for the counts and the dead links; None: ``download.json`` in ``out``.
+        limits: what a picture may cost; None for the defaults.
+        private: allow addresses of this machine and its network too.
+
+    Returns:
+        What happened, as sentences, and how many links are dead.
+
+    Raises:
+        DataError: the export is none, or ``out`` or ``report`` cannot be written.
+    """
+    records, _ = read_dataturks(json_file)
+    wanted = [Wanted(record.url, record.name) for record in records]
+    target = Path(report) if report else Path(out) / "download.json"
+    try:
+        about = summary(list(fetch_all(wanted, Path(out), limits, private=private)))
+        write_whole(target, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
+    causes = Counter(dead["cause"].split(":")[0] for dead in about["dead_links"])
+    lines = [
+        f"{about['fetched']} of {about['pictures']} pictures fetched, {about['there']} were there, "
+        f"{about['dead']} links are dead"
+    ]
+    lines += [f"{count} dead: {cause}" for cause, count in causes.most_common()]
+    return [*lines, f"every dead link is in {target}"], about["dead"]
+
+
 def _save(picture: Image.Image, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     picture.save(temporary, format="JPEG", quality=90)
@@ -341,7 +384,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``python -m detection.dataturks``; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m detection.dataturks",
-        description="Look at a Dataturks face export: what is in it, what had to be mended, boxes.",
+        description="Fetch the pictures of a Dataturks face export; look at what is in it.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     drawing = commands.add_parser("show", help="draw the boxes on the pictures")
@@ -349,13 +392,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     drawing.add_argument("--images", required=True, help="folder of its pictures")
     drawing.add_argument("--out", required=True, help="folder for the drawn pictures")
     drawing.add_argument("--limit", type=_positive, help="draw only the first LIMIT pictures")
+    fetching = commands.add_parser(
+        "download",
+        help="fetch the pictures; once more goes on, and tries dead links again (exit status 1 "
+        "while there are any)",
+    )
+    fetching.add_argument("--json", required=True, help="the export")
+    fetching.add_argument("--out", required=True, help="folder for the pictures")
+    fetching.add_argument("--report", metavar="FILE.json", help="default: download.json in OUT")
+    fetching.add_argument(
+        "--private",
+        action="store_true",
+        help="allow addresses of this machine and its network: a mirror of yours",
+    )
     args = parser.parse_args(argv)
     try:
+        if args.command == "download":
+            lines, dead = download(args.json, args.out, args.report, private=args.private)
+            print("\n".join(lines))
+            return 1 if dead else 0
         print("\n".join(show(args.json, args.images, args.out, args.limit)))
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
         return 130
     return 0
 

@@ -14,13 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.modeling import build_model
+from numpy.typing import NDArray
 
 from detection import checkpoints
 from detection.config import load_config
 from detection.errors import RunError
-from detection.mapper import resize_for_inference, to_tensor
+from detection.mapper import Picture, resize_for_inference, to_tensor
+from detection.runtime import CompiledRCNN, compilable
+from detection.suppression import contained
 from faces.pipeline import Image
 from faces.types import Box, Detection
+
+FloatArray = NDArray[np.float32]
 
 GPU_BATCH = 8
 """Pictures per forward pass on a GPU; a CPU gains nothing by more than one."""
@@ -29,18 +34,28 @@ GPU_BATCH = 8
 class DetectronDetector:
     """Finds faces with a Detectron2 model; satisfies ``faces.pipeline.Detector``.
 
+    On a CPU the light model is compiled (``detection.runtime``) with the weights that it has now.
+
     Args:
         model: a Detectron2 detection model with one class, on its device.
         cfg: its configuration (``INPUT`` says how pictures go in).
         name: how tables and messages call it.
         score_threshold: the score from which on a detection is shown to users.
+
+    Attributes:
+        most_detections: how many boxes the model reports per picture, at most.
+        test_sizes: shorter side that a picture is scaled to, and limit of the longer one, pixels.
     """
 
     def __init__(self, model: torch.nn.Module, cfg: Any, name: str, score_threshold: float) -> None:
         self.name = name
         self.score_threshold = score_threshold
         self._model = model.eval()
-        self._inputs = cfg.INPUT
+        self._compiled = CompiledRCNN(model, cfg) if compilable(model, cfg) else None
+        self._bgr: bool = cfg.INPUT.FORMAT == "BGR"
+        self.test_sizes: tuple[int, int] = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+        self.most_detections: int = cfg.TEST.DETECTIONS_PER_IMAGE
+        self._containment: float = cfg.MODEL.CONTAINMENT
 
     @property
     def device(self) -> torch.device:
@@ -65,25 +80,40 @@ class DetectronDetector:
             ValueError: a picture has another shape or type.
         """
         least = self.score_threshold if min_score is None else min_score
-        found: list[list[Detection]] = []
-        with torch.inference_mode():
-            for group in _groups(images, GPU_BATCH if self.device.type == "cuda" else 1):
-                outputs = self._model([self._input(image) for image in group])
-                found += [_detections(output["instances"], least) for output in outputs]
-        return found
+        return [
+            _detections(boxes, scores, least, self._containment)
+            for group in _groups(images, GPU_BATCH if self.device.type == "cuda" else 1)
+            for boxes, scores in self._find(group)
+        ]
 
-    def _input(self, image: Image) -> dict[str, Any]:
+    def _find(self, images: Sequence[Image]) -> Iterable[tuple[FloatArray, FloatArray]]:
+        """Yield boxes (N, 4) in pixels of the picture, inside it, and scores (N,) of each."""
+        inputs = [self._input(image) for image in images]
+        if self._compiled is not None:
+            for image, resized in zip(images, inputs, strict=True):
+                boxes, scores = self._compiled(resized)
+                sides = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
+                scale = sides / np.array([resized.shape[1], resized.shape[0]] * 2, np.float32)
+                yield np.clip(boxes.numpy() * scale, 0, sides), scores.numpy()
+            return
+        batch = [
+            {"image": to_tensor(resized), "height": image.shape[0], "width": image.shape[1]}
+            for image, resized in zip(images, inputs, strict=True)
+        ]
+        with torch.inference_mode():
+            outputs = self._model(batch)
+        for output in outputs:
+            found = output["instances"]
+            yield found.pred_boxes.tensor.numpy(force=True), found.scores.numpy(force=True)
+
+    def _input(self, image: Image) -> Picture:
+        """Return a picture in the size and the colour order that the network takes."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(
                 f"a picture must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
             )
-        height, width = image.shape[:2]
-        resized = resize_for_inference(
-            image, self._inputs.MIN_SIZE_TEST, self._inputs.MAX_SIZE_TEST
-        )
-        if self._inputs.FORMAT == "BGR":
-            resized = resized[:, :, ::-1]
-        return {"image": to_tensor(resized), "height": height, "width": width}
+        resized = resize_for_inference(image, *self.test_sizes)
+        return resized[:, :, ::-1] if self._bgr else resized
 
 
 def _groups(images: Sequence[Image], size: int) -> Iterable[Sequence[Image]]:
@@ -91,15 +121,19 @@ def _groups(images: Sequence[Image], size: int) -> Iterable[Sequence[Image]]:
         yield images[start : start + size]
 
 
-def _detections(instances: Any, least: float) -> list[Detection]:
-    """Turn Detectron2's instances, clipped to the picture already, into detections."""
-    boxes = instances.pred_boxes.tensor.tolist()
-    found = [
-        Detection(Box(x1, y1, x2, y2), min(max(score, 0.0), 1.0))
-        for (x1, y1, x2, y2), score in zip(boxes, instances.scores.tolist(), strict=True)
-        if score >= least and x1 < x2 and y1 < y2
+def _detections(
+    boxes: FloatArray, scores: FloatArray, least: float, containment: float
+) -> list[Detection]:
+    """Turn boxes, clipped to the picture already, into detections."""
+    order = np.argsort(-scores, kind="stable")
+    boxes, scores = boxes[order], scores[order]
+    keep = (scores >= least) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+    boxes, scores = boxes[keep], scores[keep]
+    keep = ~contained(boxes, containment)
+    return [
+        Detection(Box(*box), min(max(score, 0.0), 1.0))
+        for box, score in zip(boxes[keep].tolist(), scores[keep].tolist(), strict=True)
     ]
-    return sorted(found, key=lambda detection: -detection.score)
 
 
 def load_detector(
@@ -108,6 +142,7 @@ def load_detector(
     device: str | None = None,
     name: str | None = None,
     score_threshold: float | None = None,
+    overrides: Sequence[str] = (),
 ) -> DetectronDetector:
     """Load a detector from a configuration and a file of weights.
 
@@ -117,12 +152,13 @@ def load_detector(
         device: such as ``cpu`` or ``cuda:0``; None takes a GPU where there is one.
         name: how the detector is called; None takes the name of the weights file.
         score_threshold: None takes the configuration's ``MODEL.SCORE_THRESHOLD``.
+        overrides: key, value, key, value, … of the configuration.
 
     Raises:
         ConfigError: the configuration cannot be used.
         RunError: the weights are missing, damaged, or of another model; or there is no such device.
     """
-    cfg = load_config(config)
+    cfg = load_config(config, overrides)
     cfg.MODEL.DEVICE = pick_device(device)
     cfg.MODEL.WEIGHTS = ""
     model = build_model(cfg)
@@ -131,12 +167,15 @@ def load_detector(
     return DetectronDetector(model, cfg, name or Path(weights).stem, threshold)
 
 
-def load_run(folder: str | Path, device: str | None = None) -> DetectronDetector:
+def load_run(
+    folder: str | Path, device: str | None = None, overrides: Sequence[str] = ()
+) -> DetectronDetector:
     """Load the detector of a run folder, as ``python -m detection.train`` leaves it.
 
     Args:
         folder: holds ``config.yaml`` and ``model.safetensors``.
         device: see ``load_detector``.
+        overrides: see ``load_detector``.
 
     Raises:
         RunError: the folder is missing or no finished run of a detector.
@@ -152,7 +191,7 @@ def load_run(folder: str | Path, device: str | None = None) -> DetectronDetector
             if not (folder / "last_checkpoint").exists():
                 hint = "expected a folder that python -m detection.train left"
             raise RunError(f"{folder}: no finished detector run, {file.name} is missing ({hint})")
-    return load_detector(config, weights, device, folder.resolve().name)
+    return load_detector(config, weights, device, folder.resolve().name, overrides=overrides)
 
 
 def is_run(folder: str | Path) -> bool:

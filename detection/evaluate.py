@@ -7,7 +7,8 @@ A run folder on a COCO json, and on the test split of a Dataturks export::
         --dataturks data/face_detection.json data/images
 
 or any configuration and weights: ``--config-file x101_fpn --coco … MODEL.WEIGHTS FILE``. To compare
-detectors of every kind, Detectron2's or not, use ``python -m eval.detection``.
+detectors of every kind, Detectron2's or not, with intervals, use ``python -m eval.detection``; to
+choose threshold and suppression on validation data, ``python -m eval.operating_point``.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from typing import Any
 
 from detectron2.modeling import build_model
 from detectron2.utils import comm
+from tabulate import tabulate
 
 from detection import checkpoints
 from detection.commandline import PAIR, configure, detectron2_parser
 from detection.datasets import SPLITS, short_name, write_json
 from detection.errors import ConfigError, DetectionError, RunError
+from detection.evaluator import average_precision, error_rates
 from detection.launch import run_launched
-from detection.trainer import evaluate_model
+from detection.trainer import predict
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,8 +81,12 @@ def evaluate(args: argparse.Namespace) -> int:
     model = load_model(cfg, args.run)
     rows = []
     for name in cfg.DATASETS.TEST:
-        pictures, metrics = evaluate_model(cfg, model, name)
-        rows.append(row(name, pictures, metrics))
+        truth, results = predict(cfg, model, name)
+        if comm.is_main_process():
+            threshold = cfg.MODEL.SCORE_THRESHOLD
+            metrics = average_precision(truth, results)
+            shown = error_rates(truth, results, threshold) | {"threshold": threshold}
+            rows.append(row(name, len(truth), metrics, shown))
     if comm.is_main_process():
         report(rows, args.out)
     return 0
@@ -101,29 +108,37 @@ def load_model(cfg: Any, run: str | None) -> Any:
     return model.eval()
 
 
-def row(name: str, pictures: int, metrics: dict[str, float]) -> dict[str, Any]:
-    """Return one data set's figures as fractions, None where there is nothing to measure."""
-    values = {
-        key.lower(): None if math.isnan(value) else round(value / 100, 5)
-        for key, value in metrics.items()
-    }
-    return {"data": short_name(name), "images": pictures, **values}
+def row(
+    name: str, pictures: int, metrics: dict[str, float], shown: dict[str, float]
+) -> dict[str, Any]:
+    """Return one data set's figures, None where there is nothing to measure.
+
+    Args:
+        name: of the data set.
+        pictures: how many it has.
+        metrics: COCO's, 0-100; they become fractions.
+        shown: those at the threshold, as they are.
+    """
+    values = {key.lower(): value / 100 for key, value in metrics.items()} | shown
+    rounded = {key: None if math.isnan(v) else round(v, 5) for key, v in values.items()}
+    return {"data": short_name(name), "images": pictures, **rounded}
 
 
 def report(rows: list[dict[str, Any]], out: str | None) -> None:
     """Print the table and write it."""
-    keys = [key for key in rows[0] if key != "data"] if rows else []
-    print("\n" + "  ".join(f"{key:>7s}" for key in keys) + "  data")
-    for figures in rows:
-        print("  ".join(_cell(figures[key]) for key in keys) + f"  {figures['data']}")
+    names = {key: key.removesuffix("_per_image") for key in rows[0] if key != "data"}
+    heads = ["data", *(f"{name}\nper image" if name != k else k for k, name in names.items())]
+    cells = [[figures["data"], *(_cell(key, figures[key]) for key in names)] for figures in rows]
+    align = ["left", *["right"] * len(names)]
+    print("\n" + tabulate(cells, heads, colalign=align, disable_numparse=True))
     if out:
         write_json(Path(out), rows[0] if len(rows) == 1 else {"runs": rows}, indent=2)
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return f"{'–':>7s}"
-    return f"{value:7d}" if isinstance(value, int) else f"{100 * value:7.1f}"
+def _cell(key: str, value: Any) -> str:
+    if value is None or isinstance(value, int):
+        return "–" if value is None else str(value)
+    return f"{value:.3f}" if key.endswith(("_per_image", "threshold")) else f"{100 * value:.1f}"
 
 
 if __name__ == "__main__":

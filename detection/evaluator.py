@@ -13,10 +13,12 @@ import numpy as np
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detection.datasets import to_coco
+from detection.suppression import contained
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 """Names of the first six of COCO's twelve numbers, as Detectron2 prints them."""
@@ -29,10 +31,12 @@ class FaceEvaluator(DatasetEvaluator):
         dataset: a registered data set.
         min_face: faces whose shorter side is below this, in pixels of the picture, are ignored, and
             so are detections on them.
+        containment: see ``MODEL.CONTAINMENT``.
     """
 
-    def __init__(self, dataset: str, min_face: float = 0.0) -> None:
+    def __init__(self, dataset: str, min_face: float = 0.0, containment: float = 1.1) -> None:
         self.truth = [_ignoring_small(r, min_face) for r in DatasetCatalog.get(dataset)]
+        self.containment = containment
         self.reset()
 
     def reset(self) -> None:
@@ -44,9 +48,11 @@ class FaceEvaluator(DatasetEvaluator):
         """Take over the predictions of some pictures."""
         for given, output in zip(inputs, outputs, strict=True):
             instances = output["instances"].to("cpu")
-            boxes = instances.pred_boxes.tensor.tolist()
-            for box, score in zip(boxes, instances.scores.tolist(), strict=True):
-                self.results.append(result(given["image_id"], box, score))
+            instances = instances[instances.scores.argsort(descending=True, stable=True)]
+            boxes = instances.pred_boxes.tensor.numpy()
+            keep = ~contained(boxes, self.containment)
+            for box, score in zip(boxes[keep], instances.scores[keep].tolist(), strict=True):
+                self.results.append(result(given["image_id"], box.tolist(), score))
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """Collect the predictions of all processes, in ``gathered``, and measure them.
@@ -92,12 +98,66 @@ def average_precision(
     return dict(zip(METRICS, numbers.tolist(), strict=True))
 
 
-def _evaluated(truth: Sequence[dict[str, Any]], results: list[dict[str, Any]]) -> Any:
+def error_rates(
+    truth: Sequence[dict[str, Any]], results: list[dict[str, Any]], threshold: float
+) -> dict[str, float]:
+    """Return what a threshold shows, at IoU 0.5, as ``eval.detection`` defines it.
+
+    Args:
+        truth: Detectron2 records.
+        results: COCO results for their pictures.
+        threshold: score from which on detections are shown.
+
+    Returns:
+        ``coverage`` (0–1, nan without faces), ``false_per_image``, ``duplicates_per_image``. A
+        wrong one repeats a face that a better one has found, if their IoU is at least 0.5 or 70 %
+        of it lie inside the face; else it is false.
+    """
+    shown = [row for row in results if row["score"] >= threshold]
+    faces = sum(not a["iscrowd"] for record in truth for a in record["annotations"])
+    hits = false = duplicates = 0
+    if shown:
+        evaluation = _evaluated(truth, shown, most=1000)
+        pictures = evaluation.evalImgs[: len(evaluation.params.imgIds)]  # area range "all"
+        for picture in filter(None, pictures):
+            matched, counts = picture["dtMatches"][0] > 0, ~picture["dtIgnore"][0].astype(bool)
+            hits += int((matched & counts).sum())
+            wrong = np.flatnonzero(~matched & counts).tolist()
+            repeats = sum(_repeats(evaluation.cocoDt, evaluation.cocoGt, picture, i) for i in wrong)
+            duplicates += repeats
+            false += len(wrong) - repeats
+    return {
+        "coverage": hits / faces if faces else float("nan"),
+        "false_per_image": false / len(truth) if truth else float("nan"),
+        "duplicates_per_image": duplicates / len(truth) if truth else float("nan"),
+    }
+
+
+def _repeats(found: Any, truth: Any, picture: dict[str, Any], index: int) -> bool:
+    """Tell whether a wrong detection (by its rank in the picture) lies on a face found before."""
+    rank = {number: i for i, number in enumerate(picture["dtIds"])}
+    matches = zip(picture["gtIds"], picture["gtMatches"][0], picture["gtIgnore"], strict=True)
+    before = [g for g, match, skip in matches if not skip and 0 <= rank.get(match, -1) < index]
+    if not before:
+        return False
+    box = [found.anns[picture["dtIds"][index]]["bbox"]]
+    faces = [truth.anns[number]["bbox"] for number in before]
+    overlap = np.asarray(mask.iou(box, faces, [0] * len(faces)))
+    # with a crowd, the intersection is divided by the detection's own area
+    inside = np.asarray(mask.iou(box, faces, [1] * len(faces)))
+    return bool((overlap >= 0.5).any() or (inside >= 0.7).any())
+
+
+def _evaluated(
+    truth: Sequence[dict[str, Any]], results: list[dict[str, Any]], most: int | None = None
+) -> Any:
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = cast(Any, to_coco(truth))
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
+        if most is not None:
+            evaluation.params.maxDets = [most]
         evaluation.evaluate()
     return evaluation
 

@@ -25,6 +25,9 @@ Picture = NDArray[np.uint8]
 MIN_VISIBLE = 0.5
 """A face of which less than this share of the area is inside the crop is ignored."""
 
+AVERAGE_BELOW = 0.8
+"""A picture that shrinks to less than this is averaged first: bilinear steps alone would alias."""
+
 MIN_FILL = 0.7
 """The longer side of the picture never shrinks below this share of the crop."""
 
@@ -64,7 +67,7 @@ class CropPlan:
         if right <= left or bottom <= top:
             return out
         part, scale = image[top:bottom, left:right], self.scale
-        if scale < 0.8:  # averaging first, so that the bilinear step does not alias
+        if scale < AVERAGE_BELOW:
             small = (max(round(part.shape[1] * scale), 1), max(round(part.shape[0] * scale), 1))
             shrunk = cv2.resize(part, small, interpolation=cv2.INTER_AREA)
             sx, sy = small[0] / part.shape[1], small[1] / part.shape[0]
@@ -241,7 +244,9 @@ class FaceMapper:
             image, boxes = plan.image(image, self.fill), plan.boxes(boxes)
         else:
             transform = self.train_resize.get_transform(image)
-            image, boxes = transform.apply_image(image), transform.apply_box(boxes).reshape(-1, 4)
+            boxes = transform.apply_box(boxes).reshape(-1, 4)
+            if isinstance(transform, transforms.ResizeTransform):
+                image = resize(image, transform.new_h, transform.new_w)
         if self.flip and rng.random() < 0.5:
             image = np.ascontiguousarray(image[:, ::-1])
             boxes = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [image.shape[1], 0] * 2
@@ -260,11 +265,20 @@ def inference_size(height: int, width: int, shortest: int, longest: int) -> tupl
 
 
 def resize_for_inference(image: Picture, shortest: int, longest: int) -> Picture:
-    """Resize an (H, W, 3) uint8 picture by the rule of ``inference_size``, antialiased."""
+    """Resize an (H, W, 3) uint8 picture by the rule of ``inference_size``."""
     height, width = image.shape[:2]
-    size = inference_size(height, width, shortest, longest)
-    resized: Picture = transforms.ResizeTransform(height, width, *size).apply_image(image)
-    return resized
+    return resize(image, *inference_size(height, width, shortest, longest))
+
+
+def resize(image: Picture, height: int, width: int) -> Picture:
+    """Return a picture (H, W, 3) uint8 at another size; shrinking much averages, against aliases.
+
+    For training and use alike; ``CropPlan.image`` follows the same rule.
+    """
+    scale = min(height / image.shape[0], width / image.shape[1])
+    method = cv2.INTER_AREA if scale < AVERAGE_BELOW else cv2.INTER_LINEAR
+    resized = cv2.resize(image, (width, height), interpolation=method)
+    return resized.astype(np.uint8, copy=False)
 
 
 def _train_resize(cfg: Any) -> Any:

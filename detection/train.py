@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from detectron2.data import DatasetCatalog
+from detectron2.evaluation import print_csv_format
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
@@ -34,7 +35,7 @@ from detection import checkpoints
 from detection.commandline import PAIR, configure, detectron2_parser
 from detection.datasets import describe, short_name
 from detection.errors import ConfigError, DetectionError, RunError
-from detection.evaluator import choose_threshold
+from detection.evaluator import average_precision, choose_threshold, error_rates
 from detection.launch import run_launched
 from detection.trainer import FaceTrainer, Interrupted, evaluate_model, predict
 from faces.provenance import command_line, git_commit
@@ -207,10 +208,21 @@ def finish(trainer: FaceTrainer, command: str) -> None:
 
 
 def measured(cfg: Any, model: torch.nn.Module, name: str) -> dict[str, Any]:
-    """Return a data set's name, size and figures (0–100; None: nothing to measure)."""
-    pictures, metrics = evaluate_model(cfg, model, name)
-    values = {key: None if math.isnan(v) else round(v, 2) for key, v in metrics.items()}
-    return {"data": short_name(name), "pictures": pictures, "min_face": cfg.TEST.MIN_FACE, **values}
+    """Return a data set's name and figures: COCO's (0–100), and what the threshold shows.
+
+    None stands for what cannot be measured.
+    """
+    truth, results = predict(cfg, model, name)
+    about = {"data": short_name(name), "pictures": len(truth), "min_face": cfg.TEST.MIN_FACE}
+    if not comm.is_main_process():
+        return about
+    figures = average_precision(truth, results)
+    print_csv_format({"bbox": figures})
+    shown = error_rates(truth, results, cfg.MODEL.SCORE_THRESHOLD)
+    rounded = {k: round(v, 2) for k, v in figures.items()} | {
+        k: round(v, 4) for k, v in shown.items()
+    }
+    return about | {key: None if math.isnan(value) else value for key, value in rounded.items()}
 
 
 def write_run(

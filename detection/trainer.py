@@ -226,7 +226,7 @@ def predict(
         the results are empty on worker processes.
     """
     loader = build_detection_test_loader(cfg, dataset, mapper=FaceMapper(cfg, is_train=False))
-    evaluator = FaceEvaluator(dataset, cfg.TEST.MIN_FACE)
+    evaluator = FaceEvaluator(dataset, cfg.TEST.MIN_FACE, cfg.MODEL.CONTAINMENT)
     inference_on_dataset(model, loader, evaluator)
     return evaluator.truth, evaluator.gathered
 

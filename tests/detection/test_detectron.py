@@ -65,6 +65,15 @@ def test_boxes_come_sorted_filtered_and_whole() -> None:
     assert len(detector.detect([image], min_score=0.99)[0]) == 1
 
 
+def test_a_box_inside_a_better_one_is_dropped() -> None:
+    model = Fixed([[5.0, 5, 15, 15], [0, 0, 30, 30], [20, 20, 39, 29]], [0.6, 0.9, 0.7])
+    image = np.zeros((30, 40, 3), np.uint8)
+    for containment, left in (("0.7", [0.9, 0.7]), ("1.1", [0.9, 0.7, 0.6])):
+        cfg = load_config("mobilenet_fpn", [*SMALL, "MODEL.CONTAINMENT", containment])
+        (found,) = DetectronDetector(model, cfg, "fixed", 0.5).detect([image])
+        assert [d.score for d in found] == pytest.approx(left)
+
+
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
 def test_the_model_gets_the_colours_it_was_trained_on(order: str) -> None:
     detector, model = fixed(order=order)

@@ -109,6 +109,7 @@ def test_evaluating_a_run(run: Path, faces: Any, tmp_path: Path, capsys: Any) ->
     assert evaluate.main([*base, *data, "--min-size", "10", "--out", str(out)]) == 0
     row = json.loads(out.read_text())
     assert row["images"] == 12 and 0 <= row["ap50"] <= 1
+    assert 0 <= row["coverage"] <= 1 and row["false_per_image"] >= 0 <= row["duplicates_per_image"]
     assert "ap50" in capsys.readouterr().out
     turk = ["--dataturks", str(faces.dataturks), str(faces.images), "--split", "all"]
     assert evaluate.main([*base, *data, *turk, "--out", str(out)]) == 0

@@ -1,0 +1,401 @@
+"""Fetch pictures from addresses that nobody vouches for: many at once, safely, and resumably.
+
+- ``http`` and ``https`` only, and only addresses of the public internet: every connection, also
+  after a redirect, goes to an IP address that was checked, and not to a name that may mean another
+  one a moment later (DNS rebinding). No proxy of the environment is used.
+- Every attempt has time-outs for connecting, for each read and for the whole; what may pass
+  (time-outs, broken connections, truncated answers, 429 and 5xx) is tried again.
+- An answer is a picture if it can be decoded, whatever type it claims; larger ones than
+  ``Limits.bytes`` are cut off. Files are written whole or not at all, and those that are there are
+  not fetched again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import itertools
+import os
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+from tqdm import tqdm
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationValueError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
+from urllib3.util.connection import create_connection
+
+from faces.images import ImageError, read_image
+
+SCHEMES = ("http", "https")
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP statuses after which another attempt may succeed."""
+
+LONGEST_NAME = 240
+"""Longest file name in bytes; most file systems take 255, the temporary one is longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a fetch may cost.
+
+    Attributes:
+        bytes: size of a picture.
+        connect: seconds until a connection stands.
+        read: seconds between two pieces of an answer.
+        total: seconds for one attempt, redirects included.
+        attempts: how often at most.
+        pause: seconds before the second attempt; twice that before the third, and so on.
+        redirects: how many in a row.
+    """
+
+    bytes: int = 25_000_000
+    connect: float = 10.0
+    read: float = 15.0
+    total: float = 60.0
+    attempts: int = 3
+    pause: float = 1.0
+    redirects: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A picture to fetch: its address, and the name of the file to write."""
+
+    url: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a picture.
+
+    Attributes:
+        url: its address.
+        name: its file.
+        status: ``fetched``, ``there`` (before) or ``dead``.
+        cause: why it is dead, else "".
+    """
+
+    url: str
+    name: str
+    status: str
+    cause: str = ""
+
+
+class DeadLinkError(Exception):
+    """An address gives no picture; the message says why.
+
+    Attributes:
+        passing: whether another attempt may succeed.
+    """
+
+    def __init__(self, cause: str, passing: bool = False) -> None:
+        super().__init__(cause)
+        self.passing = passing
+
+
+class _ForbiddenAddressError(HTTPError):
+    """A name stands for an address that is not on the public internet."""
+
+
+def is_public(address: IPAddress) -> bool:
+    """Tell whether an IP address is one of the public internet's; IPv4 inside IPv6 counts as it."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+        if address.teredo is not None:
+            return False
+    return address.is_global and not address.is_multicast
+
+
+def fetch_all(
+    wanted: Sequence[Wanted],
+    folder: Path,
+    limits: Limits | None = None,
+    workers: int = 16,
+    private: bool = False,
+) -> Iterator[Outcome]:
+    """Fetch pictures into a folder, several at a time.
+
+    Args:
+        wanted: the pictures, each name once.
+        folder: made if missing; files in it are kept.
+        limits: what each may cost; None for the defaults.
+        workers: how many at a time.
+        private: allow addresses of this machine and its network too: for tests, or a mirror there.
+
+    Yields:
+        One outcome per picture, in the order of ``wanted``.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fetcher = _Fetcher(limits or Limits(), private)
+
+    def fetch(one: Wanted) -> Outcome:
+        path = folder / one.name
+        try:
+            check_name(one.name)
+            if path.is_file():
+                return Outcome(one.url, one.name, "there")
+            data = fetcher.picture(one.url)
+        except DeadLinkError as error:
+            return Outcome(one.url, one.name, "dead", str(error))
+        write_whole(path, data)
+        return Outcome(one.url, one.name, "fetched")
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        results = pool.map(fetch, wanted)
+        yield from tqdm(results, total=len(wanted), unit="picture", desc="fetching", disable=None)
+    finally:
+        fetcher.stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def check_name(name: str) -> None:
+    """Make sure that a name is that of a plain file in its folder.
+
+    Raises:
+        DeadLinkError: it is not.
+    """
+    bad = not name or name.startswith(".") or any(c in name for c in "/\\\0")
+    if bad or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
+        raise DeadLinkError(f"its file name {name[:60]!r} cannot be used")
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return what the report of a download says: counts, and every dead link with its cause."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    return {
+        "pictures": len(outcomes),
+        **{status: counts[status] for status in ("fetched", "there", "dead")},
+        "dead_links": [
+            {"url": o.url, "name": o.name, "cause": o.cause} for o in outcomes if o.status == "dead"
+        ],
+    }
+
+
+class _Fetcher:
+    """Fetches one picture after another, from any number of threads."""
+
+    def __init__(self, limits: Limits, private: bool) -> None:
+        self.limits = limits
+        self.stop = threading.Event()
+        self._decoding = threading.Lock()  # one large picture in memory at a time
+        self._http = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=limits.connect, read=limits.read),
+            headers={
+                "User-Agent": "twostage/0.1 (research)",
+                "Accept-Encoding": "identity",
+                "Connection": "close",
+            },
+        )
+        kinds = (_AnyHTTP, _AnyHTTPS) if private else (_PublicHTTP, _PublicHTTPS)
+        self._http.pool_classes_by_scheme = dict(zip(SCHEMES, kinds, strict=True))
+
+    def picture(self, url: str) -> bytes:
+        """Return the bytes of the picture at an address.
+
+        Raises:
+            DeadLinkError: there is none, or not after all attempts.
+        """
+        for attempt in itertools.count(1):
+            try:
+                return self._attempt(url)
+            except DeadLinkError as error:
+                if not error.passing or attempt == self.limits.attempts:
+                    raise
+            if self.stop.wait(self.limits.pause * 2 ** (attempt - 1)):
+                break
+        raise DeadLinkError("stopped")
+
+    def _attempt(self, url: str) -> bytes:
+        ends: list[Callable[[], None]] = []
+        _OPENED.ends = ends
+        over = threading.Event()
+        cut = threading.Timer(self.limits.total, _cut, [over, ends])
+        cut.daemon = True
+        cut.start()
+        late = DeadLinkError(f"not there after {self.limits.total:g} s", passing=True)
+        try:
+            data, kind = self._follow(url, ends)
+        except (HTTPError, OSError, ValueError) as error:
+            raise (late if over.is_set() else _dead(error)) from error
+        finally:
+            cut.cancel()
+        if over.is_set():
+            raise late
+        try:
+            with self._decoding:
+                read_image(data, name=url)
+        except ImageError as error:
+            raise DeadLinkError(f"no picture ({kind}): {error.cause}") from error
+        return data
+
+    def _follow(self, url: str, ends: list[Callable[[], None]]) -> tuple[bytes, str]:
+        """Return what an address holds in the end, and which type it claims."""
+        for _ in range(self.limits.redirects + 1):
+            if urlsplit(url).scheme.lower() not in SCHEMES:
+                raise DeadLinkError(f"{url[:80]}: neither http nor https")
+            answer = self._http.request(
+                "GET", url, preload_content=False, redirect=False, retries=False
+            )
+            ends.append(answer.shutdown)
+            try:
+                target = answer.get_redirect_location()
+                if not target:
+                    return self._body(answer), answer.headers.get("Content-Type", "no type")
+                url = urljoin(url, target)
+            finally:
+                answer.close()
+        raise DeadLinkError(f"more than {self.limits.redirects} redirects")
+
+    def _body(self, answer: urllib3.BaseHTTPResponse) -> bytes:
+        if answer.status != 200:
+            raise DeadLinkError(f"HTTP status {answer.status}", answer.status in PASSING)
+        too_large = DeadLinkError(f"larger than {self.limits.bytes / 1e6:g} MB")
+        if int(answer.headers.get("Content-Length", "0")) > self.limits.bytes:
+            raise too_large
+        data = bytearray()
+        while piece := answer.read1(1 << 16, decode_content=False):
+            data += piece
+            if len(data) > self.limits.bytes:
+                raise too_large
+        return bytes(data)
+
+
+_OPENED = threading.local()
+"""``ends`` of this thread's attempt: what ends its connections."""
+
+
+def _cut(over: threading.Event, ends: Sequence[Callable[[], None]]) -> None:
+    """End the connections of an attempt whose time is over; its thread's reading then ends."""
+    over.set()
+    for end in list(ends):
+        with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
+            end()
+
+
+def _dead(error: Exception) -> DeadLinkError:
+    """Say in a few words what went wrong, and whether it may pass."""
+    if isinstance(error, _ForbiddenAddressError):
+        return DeadLinkError(str(error))
+    for kind, cause, passing in _CAUSES:
+        if isinstance(error, kind):
+            return DeadLinkError(cause, passing)
+    return DeadLinkError(" ".join(str(error).split())[:200] or type(error).__name__, passing=True)
+
+
+_CAUSES: tuple[tuple[type[Exception], str, bool], ...] = (
+    (NameResolutionError, "no such host", False),
+    (NewConnectionError, "no connection", True),
+    (ConnectTimeoutError, "no connection in time", True),
+    (ReadTimeoutError, "no answer in time", True),
+    (SSLError, "the host's certificate is not valid", False),
+    (ProtocolError, "the answer broke off", True),
+    (LocationValueError, "no usable address", False),
+    (ValueError, "no usable address or answer", False),
+)
+"""What urllib3 raises → what the report says, and whether another attempt may succeed."""
+
+
+def _connect(made_for: HTTPConnection, private: bool) -> socket.socket:
+    """Resolve a connection's host once, check every address, and connect to one of those.
+
+    Raises:
+        _ForbiddenAddressError: one of them is not public.
+        NewConnectionError: the host is unknown or does not answer.
+    """
+    host, port = made_for.host.strip("[]"), made_for.port
+    try:
+        resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise NameResolutionError(host, made_for, socket.gaierror(str(error))) from error
+    addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in resolved))
+    for address in addresses:
+        if not private and not is_public(ipaddress.ip_address(address)):
+            raise _ForbiddenAddressError(f"{host} is {address}, not on the public internet")
+    failure: OSError | None = None
+    for address in addresses:
+        try:
+            opened = create_connection((address, port), made_for.timeout)
+        except OSError as error:
+            failure = error
+            continue
+        _OPENED.ends.append(lambda: made_for.sock.shutdown(socket.SHUT_RDWR))
+        return opened
+    if isinstance(failure, TimeoutError):
+        raise ConnectTimeoutError(made_for, "no answer") from failure
+    raise NewConnectionError(made_for, str(failure)) from failure
+
+
+class _AnyHTTPConnection(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return _connect(self, private=True)
+
+
+class _AnyHTTPSConnection(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _connect(self, private=True)
+
+
+class _PublicHTTPConnection(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return _connect(self, private=False)
+
+
+class _PublicHTTPSConnection(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _connect(self, private=False)
+
+
+class _AnyHTTP(HTTPConnectionPool):
+    ConnectionCls = _AnyHTTPConnection
+
+
+class _AnyHTTPS(HTTPSConnectionPool):
+    ConnectionCls = _AnyHTTPSConnection
+
+
+class _PublicHTTP(HTTPConnectionPool):
+    ConnectionCls = _PublicHTTPConnection
+
+
+class _PublicHTTPS(HTTPSConnectionPool):
+    ConnectionCls = _PublicHTTPSConnection
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,212 @@
+"""The compiled light detector against Detectron2's own inference."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from detection import graphs, runtime
+from detection.config import load_config
+from detection.detectron import DetectronDetector, load_detector
+from detection.mapper import to_tensor
+from detection.precision import cpu_has_bf16
+from detection.runtime import CompiledRCNN, compilable
+from faces.images import read_image
+
+ROOT = Path(__file__).parents[2]
+WEIGHTS = ROOT / "weights" / "mobilenet_fpn.safetensors"
+SURE = 0.3
+"""Boxes from this score on must be the same; weaker ones win or lose NMS by rounding."""
+
+
+@pytest.fixture(scope="module")
+def light() -> tuple[Any, Any]:
+    """The shipped model, in float32, and its configuration."""
+    overrides = ["MODEL.BF16", "off", "MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "320"]
+    detector = load_detector(WEIGHTS.with_suffix(".yaml"), WEIGHTS, "cpu", overrides=overrides)
+    return detector._model, load_config(WEIGHTS.with_suffix(".yaml"), overrides)
+
+
+@pytest.fixture(scope="module")
+def compiled(light: tuple[Any, Any]) -> CompiledRCNN:
+    return CompiledRCNN(*light)
+
+
+def eager(model: Any, image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode():
+        (found,) = model.inference([{"image": to_tensor(image)}], do_postprocess=False)
+    return found.pred_boxes.tensor, found.scores
+
+
+def sample(name: str, width: int, height: int) -> NDArray[np.uint8]:
+    image = read_image(ROOT / "samples" / f"{name}.jpg")
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+PICTURES = {
+    "group": sample("group", 449, 183),
+    "collins": sample("collins", 201, 203),
+    "hopper": sample("hopper", 160, 192),
+    "noise": np.random.default_rng(0).integers(0, 256, (97, 161, 3), dtype=np.uint8),
+    "a line": np.random.default_rng(1).integers(0, 256, (1, 67, 3), dtype=np.uint8),
+    "a dot": np.full((1, 1, 3), 200, np.uint8),
+}
+
+
+def assert_same(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> None:
+    """Every sure box of one is among the other's, and the other way round."""
+    for (boxes, scores), (others, other_scores) in ((one, other), (other, one)):
+        sure = scores >= SURE
+        if not sure.any():
+            continue
+        iou, partner = box_iou(boxes[sure], others).max(dim=1)
+        assert iou.min() > 0.95
+        assert (scores[sure] - other_scores[partner]).abs().max() < 0.02
+
+
+@pytest.fixture
+def all_proposals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "LEAST_OBJECTNESS", -np.inf)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_float32_finds_what_detectron2_finds(
+    light: tuple[Any, Any], compiled: CompiledRCNN, name: str
+) -> None:
+    image = PICTURES[name]
+    boxes, scores = compiled(image)
+    expected, expected_scores = eager(light[0], image)
+    assert_same((boxes, scores), (expected, expected_scores))
+    assert (scores.diff() <= 0).all()
+    height, width = image.shape[:2]
+    assert (boxes >= 0).all() and (boxes <= torch.tensor([width, height] * 2)).all()
+
+
+@pytest.mark.parametrize("name", ["group", "collins", "hopper"])
+def test_bfloat16_finds_the_same_faces(light: tuple[Any, Any], name: str) -> None:
+    model, cfg = light
+    cfg = cfg.clone()
+    cfg.MODEL.BF16 = "on"
+    image = PICTURES[name]
+    found = CompiledRCNN(model, cfg)(image)
+    assert_same(found, eager(model, image))
+    if cpu_has_bf16():
+        assert not torch.equal(found[1][:1], eager(model, image)[1][:1])
+
+
+def test_random_weights_too(light: tuple[Any, Any]) -> None:
+    """Nothing is built in: all parts, with boxes everywhere and on all levels."""
+    _, cfg = light
+    cfg = cfg.clone()
+    cfg.merge_from_list(["MODEL.WEIGHTS", "", "MODEL.ROI_BOX_HEAD.NUM_FC", 2])
+    cfg.merge_from_list(["MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.FPN.OUT_CHANNELS", 8])
+    torch.manual_seed(3)
+    model = build_model(cfg).eval()
+    with torch.no_grad():
+        for parameter in model.roi_heads.parameters():
+            parameter.mul_(3)
+    for image in (PICTURES["noise"], PICTURES["group"]):
+        (boxes, scores), (expected, expected_scores) = (
+            CompiledRCNN(model, cfg)(image),
+            eager(model, image),
+        )
+        assert len(boxes) == pytest.approx(len(expected), abs=3)
+        iou, partner = box_iou(expected, boxes).max(dim=1)
+        same = iou > 0.95
+        assert same.float().mean() > 0.9
+        assert (expected_scores - scores[partner])[same].abs().max() < 0.02
+
+
+@pytest.mark.parametrize("name", ["group", "noise"])
+def test_with_all_proposals_the_weak_boxes_are_the_same_too(
+    light: tuple[Any, Any], compiled: CompiledRCNN, all_proposals: None, name: str
+) -> None:
+    boxes, scores = compiled(PICTURES[name])
+    expected, expected_scores = eager(light[0], PICTURES[name])
+    assert len(boxes) == len(expected)
+    torch.testing.assert_close(boxes, expected, atol=0.05, rtol=0)
+    torch.testing.assert_close(scores, expected_scores, atol=1e-3, rtol=0)
+
+
+def test_threads_do_not_mix_their_answers(compiled: CompiledRCNN) -> None:
+    images = [PICTURES[name] for name in ("group", "collins", "hopper")] * 2
+    alone = [compiled(image) for image in images]
+    with ThreadPoolExecutor(3) as pool:
+        for one, other in zip(alone, pool.map(compiled, images), strict=True):
+            assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+def test_answers_outlive_later_ones(compiled: CompiledRCNN) -> None:
+    boxes, _ = compiled(PICTURES["collins"])
+    kept = boxes.clone()
+    compiled(PICTURES["hopper"])
+    assert torch.equal(boxes, kept)
+
+
+def test_only_the_light_model_on_the_cpu_is_compiled(light: tuple[Any, Any]) -> None:
+    model, cfg = light
+    assert compilable(model, cfg)
+    assert not compilable(torch.nn.Identity(), cfg)
+    for key, value in (
+        ("MODEL.FPN.NORM", "GN"),
+        ("MODEL.ROI_HEADS.NUM_CLASSES", 2),
+        ("MODEL.ROI_BOX_HEAD.NUM_CONV", 1),
+        ("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO", 0),
+        ("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone"),
+    ):
+        other = cfg.clone()
+        other.merge_from_list([key, value])
+        assert not compilable(model, other), key
+    with pytest.raises(TypeError, match="BatchNorm2d is no part"):
+        graphs.layer(torch.nn.BatchNorm2d(3), None)
+
+
+def test_the_detector_uses_it(light: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, cfg = light
+    detector = DetectronDetector(model, cfg, "light", 0.5)
+    monkeypatch.setattr(model, "forward", None)
+    image = read_image(ROOT / "samples" / "collins.jpg")
+    (found,) = detector.detect([image])
+    assert len(found) == 1 and found[0].box.x2 <= image.shape[1]
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+from detection.detectron import load_detector
+detector = load_detector(sys.argv[1], sys.argv[2], "cpu")
+random = np.random.default_rng(0)
+def look(count):
+    for _ in range(count):
+        shape = (*random.integers(60, 900, 2), 3)
+        detector.detect([random.integers(0, 256, shape, dtype=np.uint8)])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+look(100)
+print(look(1), look(100))
+"""
+
+
+@pytest.mark.slow
+def test_memory_stays_bounded_over_pictures_of_many_shapes() -> None:
+    words = [str(WEIGHTS.with_suffix(".yaml")), str(WEIGHTS)]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MEMORY, *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    before, after = map(int, done.stdout.split())
+    assert after - before < 100

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detection.suppression import contained
+from faces.types import Box
+
+FACE = (0, 0, 100, 100)
+
+
+def boxes(*rows: tuple[float, ...]) -> np.ndarray:
+    return np.array(rows, float).reshape(-1, 4)
+
+
+def test_a_part_of_a_better_box_goes() -> None:
+    rows = boxes(FACE, (20, 20, 60, 60), (90, 0, 130, 40), (300, 0, 320, 20))
+    assert contained(rows, 0.7).tolist() == [False, True, False, False]
+    assert contained(rows, 0.25).tolist() == [False, True, True, False]
+    assert not contained(rows, 1.1).any()
+
+
+def test_a_box_around_a_better_one_stays() -> None:
+    assert not contained(boxes((20, 20, 60, 60), FACE), 0.7).any()
+
+
+def test_what_was_dropped_drops_nothing() -> None:
+    # the third lies inside the second, which lies inside the first; the third only half in that
+    rows = boxes((0, 0, 100, 100), (40, 0, 130, 100), (80, 0, 120, 100))
+    assert contained(rows, 0.6).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_boxes(count: int) -> None:
+    assert not contained(boxes(*[FACE] * count), 0.5).any()
+
+
+corner = st.integers(0, 40)
+box = st.tuples(corner, corner, st.integers(1, 40), st.integers(1, 40)).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+
+
+@given(st.lists(box, max_size=12), st.sampled_from([0.3, 0.5, 0.8, 1.0, 1.1]))
+def test_agrees_with_the_definition(rows: list[tuple[int, int, int, int]], share: float) -> None:
+    kept: list[Box] = []
+    expected = []
+    for row in rows:
+        this = Box(*row)
+        drop = any(this.intersection(other) / this.area >= share for other in kept)
+        expected.append(drop)
+        if not drop:
+            kept.append(this)
+    assert contained(boxes(*rows), share).tolist() == expected
