@@ -11,6 +11,15 @@ Definitions
     per_class: precision (0 where never predicted), recall, F1 and support; null for classes that
         are absent from the truth.
     confusion: 7×7 counts; rows are the truth, columns the prediction, in the order of "classes".
+    top: how often the truth is the first, among the first two, among the first three guesses.
+    groups: the same over coarser classes ("six": disgust counts as angry; "valence": positive,
+        negative, neutral), whose scores are the sums of their emotions'.
+    without_twins: accuracy and the rest over the pictures that are not pixel for pixel in Training
+        too (FER2013 only, where Training is in --data).
+    truth, predicted: one digit per face, its place in "classes"; FER2013's pictures in the order of
+        the hashes of (split, label, pixels), so that records can be compared picture by picture.
+    weights_sha256, weights_bytes, parameters, training_hours, training_command, history: from the
+        model's file and card.
     ms_per_face: wall-clock time of the classifier's calls, all views included, reading and warm-up
         excluded.
 """
@@ -22,7 +31,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,13 +39,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from classification.fer2013 import SPLITS, Fer2013, Fer2013Error, load_fer2013
-from eval import command, metrics, report
+from classification.fer2013 import SPLITS, Fer2013, Fer2013Error, load_fer2013, pixel_twins
+from eval import command, grouping, metrics, report
 from eval.command import EvaluationError
 from eval.crop_folders import CropFolder, scan_crops
 from eval.pictures import PictureStore, UnreadableFileError, open_pictures
+from eval.score_files import read_scores
 from faces.crops import pad_to_square
-from faces.emotions import EMOTIONS
+from faces.emotions import EMOTIONS, GROUPINGS
 from faces.images import ImageError, read_image
 from faces.paths import PICTURE_SUFFIXES
 from faces.pipeline import EmotionClassifier, Image
@@ -61,6 +71,7 @@ COLUMNS = {
     "n": "count",
     "accuracy": "percent",
     "accuracy_ci": "text",
+    "without twins": "percent",
     "macro_f1": "number",
     "balanced_accuracy": "percent",
     "ms_per_face": "number",
@@ -71,7 +82,7 @@ Batch = tuple[list[Image], list[int]]
 
 
 class Tally:
-    """One classifier's answers, counted and timed.
+    """One classifier's answers, kept and timed.
 
     Args:
         classifier: stage 2.
@@ -81,49 +92,76 @@ class Tally:
     def __init__(self, classifier: EmotionClassifier, views: str) -> None:
         self.classifier = classifier
         self.views = views
-        self.confusion: NDArray[np.int64] = np.zeros((len(EMOTIONS), len(EMOTIONS)), np.int64)
         self.seconds = 0.0
+        self._scores: list[NDArray[np.float32]] = []
+        self._labels: list[int] = []
 
     def add(self, crops: Sequence[Image], labels: Sequence[int]) -> None:
-        """Classify a batch and count the answers; the first batch is run before, untimed."""
-        if not self.confusion.any():
+        """Classify a batch; the first batch is run before, untimed."""
+        if not self._scores:
             scores_over_views(self.classifier, crops, self.views)
         start = time.perf_counter()
         scores = scores_over_views(self.classifier, crops, self.views)
         self.seconds += time.perf_counter() - start
-        predicted = command.top_emotions(self.classifier, scores)
-        self.confusion += metrics.confusion_matrix(labels, predicted, len(EMOTIONS))
+        command.top_emotions(self.classifier, scores)  # refuses what is not finite
+        self.take(scores, labels)
 
-    def summary(self) -> report.Run:
-        """Compute the metrics; the module's docstring defines them."""
-        confusion = self.confusion
-        n = int(confusion.sum())
-        per_class = metrics.class_scores(confusion)
+    def take(self, scores: NDArray[np.float32], labels: Sequence[int]) -> None:
+        """Count answers, (N, 7), as they are."""
+        self._scores.append(scores)
+        self._labels += labels
+
+    def summary(self, twins: NDArray[np.bool_] | None = None) -> report.Run:
+        """Compute the metrics; the module's docstring defines them.
+
+        Args:
+            twins: shape (N,), which faces are in Training too; None where that is unknown.
+        """
+        scores = np.concatenate([np.zeros((0, len(EMOTIONS)), np.float32), *self._scores])
+        truth = np.array(self._labels, np.int64)
+        n = len(truth)
         return {
             "classifier": self.classifier.name,
             "views": self.views,
-            "n": n,
-            "accuracy": metrics.accuracy(confusion),
-            "accuracy_ci": metrics.wilson_interval(int(np.trace(confusion)), n),
-            "macro_f1": metrics.macro_f1(confusion),
-            "balanced_accuracy": metrics.balanced_accuracy(confusion),
-            "per_class": {e: asdict(s) for e, s in zip(EMOTIONS, per_class, strict=True)},
-            "confusion": confusion,
+            **figures(scores, truth),
+            "top": [grouping.top_k(scores, truth, k) for k in (1, 2, 3)],
+            "groups": {name: grouping.group_figures(scores, truth, name) for name in GROUPINGS},
+            "without_twins": None if twins is None else figures(scores[~twins], truth[~twins]),
             "classes": list(EMOTIONS),
-            "ms_per_face": 1000 * self.seconds / n if n else float("nan"),
+            "truth": "".join(map(str, truth)),
+            "predicted": "".join(map(str, scores.argmax(1))),
+            "ms_per_face": 1000 * self.seconds / n if n and self.seconds else float("nan"),
             "precision": precision_of(self.classifier),
         }
 
 
+def figures(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> report.Run:
+    """Count the answers to N faces, scores (N, 7) and truth (N,), and compute the metrics."""
+    confusion = metrics.confusion_matrix(truth, scores.argmax(1), len(EMOTIONS))
+    per_class = metrics.class_scores(confusion)
+    return {
+        "n": len(truth),
+        "accuracy": metrics.accuracy(confusion),
+        "accuracy_ci": metrics.wilson_interval(int(np.trace(confusion)), len(truth)),
+        "macro_f1": metrics.macro_f1(confusion),
+        "balanced_accuracy": metrics.balanced_accuracy(confusion),
+        "per_class": {e: asdict(s) for e, s in zip(EMOTIONS, per_class, strict=True)},
+        "confusion": confusion,
+    }
+
+
 def measure(
-    batches: Iterable[Batch], classifiers: Sequence[EmotionClassifier], views: str = VIEWS[0]
+    batches: Iterable[Batch],
+    classifiers: Sequence[EmotionClassifier],
+    views: str = VIEWS[0],
+    twins: NDArray[np.bool_] | None = None,
 ) -> list[report.Run]:
-    """Measure classifiers on the same batches, which are read once."""
+    """Measure classifiers on the same batches, which are read once; ``twins`` as in ``Tally``."""
     tallies = [Tally(classifier, views) for classifier in classifiers]
     for crops, labels in batches:
         for tally in tallies:
             tally.add(crops, labels)
-    return [tally.summary() for tally in tallies]
+    return [tally.summary(twins) for tally in tallies]
 
 
 def precision_of(classifier: object) -> str | None:
@@ -229,6 +267,14 @@ def open_fer2013(path: Path, split: str | None) -> tuple[Fer2013, str, list[str]
     Raises:
         EvaluationError: the data cannot be read, lacks the part, or holds several others.
     """
+    part, split, differences, _ = _open_fer2013(path, split)
+    return part, split, differences
+
+
+def _open_fer2013(
+    path: Path, split: str | None
+) -> tuple[Fer2013, str, list[str], NDArray[np.bool_] | None]:
+    """Do as ``open_fer2013``; and tell which pictures are in Training too, if that is there."""
     try:
         data = load_fer2013(path, progress=sys.stderr.isatty())
         there = [name for name in SPLITS if (data.splits == name).any()]
@@ -244,7 +290,9 @@ def open_fer2013(path: Path, split: str | None) -> tuple[Fer2013, str, list[str]
     except Fer2013Error as error:
         raise EvaluationError(str(error)) from error
     differences = [d for d in data.differences_from_official() if d.startswith(f"{split}/")]
-    return part, split, differences
+    compare = "Training" in there and split != "Training"
+    twins = pixel_twins(part, data.split("Training")) if compare else None
+    return part, split, differences, twins
 
 
 def per_class_table(run: report.Run) -> str:
@@ -276,9 +324,17 @@ def parser() -> argparse.ArgumentParser:
         "--classifier",
         nargs="+",
         action="extend",
-        required=True,
+        default=[],
         metavar="NAME|RUN",
         help="shipped classifiers by name, or folders that a training left",
+    )
+    result.add_argument(
+        "--scores",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=FILE.csv",
+        help="probabilities that other programs gave FER2013's pictures (columns name, angry, …)",
     )
     result.add_argument(
         "--views",
@@ -302,13 +358,17 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     report.check_out(arguments.out)
     command.existing(arguments.data, "--data")
+    if not arguments.classifier and not arguments.scores:
+        raise EvaluationError("nothing to measure; give --classifier, --scores or both")
     failures: list[str] = []
     if is_fer2013(arguments.data, arguments.split):
         runs = _on_fer2013(arguments)
     else:
         runs = _on_crops(arguments, failures)
     about = {"data": str(arguments.data)} | report.provenance(made_by)
-    runs = [run | about for run in runs]
+    facts = [command.classifier_facts(name) for name in arguments.classifier]
+    facts += [{} for _ in arguments.scores]
+    runs = [run | found | about for run, found in zip(runs, facts, strict=True)]
     if arguments.out is not None:
         report.write_report(arguments.out, runs)
     print(report.table([_shown(run) for run in runs], COLUMNS))
@@ -325,7 +385,10 @@ def _on_fer2013(arguments: argparse.Namespace) -> list[report.Run]:
             "--ignore-class is for plain class folders; FER2013 has seven classes"
         )
     classifiers = command.load_classifiers(arguments.classifier, arguments.device)
-    data, split, differences = open_fer2013(arguments.data, arguments.split)
+    files = [_named_file(text) for text in arguments.scores]
+    data, split, differences, twins = _open_fer2013(arguments.data, arguments.split)
+    order = data.order()
+    data = data.take(order)
     if differences:
         text = "; ".join(differences)
         command.note(COMMAND, f"{arguments.data}: not the official FER2013 {split}: {text}")
@@ -336,11 +399,36 @@ def _on_fer2013(arguments: argparse.Namespace) -> list[report.Run]:
         "unreadable": 0,
     }
     batches = fer2013_batches(data)
-    return [run | about for run in measure(batches, classifiers, arguments.views)]
+    twins = None if twins is None else twins[order]
+    runs = measure(batches, classifiers, arguments.views, twins) if classifiers else []
+    for name, file in files:
+        tally = Tally(_Elsewhere(name), VIEWS[0])
+        tally.take(read_scores(file, data.names), data.labels.tolist())
+        runs.append(tally.summary(twins))
+    return [run | about for run in runs]
+
+
+@dataclass
+class _Elsewhere:
+    """Stands for a program whose answers came as a file."""
+
+    name: str
+
+    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    name, _, file = text.partition("=")
+    if not name or not file:
+        raise EvaluationError(f"--scores {text}: expected NAME=FILE.csv")
+    return name, Path(file)
 
 
 def _on_crops(arguments: argparse.Namespace, failures: list[str]) -> list[report.Run]:
     store = open_pictures(arguments.data)
+    if arguments.scores:
+        raise EvaluationError(f"{arguments.data}: is no FER2013, which --scores is for")
     if arguments.split is not None:
         raise EvaluationError(
             f"{arguments.data}: --split is for FER2013, told by its file names (Training_…, "
@@ -373,7 +461,11 @@ def _on_crops(arguments: argparse.Namespace, failures: list[str]) -> list[report
 
 def _shown(run: report.Run) -> report.Run:
     low, high = run["accuracy_ci"]
-    return run | {"accuracy_ci": f"{100 * low:.1f}-{100 * high:.1f} %"}
+    without = (run["without_twins"] or {}).get("accuracy")
+    return run | {
+        "accuracy_ci": f"{100 * low:.1f}-{100 * high:.1f} %",
+        "without twins": without,
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

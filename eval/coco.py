@@ -30,11 +30,13 @@ class TrueFace:
         box: in pixels of the upright picture.
         category: name of its category, as in the file.
         ignored: need not be found; detections on it do not count (``iscrowd``, or set aside).
+        doubtful: people may argue about its category (the key ``doubtful`` of some sets).
     """
 
     box: Box
     category: str
     ignored: bool
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,14 @@ class GroundTruth:
         scenes: its pictures, in the file's order.
         fingerprint: SHA-256 (hex) of the file.
         faults: what was passed over, one line each.
+        limits: what the file's ``info`` says that figures on it cannot show, or nothing.
     """
 
     path: Path
     scenes: tuple[Scene, ...]
     fingerprint: str
     faults: tuple[str, ...] = field(default=())
+    limits: str = ""
 
     @property
     def faces(self) -> int:
@@ -128,11 +132,14 @@ def load_coco(path: Path) -> GroundTruth:
             faults.append(f"{where} passed over: its box {annotation['bbox']} has no area")
             continue
         crowd = bool(annotation.get("iscrowd", 0))
-        faces[identity].append(TrueFace(Box(*corners), names[category], crowd))
+        doubtful = bool(annotation.get("doubtful", False))
+        faces[identity].append(TrueFace(Box(*corners), names[category], crowd, doubtful))
     scenes = tuple(_scene(path, image, faces) for image in images)
     if not scenes:
         raise EvaluationError(f"{path}: its list of images is empty; there is nothing to measure")
-    return GroundTruth(path, scenes, hashlib.sha256(text).hexdigest(), tuple(faults))
+    info = document.get("info")
+    limits = str(info.get("limits", "")) if isinstance(info, dict) else ""
+    return GroundTruth(path, scenes, hashlib.sha256(text).hexdigest(), tuple(faults), limits)
 
 
 def _scene(path: Path, image: Mapping[str, Any], faces: Mapping[ImageId, list[TrueFace]]) -> Scene:

@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,16 @@ def add_common_options(parser: ArgumentParser) -> None:
     )
 
 
+def add_photo_options(parser: ArgumentParser) -> None:
+    """Add the options for labelled photos: ``--coco`` and ``--images``."""
+    parser.add_argument(
+        "--coco", type=Path, required=True, metavar="FILE.json", help="ground truth"
+    )
+    parser.add_argument(
+        "--images", type=Path, required=True, metavar="DIR|ZIP", help="where its pictures lie"
+    )
+
+
 def note(command: str, text: str) -> None:
     """Tell the user something on standard error, as one line."""
     print(f"{command}: {' '.join(text.split())}", file=sys.stderr)
@@ -75,6 +85,20 @@ def load_classifiers(names: Sequence[str], device: str | None) -> list[EmotionCl
     from twostage.models import load_classifier
 
     return _load(names, lambda name: load_classifier(name, device=device))
+
+
+def classifier_facts(name: str) -> dict[str, Any]:
+    """Return what a record says of a classifier beside its figures: its file, its training.
+
+    Raises:
+        EvaluationError: there is no such classifier.
+    """
+    from twostage import models
+
+    try:
+        return models.classifier_facts(name)
+    except models.ModelError as error:
+        raise EvaluationError(str(error)) from error
 
 
 def _load(names: Sequence[str], load: Callable[[str], T]) -> list[T]:
@@ -112,6 +136,17 @@ def positive_pixels(text: str) -> float:
         value = -1.0
     if not 0 <= value < float("inf"):
         raise ArgumentTypeError(f"expected a size in pixels, 0 or more, got {text!r}")
+    return value
+
+
+def fraction(text: str) -> float:
+    """Parse a number above 0 and below 1, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise ArgumentTypeError(f"expected a number above 0 and below 1, got {text!r}")
     return value
 
 

@@ -111,10 +111,16 @@ def table(runs: Sequence[Run], columns: Mapping[str, str]) -> str:
 
 
 def cell(value: Any, kind: str) -> str:
-    """Format one value of a table; a dash stands for what is undefined or was not measured."""
+    """Format one value of a table; a dash stands for what is undefined or was not measured.
+
+    A list of two is an interval, each end of its kind.
+    """
     value = strict(value)
     if value is None:
         return "–"
+    if isinstance(value, list) and kind != "text":
+        low, high = (cell(end, kind) for end in value)
+        return "–" if low == high == "–" else f"{low.removesuffix(' %')} – {high}"
     if kind == "percent":
         return f"{100 * value:.2f} %"
     return f"{value:.3g}" if kind == "number" else str(value)

@@ -57,7 +57,8 @@ def blur(image: NDArray[np.uint8], deviation: float) -> NDArray[np.uint8]:
 
 def brighten(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
     """Multiply the pixels by ``factor``, cut off at 255."""
-    return np.clip(np.rint(image * factor), 0, 255).astype(np.uint8)
+    changed: NDArray[np.uint8] = np.clip(np.rint(image * factor), 0, 255).astype(np.uint8)
+    return changed
 
 
 CONDITIONS: dict[str, tuple[Change, tuple[float, ...]]] = {

@@ -1,140 +1,365 @@
-"""The pictures of a COCO file, read one at a time and checked; detectors timed on them."""
+"""Compose photos with several labelled faces: ``python -m eval.scenes --help``.
+
+For people who have labelled face crops but no photos with boxes and emotions. Crops are blended
+into drawn backgrounds; OUT/annotations.json (COCO, with boxes and emotions) and OUT/images/ are
+what ``eval.joint`` takes. The same crops, numbers and seed give the same files.
+
+    easy: faces of 96-160 px, upright.
+    medium: 48-128 px, turned by up to 10°, light and contrast changed, some noise.
+    hard: 24-72 px, turned by up to 25°, darker or paler, noisy, a third of them partly covered.
+
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.coco import GroundTruth, ImageId, Scene, Scored
+from classification.fer2013 import SPLITS
+from eval import command
+from eval.classification import CropReader, fer2013_batches, is_fer2013, open_fer2013
 from eval.command import EvaluationError
-from eval.pictures import PictureStore, UnreadableFileError, open_pictures
-from faces.images import ImageError, read_image
-from faces.pipeline import Detector, Image
-from faces.types import Detection
+from eval.crop_folders import scan_crops
+from eval.pictures import open_pictures
+from faces.emotions import EMOTIONS
+from faces.pipeline import Image
+from faces.provenance import command_line
+from faces.types import Box
+
+COMMAND = "eval.scenes"
+
+LIMITS = (
+    "These scenes are composed of face crops on drawn backgrounds. They show whether the stages "
+    "fit together (boxes, crops, several faces in one picture) and how answers change with the "
+    "size, turn and light of a face. They cannot show how well faces are found in photos, which "
+    "have bodies, hair, light and clutter that these lack, nor rank detectors; and crops of the "
+    "classifier's own data set flatter it."
+)
+
+_TRIES = 200
+"""How often a place for a face is sought before the scene goes without it."""
 
 
 @dataclass(frozen=True)
-class ScenePictures:
-    """Where each annotated picture lies.
+class Difficulty:
+    """How faces are changed.
 
     Attributes:
-        store: the folder or zip.
-        names: picture → its name in the store.
+        sides: least and greatest side in pixels.
+        turn: greatest angle in degrees, either way.
+        light: greatest change of contrast (a factor) and brightness (of 255), either way.
+        noise: standard deviation of the whole picture's noise, of 255.
+        covered: share of the faces of which a bar hides up to a quarter.
     """
 
-    store: PictureStore
-    names: dict[ImageId, str]
+    sides: tuple[int, int]
+    turn: float
+    light: float
+    noise: float
+    covered: float
 
 
-def locate(truth: GroundTruth, path: Path) -> ScenePictures:
-    """Find every picture of a COCO file in a folder or zip.
+DIFFICULTIES = {
+    "easy": Difficulty((96, 160), 0.0, 0.0, 0.0, 0.0),
+    "medium": Difficulty((48, 128), 10.0, 0.15, 3.0, 0.0),
+    "hard": Difficulty((24, 72), 25.0, 0.35, 8.0, 1 / 3),
+}
 
-    In a zip, a ``file_name`` may lie in any one folder; in a folder it is relative to that folder.
+
+@dataclass(frozen=True)
+class ComposedFace:
+    """One face of a composed scene.
+
+    Attributes:
+        box: where its square crop lies.
+        crop: index of the crop.
+    """
+
+    box: Box
+    crop: int
+
+
+def deal_crops(labels: Sequence[int], rng: np.random.Generator) -> Iterator[int]:
+    """Yield indices of crops for ever: emotions in turn, each emotion's crops in random order."""
+    queues: dict[int, list[int]] = {label: [] for label in sorted(set(labels))}
+    while True:
+        for label, queue in queues.items():
+            if not queue:
+                queue += rng.permutation(np.flatnonzero(np.asarray(labels) == label)).tolist()
+            yield queue.pop()
+
+
+def compose(
+    crops: Sequence[Image],
+    chosen: Sequence[int],
+    size: tuple[int, int],
+    difficulty: Difficulty,
+    rng: np.random.Generator,
+) -> tuple[Image, list[ComposedFace]]:
+    """Compose one scene.
+
+    Args:
+        crops: square face crops, each (S, S, 3) uint8 RGB.
+        chosen: which of them to show; one for which no free place is found is left out.
+        size: width and height in pixels.
+        difficulty: how the faces are changed.
+        rng: decides everything.
+
+    Returns:
+        The picture, (H, W, 3) uint8 RGB, and its faces, which do not overlap.
+    """
+    canvas = _background(size, rng)
+    faces: list[ComposedFace] = []
+    for index in chosen:
+        box = _free_place(size, difficulty.sides, [face.box for face in faces], rng)
+        if box is not None:
+            _paste(canvas, crops[index], box, difficulty, rng)
+            faces.append(ComposedFace(box, index))
+    canvas += rng.normal(0, difficulty.noise, canvas.shape)
+    return np.clip(canvas, 0, 255).round().astype(np.uint8), faces
+
+
+def _background(size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return clouds of muted colour at several scales, with some blurred shapes, as float RGB."""
+    width, height = size
+    canvas = np.full((height, width, 3), rng.uniform(70, 170))
+    for cells, strength in ((3, 40), (8, 20), (30, 8)):
+        grid = rng.normal(0, strength, (cells, cells, 1)) + rng.normal(0, 12, (cells, cells, 3))
+        canvas += cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)
+    for _ in range(int(rng.integers(4, 12))):
+        x, y = (int(rng.integers(0, length)) for length in size)
+        reach = (int(rng.integers(10, width // 4)), int(rng.integers(10, height // 4)))
+        colour = (rng.uniform(30, 220) + rng.normal(0, 20, 3)).tolist()
+        if rng.random() < 0.5:
+            cv2.ellipse(canvas, (x, y), reach, float(rng.uniform(0, 180)), 0, 360, colour, -1)
+        else:
+            cv2.rectangle(canvas, (x, y), (x + reach[0], y + reach[1]), colour, -1)
+    return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 2.0), np.float64)
+
+
+def _free_place(
+    size: tuple[int, int], sides: tuple[int, int], taken: Sequence[Box], rng: np.random.Generator
+) -> Box | None:
+    """Return a square of whole pixels, apart from the taken ones; None if none is found."""
+    width, height = size
+    for _ in range(_TRIES):
+        side = round(float(np.exp(rng.uniform(*np.log(sides)))))
+        if side > min(width, height):
+            continue
+        x, y = int(rng.integers(0, width - side + 1)), int(rng.integers(0, height - side + 1))
+        room = Box(x - side / 4, y - side / 4, x + 1.25 * side, y + 1.25 * side)
+        if not any(room.intersection(other) for other in taken):
+            return Box(x, y, x + side, y + side)
+    return None
+
+
+def _paste(
+    canvas: NDArray[np.float64],
+    crop: Image,
+    box: Box,
+    difficulty: Difficulty,
+    rng: np.random.Generator,
+) -> None:
+    """Blend a crop into the canvas, through a mask that is soft at its rim."""
+    side = round(box.width)
+    method = cv2.INTER_AREA if crop.shape[0] > side else cv2.INTER_CUBIC
+    face = cv2.resize(crop, (side, side), interpolation=method).astype(np.float64)
+    angle = float(rng.uniform(-difficulty.turn, difficulty.turn))
+    centre = ((side - 1) / 2, (side - 1) / 2)
+    turned = cv2.getRotationMatrix2D(centre, angle, 1.0)
+    shown = cv2.warpAffine(face, turned, (side, side), borderMode=cv2.BORDER_REPLICATE)
+    contrast, brightness = rng.uniform(-difficulty.light, difficulty.light, 2)
+    face = np.asarray((shown - 128.0) * (1 + contrast) + 128 + 255 * brightness / 2, np.float64)
+    if rng.random() < difficulty.covered:
+        start, depth = int(rng.integers(0, side)), max(1, side // 4)
+        face[start : start + depth] = rng.uniform(0, 255, 3)
+    steps = np.abs((np.arange(side) + 0.5) / side * 2 - 1) ** 4
+    inside = 1 - (steps[:, None] + steps[None, :])
+    mask = np.clip(inside / 0.2, 0, 1)[..., None]
+    x, y = round(box.x1), round(box.y1)
+    part = canvas[y : y + side, x : x + side]
+    part[:] = mask * face + (1 - mask) * part
+
+
+def read_crops(data: Path, split: str | None) -> tuple[list[Image], list[int], str]:
+    """Read labelled crops from FER2013 or from ``<emotion>/*.png``.
+
+    Returns:
+        Crops, each (S, S, 3) uint8 RGB; their indices into ``EMOTIONS``; a fingerprint of both.
 
     Raises:
-        EvaluationError: ``path`` is neither, or pictures are missing (the first ones are named).
+        EvaluationError: there are none, or ``split`` is named for a plain folder.
     """
-    store = open_pictures(path)
-    known = set(store.names)
-    ends: dict[str, list[str]] = {}
-    if store.is_zip:
-        for name in store.names:
-            ends.setdefault(PurePosixPath(name).name, []).append(name)
-    names, missing = {}, []
-    for scene in truth.scenes:
-        wanted = PurePosixPath(scene.file_name).as_posix()
-        candidates = [wanted] if wanted in known else []
-        if not candidates and store.is_zip:
-            nearby = ends.get(PurePosixPath(wanted).name, [])
-            candidates = [name for name in nearby if name.endswith(f"/{wanted}")]
-        elif not candidates and (path / wanted).is_file():
-            candidates = [wanted]
-        if len(candidates) > 1:
-            raise EvaluationError(
-                f"{path}: {scene.file_name} is there more than once ({candidates[0]}, "
-                f"{candidates[1]}); unpack it and give the folder of this --coco file"
+    command.existing(data, "--data")
+    if is_fer2013(data, split):
+        part, _, _ = open_fer2013(data, split)
+        batches = list(fer2013_batches(part))
+        fingerprint = part.fingerprint
+    else:
+        if split is not None:
+            raise EvaluationError(f"{data}: --split is for FER2013; leave it out")
+        store = open_pictures(data)
+        reader = CropReader(store, scan_crops(store), lambda text: command.note(COMMAND, text))
+        batches = list(reader)
+        fingerprint = reader.fingerprint
+    crops = [crop for some, _ in batches for crop in some]
+    labels = [label for _, some in batches for label in some]
+    if not crops:
+        raise EvaluationError(f"{data}: not one of its pictures can be read")
+    return crops, labels, fingerprint
+
+
+def compose_set(
+    crops: Sequence[Image], labels: Sequence[int], arguments: argparse.Namespace
+) -> Iterator[tuple[Image, list[ComposedFace]]]:
+    """Yield the scenes of a set."""
+    dealt = deal_crops(labels, np.random.default_rng([arguments.seed, 0]))
+    least, most = arguments.faces
+    for number in range(1, arguments.count + 1):
+        rng = np.random.default_rng([arguments.seed, number])
+        chosen = [next(dealt) for _ in range(int(rng.integers(least, most + 1)))]
+        difficulty = DIFFICULTIES[arguments.difficulty]
+        yield compose(crops, chosen, tuple(arguments.size), difficulty, rng)
+
+
+def write_set(
+    scenes: Iterator[tuple[Image, list[ComposedFace]]],
+    labels: Sequence[int],
+    out: Path,
+    count: int,
+    info: dict[str, Any],
+) -> int:
+    """Write pictures and annotations; returns the number of faces."""
+    (out / "images").mkdir(parents=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (picture, faces) in enumerate(
+        tqdm(scenes, total=count, unit=" scenes", disable=None), start=1
+    ):
+        name = f"scene_{number:04d}.png"
+        cv2.imwrite(str(out / "images" / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        height, width = picture.shape[:2]
+        images.append({"id": number, "file_name": name, "width": width, "height": height})
+        for face in faces:
+            box = [face.box.x1, face.box.y1, face.box.width, face.box.height]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": labels[face.crop] + 1,
+                    "bbox": box,
+                    "area": face.box.area,
+                    "iscrowd": 0,
+                    "crop": face.crop,
+                }
             )
-        if candidates:
-            names[scene.id] = candidates[0]
-        else:
-            missing.append(scene.file_name)
-    if missing:
-        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+    categories = [{"id": index, "name": name} for index, name in enumerate(EMOTIONS, start=1)]
+    document = {"info": info, "images": images, "annotations": annotations}
+    text = json.dumps(document | {"categories": categories}, indent=1)
+    part = out / ".annotations.json.tmp"
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, out / "annotations.json")
+    return len(annotations)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    result = argparse.ArgumentParser(
+        prog=f"python -m {COMMAND}",
+        description=f"{__doc__}{LIMITS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR|ZIP|CSV",
+        help="labelled crops: FER2013, or <emotion>/*.png",
+    )
+    result.add_argument(
+        "--split", choices=SPLITS, help="part of FER2013 (default PublicTest, or the only one)"
+    )
+    result.add_argument("--out", type=Path, required=True, metavar="DIR", help="must not exist")
+    result.add_argument("--count", type=_positive, default=50, help="scenes (default %(default)s)")
+    result.add_argument(
+        "--faces",
+        type=_positive,
+        nargs=2,
+        default=(1, 6),
+        metavar=("LEAST", "MOST"),
+        help="faces per scene (default 1 6)",
+    )
+    result.add_argument("--difficulty", choices=DIFFICULTIES, default="medium")
+    result.add_argument(
+        "--size",
+        type=_positive,
+        nargs=2,
+        default=(640, 480),
+        metavar=("WIDTH", "HEIGHT"),
+        help="of a scene in pixels (default 640 480)",
+    )
+    result.add_argument("--seed", type=int, default=0)
+    return result
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if not 0 < value <= 10_000:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 10000, got {text!r}")
+    return value
+
+
+def make(arguments: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
+    difficulty = DIFFICULTIES[arguments.difficulty]
+    if arguments.out.exists():
+        raise EvaluationError(f"{arguments.out}: exists already; name a new folder as --out")
+    if arguments.faces[0] > arguments.faces[1]:
         raise EvaluationError(
-            f"{path}: lacks {len(missing)} of the {len(truth.scenes)} pictures of {truth.path}: "
-            f"{shown}; give the folder that its file_name entries are relative to as --images"
+            f"--faces {arguments.faces[0]} {arguments.faces[1]}: least, then most"
         )
-    return ScenePictures(store, names)
+    if min(arguments.size) < difficulty.sides[1]:
+        raise EvaluationError(
+            f"--size: must be at least {difficulty.sides[1]} pixels each way, the largest face of "
+            f"{arguments.difficulty} scenes"
+        )
+    if arguments.seed < 0:
+        raise EvaluationError(f"--seed {arguments.seed}: must be 0 or more")
+    crops, labels, fingerprint = read_crops(arguments.data, arguments.split)
+    info = {
+        "description": f"composed scenes, {arguments.difficulty}",
+        "limits": LIMITS,
+        "command": made_by,
+        "difficulty": asdict(difficulty),
+        "crops_fingerprint": fingerprint,
+    }
+    scenes = compose_set(crops, labels, arguments)
+    faces = write_set(scenes, labels, arguments.out, arguments.count, info)
+    print(f"wrote {arguments.out}/annotations.json: {arguments.count} scenes, {faces} faces")
+    print(f"\n{LIMITS}")
+    return 0
 
 
-def read_scenes(
-    truth: GroundTruth, pictures: ScenePictures, on_error: Callable[[str], None]
-) -> Iterator[tuple[Scene, Image]]:
-    """Read the pictures one at a time, with a progress bar, past those that cannot be used.
-
-    Args:
-        truth: the annotations.
-        pictures: where the pictures lie.
-        on_error: called with one line for each picture that cannot be read, or whose size is not
-            the annotated one (its boxes would not fit).
-
-    Yields:
-        (scene, upright picture (H, W, 3) uint8 RGB).
-    """
-    for scene in tqdm(truth.scenes, desc=truth.path.name, unit=" pictures", disable=None):
-        label = pictures.store.label(pictures.names[scene.id])
-        try:
-            image = read_image(pictures.store.read(pictures.names[scene.id]), name=label)
-        except ImageError as error:
-            on_error(str(error))
-            continue
-        except UnreadableFileError as error:
-            on_error(f"{label}: {error}")
-            continue
-        size = (image.shape[1], image.shape[0])
-        if scene.size is not None and scene.size != size:
-            on_error(
-                f"{label}: is {size[0]}×{size[1]} pixels, but {truth.path} was made for "
-                f"{scene.size[0]}×{scene.size[1]}; its boxes would not fit"
-            )
-            continue
-        yield scene, image
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    made_by = command_line(COMMAND, argv)
+    return command.run(COMMAND, lambda: make(arguments, made_by))
 
 
-class TimedDetector:
-    """A detector whose calls are timed, the first one excepted (it is made twice: warm-up).
-
-    Args:
-        detector: the detector.
-        min_score: keep detections from this score on; None for its shipped threshold.
-    """
-
-    def __init__(self, detector: Detector, min_score: float | None = None) -> None:
-        self.detector = detector
-        self.min_score = min_score
-        self.calls = 0
-        self.seconds = 0.0
-
-    def __call__(self, image: Image) -> list[Detection]:
-        """Return the detections in one picture."""
-        if not self.calls:
-            self.detector.detect([image], min_score=self.min_score)
-        start = time.perf_counter()
-        found = self.detector.detect([image], min_score=self.min_score)[0]
-        self.seconds += time.perf_counter() - start
-        self.calls += 1
-        return found
-
-    @property
-    def ms_per_image(self) -> float:
-        """Mean wall-clock time of a call in milliseconds; nan before the first."""
-        return 1000 * self.seconds / self.calls if self.calls else float("nan")
-
-
-def scored(detections: Sequence[Detection]) -> Scored:
-    """Return detections as arrays."""
-    return Scored.of([(found.box.as_tuple(), found.score) for found in detections])
+if __name__ == "__main__":
+    sys.exit(main())

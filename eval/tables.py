@@ -1,6 +1,6 @@
-"""Make docs/results.md and the README's tables from results/*.json: ``python -m eval.tables``.
+"""Make docs/results.md, docs/comparison.md and the README's tables: ``python -m eval.tables``.
 
-Each of those files was written by an evaluation command's ``--out``; no figure is typed by hand.
+Every figure is from results/, written by an evaluation command's ``--out``; none is typed by hand.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from eval import calibration, comparison, crop_study, multilabel, page, unsure
 from eval.command import EvaluationError, run
+from eval.comparison import find_systems
 from eval.report import Run, cell
 
 COMMAND = "eval.tables"
@@ -30,6 +32,7 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "n": "count",
             "accuracy": "percent",
             "95 % interval": "text",
+            "without_twins": "percent",
             "macro_f1": "number",
             "balanced_accuracy": "percent",
             "ms_per_face": "number",
@@ -45,11 +48,37 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "faces": "count",
             "min_size": "count",
             "ap": "percent",
+            "ap_ci": "percent",
             "ap50": "percent",
+            "ap50_ci": "percent",
+            "ap50_difference": "percent",
+            "ap50_difference_ci": "percent",
             "ap75": "percent",
+            "ap_small": "percent",
+            "ap_medium": "percent",
+            "ap_large": "percent",
+            "log_average_miss_rate": "percent",
+            "coverage": "percent",
+            "coverage_ci": "percent",
             "false_per_image": "number",
             "duplicates_per_image": "number",
             "ms_per_image": "number",
+        },
+    ),
+    "chosen_threshold": (
+        "What detectors show, chosen on validation",
+        {
+            "record": "text",
+            "detector": "text",
+            "images": "count",
+            "nms": "number",
+            "containment": "number",
+            "chosen_threshold": "number",
+            "f1": "percent",
+            "coverage": "percent",
+            "wrong_per_image": "number",
+            "duplicates_per_image": "number",
+            "validation_ap50": "percent",
         },
     ),
     "joint_accuracy": (
@@ -63,8 +92,31 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "accuracy_on_matched": "percent",
             "accuracy_on_true_boxes": "percent",
             "joint_accuracy": "percent",
+            "joint_accuracy_ci": "percent",
+            "without_doubtful": "percent",
+            "joint_accuracy_difference": "percent",
+            "joint_accuracy_difference_ci": "percent",
+            "macro_joint_accuracy": "percent",
+            "mean_ap50": "percent",
             "false_per_image": "number",
+            "duplicates_per_image": "number",
         },
+    ),
+    "top_two_coverage": (
+        "Several emotions at once, against FER+'s votes",
+        {"record": "text", "split": "text"} | multilabel.COLUMNS,
+    ),
+    "ece": (
+        "Calibration",
+        {"record": "text"} | calibration.COLUMNS,
+    ),
+    "unsure_below": (
+        "Unsure faces",
+        {"record": "text", "split": "text"} | unsure.COLUMNS,
+    ),
+    "crop_shape": (
+        "The crop",
+        {"record": "text", "detector": "text"} | crop_study.COLUMNS,
     ),
 }
 """The key that marks a kind of run → its section's title, and columns as in ``eval.report``."""
@@ -72,28 +124,42 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
 
 HEADLINES = {
     "confusion": ("split", "views", "n", "accuracy", "95 % interval", "macro_f1"),
-    "ap": ("record", "images", "faces", "ap", "ap50", "false_per_image"),
-    "joint_accuracy": ("record", "faces", "coverage", "accuracy_on_matched", "joint_accuracy"),
+    "ap": (
+        *("record", "detector", "faces", "ap", "ap50", "ap50_ci", "coverage"),
+        *("false_per_image", "duplicates_per_image"),
+    ),
+    "joint_accuracy": (
+        *("record", "detector", "classifier", "faces", "coverage", "accuracy_on_matched"),
+        *("joint_accuracy", "joint_accuracy_ci"),
+    ),
 }
 """The columns of each section that the README shows."""
+
+COMPARE_DETECTORS = ("ap", "joint_accuracy")
+NOT_MEASURED: Run = {
+    "record": "any",
+    "detector": "x101_fpn: needs a GPU and COCO weights, not measured here",
+}
+"""The last row of the tables that compare detectors, until one of it is measured."""
 
 START, END = "<!-- results: python -m eval.tables -->", "<!-- end of results -->"
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Read every run of a folder's json files, in the order of their names.
+    """Read every run of a folder's json files and of its folder ``systems``, in their order.
 
-    Each run gets the key ``record``, its file's name without ending.
+    Each run gets the key ``record``, its file's path in the folder without ending.
 
     Raises:
         EvaluationError: there are none, or a file holds no run of an evaluation command.
     """
     runs: list[Run] = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("*.json")) + sorted(folder.glob("systems/*.json")):
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             found = document.get("runs", [document])
-            runs += [{"record": path.stem, **one} for one in found]
+            record = path.relative_to(folder).with_suffix("").as_posix()
+            runs += [{"record": record, **one} for one in found]
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise EvaluationError(f"{path}: no record of an evaluation: {error}") from error
     for one in runs:
@@ -114,8 +180,9 @@ def render(runs: Sequence[Run]) -> str:
         "time on the machine of the record (its json names processor, threads, commit) and vary "
         "with its load; everything else is reproducible.",
     ]
+    parts += comparison.sections(runs)
     for mark, (title, columns) in SECTIONS.items():
-        chosen = [one for one in runs if mark in one]
+        chosen = _of_section(runs, mark)
         if chosen:
             parts += [f"## {title}", _markdown(chosen, columns)]
     lines = dict.fromkeys(f"- `{one['record']}`: `{one['command']}`" for one in runs)
@@ -136,11 +203,20 @@ def update_readme(text: str, runs: Sequence[Run]) -> str:
     tables = []
     for mark, keys in HEADLINES.items():
         title, columns = SECTIONS[mark]
-        chosen = [one for one in runs if mark in one]
+        chosen = _of_section(runs, mark)
         if chosen:
             shown = _markdown(chosen, {key: columns[key] for key in keys})
             tables.append(f"{title}:\n\n{shown}")
     return before + START + "\n\n" + "\n\n".join(tables) + "\n\n" + END + after
+
+
+def _of_section(runs: Sequence[Run], mark: str) -> list[Run]:
+    """Return a section's runs; those of ``systems`` have a part of the document of their own."""
+    chosen = [one for one in runs if mark in one and "/" not in one["record"]]
+    measured = {str(one.get("detector")) for one in chosen}
+    if mark in COMPARE_DETECTORS and chosen and not any("x101" in name for name in measured):
+        chosen.append(NOT_MEASURED)
+    return chosen
 
 
 def _markdown(runs: Sequence[Run], columns: Mapping[str, str]) -> str:
@@ -149,6 +225,10 @@ def _markdown(runs: Sequence[Run], columns: Mapping[str, str]) -> str:
         if "accuracy_ci" in one:
             low, high = one["accuracy_ci"]
             one = {**one, "95 % interval": f"{100 * low:.2f} – {100 * high:.2f} %"}
+        if isinstance(one.get("without_twins"), dict):
+            one = {**one, "without_twins": one["without_twins"]["accuracy"]}
+        if isinstance(one.get("without_doubtful"), dict):
+            one = {**one, "without_doubtful": one["without_doubtful"]["joint_accuracy"]}
         rows.append([cell(one.get(key), kind) for key, kind in columns.items()])
     heads = [key.replace("_", " ") for key in columns]
     align = ["left" if kind == "text" else "right" for kind in columns.values()]
@@ -166,7 +246,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     def action() -> int:
         runs = read_runs(args.results)
         readme = update_readme(args.readme.read_text(encoding="utf-8"), runs)
-        for path, text in ((args.out, render(runs)), (args.readme, readme)):
+        told = page.fill(page.TEMPLATE.read_text(encoding="utf-8"), find_systems(runs))
+        for path, text in (
+            (args.out, render(runs)),
+            (args.out.with_name("comparison.md"), told),
+            (args.readme, readme),
+        ):
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path}")
         return 0

@@ -14,8 +14,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from eval.bootstrap import Bootstrap
 from eval.coco import Scene, Scored, TrueFace, load_coco, load_results
-from eval.coco_ap import average_precision
+from eval.coco_ap import ap_metrics, average_precision, match_scenes
 from eval.detection import with_min_size
 from faces.types import Box
 
@@ -130,3 +131,79 @@ def test_agrees_with_pycocotools_on_files(tmp_path: Path, seed: int) -> None:
     sizes = (result.ap_small, result.ap_medium, result.ap_large)
     assert [*got, *sizes] == pytest.approx(expected, nan_ok=True)
     assert 0 < result.ap < 1
+
+
+def random_set(seed: int, pictures: int) -> tuple[list[Scene], list[Scored]]:
+    """Return pictures with faces, ignored ones among them, and detections near and far."""
+    rng = np.random.default_rng(seed)
+    scenes, detections = [], []
+    for number in range(pictures):
+        count = int(rng.integers(0, 5))
+        corners = rng.uniform(0, 300, (count, 2))
+        faces = np.hstack([corners, corners + rng.uniform(10, 120, (count, 2))])
+        near = np.repeat(faces, 2, axis=0) + rng.uniform(-6, 6, (2 * count, 4))
+        far = rng.uniform(400, 500, (3, 2))
+        boxes = np.vstack([near, np.hstack([far, far + 20])])
+        ignored = tuple(np.flatnonzero(rng.random(count) < 0.2).tolist())
+        scenes.append(scene(*map(tuple, faces.tolist()), ignored=ignored, number=number))
+        detections.append(Scored(boxes, rng.random(len(boxes))))
+    return scenes, detections
+
+
+def test_weights_count_pictures_as_repeating_them_does() -> None:
+    """pycocotools on a resampled set, each picture as often as it was drawn, gives the same."""
+    scenes, detections = random_set(0, 15)
+    matches = match_scenes(scenes, detections, areas=("all",))["all"]
+    metrics = ap_metrics(matches)
+    weights = Bootstrap.of(15, resamples=6, seed=3).weights
+    for row in weights:
+        chosen = np.repeat(np.arange(15), row.astype(int))
+        truth, results = coco_of([scenes[i] for i in chosen], [detections[i] for i in chosen])
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO()
+            coco.dataset = truth
+            coco.createIndex()
+            evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        got = [float(metrics[name](row[None])[0]) for name in ("ap", "ap50", "ap75")]
+        assert got == pytest.approx(list(evaluation.stats[:3]))
+    together = metrics["ap"](weights)
+    assert together == pytest.approx([float(metrics["ap"](row[None])[0]) for row in weights])
+
+
+def coco_of(
+    scenes: list[Scene], detections: list[Scored]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return COCO's truth and results of pictures numbered in their order."""
+
+    def xywh(box: Any) -> list[float]:
+        return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+    truth: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for number, (one, scored) in enumerate(zip(scenes, detections, strict=True), start=1):
+        for face in one.faces:
+            row = {"id": len(truth) + 1, "image_id": number, "category_id": 1}
+            area = {"area": face.box.area, "iscrowd": int(face.ignored)}
+            truth.append(row | {"bbox": xywh(face.box.as_tuple())} | area)
+        for box, score in zip(scored.boxes.tolist(), scored.scores.tolist(), strict=True):
+            row = {"image_id": number, "category_id": 1, "bbox": xywh(box)}
+            results.append(row | {"score": score})
+    images = [{"id": number} for number in range(1, len(scenes) + 1)]
+    categories = [{"id": 1, "name": "face"}]
+    return {"images": images, "annotations": truth, "categories": categories}, results
+
+
+def test_an_interval_holds_the_figure_and_ends_at_it_without_chance() -> None:
+    scenes, detections = random_set(1, 40)
+    metrics = ap_metrics(match_scenes(scenes, detections, areas=("all",))["all"])
+    bootstrap = Bootstrap.of(40, resamples=200)
+    low, high = bootstrap.interval(metrics["ap50"])
+    assert 0 < low < bootstrap.value(metrics["ap50"]) < high < 1
+    perfect = [Scored(s.boxes[~s.ignored], np.ones(int((~s.ignored).sum()))) for s in scenes]
+    sure = ap_metrics(match_scenes(scenes, perfect, areas=("all",))["all"])
+    assert bootstrap.interval(sure["ap"]) == pytest.approx((1, 1))
+    value, (low, high) = bootstrap.difference(sure["ap50"], metrics["ap50"])
+    assert 0 < low < value < high < 1

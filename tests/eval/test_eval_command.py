@@ -12,9 +12,9 @@ import pytest
 
 import twostage.models
 from eval import command
+from eval.annotated import locate
 from eval.coco import load_coco
 from eval.command import EvaluationError
-from eval.scenes import locate
 
 
 def test_models_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

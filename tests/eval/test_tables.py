@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from eval import page
 from eval.command import EvaluationError
+from eval.comparison import find_systems
 from eval.tables import END, ROOT, START, main, read_runs, render, update_readme
 
 CLASSIFIED = {
@@ -52,13 +54,15 @@ def test_every_run_becomes_a_row_and_every_command_a_line(tmp_path: Path) -> Non
         "n": "200",
         "accuracy": "62.50 %",
         "95 % interval": "55.60 – 68.90 %",
+        "without twins": "–",
         "macro f1": "0.6",
         "balanced accuracy": "–",
         "ms per face": "–",
         "precision": "–",
     }
     detected = [dict(zip(rows[3], row, strict=True)) for row in rows[5:]]
-    assert [row["ap"] for row in detected] == ["50.00 %", "25.00 %"]
+    assert [row["ap"] for row in detected] == ["50.00 %", "25.00 %", "–"]
+    assert "needs a GPU and COCO weights, not measured here" in detected[2]["detector"]
     assert detected[0]["ap50"] == "80.12 %" and detected[0]["false per image"] == "–"
     assert lines.count("- `b`: `python -m eval.detection --coco y`") == 1
 
@@ -85,9 +89,51 @@ def test_the_repositorys_documents_are_up_to_date() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     written = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert written == render(runs), "run: python -m eval.tables"
+    told = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    assert told == page.fill(page.TEMPLATE.read_text("utf-8"), find_systems(runs))
     assert readme == update_readme(readme, runs), "run: python -m eval.tables"
 
 
 def test_a_readme_without_marks_is_refused() -> None:
     with pytest.raises(EvaluationError, match="put them back"):
         update_readme("no marks", [DETECTED])
+
+
+def test_the_large_detectors_row_says_why_it_is_empty_until_it_is_measured() -> None:
+    runs = [{"record": "a", **DETECTED, "ap50_ci": [0.7, 0.9]}]
+    assert "not measured here" in render(runs) and "70.00 – 90.00 %" in render(runs)
+    measured = [*runs, {"record": "b", **DETECTED, "detector": "x101_fpn"}]
+    assert "not measured here" not in render(measured)
+
+
+@pytest.mark.parametrize(
+    ("run", "title", "row"),
+    [
+        (
+            {
+                "joint_accuracy": 0.75,
+                "joint_accuracy_ci": [0.7, 0.805],
+                "without_doubtful": {"joint_accuracy": 0.5},
+            },
+            "Both stages together",
+            {"joint accuracy": "75.00 %", "joint accuracy ci": "70.00 – 80.50 %"}
+            | {"without doubtful": "50.00 %", "joint accuracy difference": "–"},
+        ),
+        (
+            {"top_two_coverage": 0.5, "macro_f1_gain_over_argmax_ci": [-0.01, 0.02]},
+            "Several emotions at once, against FER+'s votes",
+            {"top two coverage": "50.00 %", "macro f1 gain over argmax ci": "-0.01 – 0.02"},
+        ),
+        ({"ece": 0.0123, "n": 9}, "Calibration", {"ece": "0.0123", "n": "9"}),
+        ({"unsure_below": 0.4, "coverage": 0.9}, "Unsure faces", {"coverage": "90.00 %"}),
+        ({"crop_shape": "square", "best_margin": 0.0}, "The crop", {"best margin": "0"}),
+    ],
+)
+def test_every_kind_of_record_has_its_section(
+    run: dict[str, object], title: str, row: dict[str, str]
+) -> None:
+    section = render([{**run, "record": "r", "command": "c"}]).split(f"## {title}\n")[1]
+    table = [line for line in section.splitlines() if line.startswith("|")]
+    head, values = ([c.strip() for c in table[index].split("|")[1:-1]] for index in (0, 2))
+    shown = dict(zip(head, values, strict=True))
+    assert row == {key: shown[key] for key in row}

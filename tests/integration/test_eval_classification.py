@@ -62,6 +62,7 @@ def classifiers(monkeypatch: pytest.MonkeyPatch) -> list[ShadeClassifier]:
         return [*made, *(BrokenClassifier() for name in names if name == "broken")]
 
     monkeypatch.setattr(command, "load_classifiers", load)
+    monkeypatch.setattr(command, "classifier_facts", lambda name: {"weights_sha256": {name: "0"}})
     return made
 
 

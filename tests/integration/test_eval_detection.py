@@ -120,6 +120,39 @@ def test_figures_by_hand(
     assert "known" in capsys.readouterr().out
 
 
+def test_intervals_curves_and_their_pictures(
+    data: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("--detector", "known", "--figures", str(data / "figures")) == 0
+    got = report(data)
+    for name in ("ap", "ap50", "ap75", "coverage"):
+        low, high = got[f"{name}_ci"]
+        assert 0 <= low <= got[name] <= high <= 1
+    assert got["precision_by_recall"][:68] == [1.0] * 67 + [0.6]
+    # one wrong one per three pictures buys the faces at .95 and .9, two wrong ones that at .3
+    prices, misses = got["miss_rate"]["false_per_image"], got["miss_rate"]["miss_rate"]
+    assert prices[0] == 0.01 and prices[-1] == 10
+    assert misses[0] == pytest.approx(1 / 3, abs=1e-4) and misses[-1] == 0
+    below = [m for price, m in zip(prices, misses, strict=True) if price < 2 / 3]
+    assert set(below) == {misses[0]}
+    for name in ("r_precision_recall.png", "r_miss_rate.png"):
+        with PillowImage.open(data / "figures" / name) as picture:
+            assert picture.format == "PNG" and min(picture.size) > 300
+
+
+def test_detectors_are_compared_on_the_same_drawings(data: Path, run: Run) -> None:
+    write_results(data / "same.json")
+    (data / "none.json").write_text("[]")
+    files = [f"same={data / 'same.json'}", f"none={data / 'none.json'}"]
+    assert run("--detector", "known", "--results", *files, "--results-threshold", "0.6") == 0
+    known, same, none = report(data)["runs"]
+    assert "compared_with" not in known and same["compared_with"] == "known"
+    assert same["ap_difference"] == 0 and same["ap_difference_ci"] == [0, 0]
+    assert none["ap50_difference"] == pytest.approx(-known["ap50"])
+    assert none["coverage_difference"] == pytest.approx(-2 / 3)
+    assert none["log_average_miss_rate"] == 1
+
+
 def test_min_size_ignores_small_faces_and_detections_on_them(data: Path, run: Run) -> None:
     assert run("--detector", "known", "--min-size", "9") == 0
     got = report(data)

@@ -12,8 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+import eval.crops
 import eval.joint
 from eval import command
+from eval.pairs import crop_name
 from faces.emotions import EMOTIONS
 from faces.pipeline import Image
 from faces.types import Box, Detection
@@ -149,8 +151,14 @@ def test_figures_by_hand(
         "coverage": 1,
         "accuracy_on_true_boxes": 1,
         "joint_accuracy": 1,
+        "precision": 0.5,  # the repeated face is named happy again
+        "ap50": pytest.approx(1),
     }
     assert got["per_emotion"]["sad"]["joint_accuracy"] == 0
+    assert got["macro_joint_accuracy"] == pytest.approx(1 / 3)
+    assert got["macro_f1"] == pytest.approx((2 * 1 / (2 + 1) + 0 + 0) / 3)
+    # happy; sad, which a detection below the threshold shows right; fear, which none does
+    assert got["mean_ap50"] == pytest.approx((1 + 1 + 0) / 3)
     assert got["per_emotion"]["angry"]["coverage"] is None
     assert detectors["known"].calls == 4  # each picture once, and the warm-up
     out = capsys.readouterr().out
@@ -168,6 +176,89 @@ def test_all_pairs_with_one_detection_per_picture_and_detector(
     assert [r["accuracy_on_true_boxes"] for r in runs] == pytest.approx([1, 1 / 3, 1, 1 / 3])
     assert [r["accuracy_on_matched"] for r in runs] == [0.5, 0.5, None, None]
     assert [detector.calls for detector in detectors.values()] == [4, 4]
+    assert "joint_accuracy_difference" not in runs[0]
+    assert {r["compared_with"] for r in runs[1:]} == {"known, corner"}
+    assert [r["joint_accuracy_difference"] for r in runs[1:]] == pytest.approx([0, -1 / 3, -1 / 3])
+    assert runs[1]["joint_accuracy_difference_ci"] == [0, 0]  # both right about the one happy face
+    assert runs[2]["coverage_difference"] == pytest.approx(-2 / 3)
+
+
+def test_doubtful_faces_and_slices(data: Path, run: Run) -> None:
+    def change(truth: dict[str, Any]) -> None:
+        truth["annotations"][1]["doubtful"] = True  # the sad face, found but taken for another
+
+    edit(data, change)
+    assert run("--detector", "known", "--classifier", "corner") == 0
+    got = report(data)
+    certain = got["without_doubtful"]
+    assert (certain["faces"], certain["coverage"], certain["joint_accuracy"]) == (2, 0.5, 0.5)
+    assert certain["accuracy_on_matched"] == 1
+    by_count = {part["from"]: part for part in got["slices"]["faces_per_picture"]}
+    assert [(low, part["faces"]) for low, part in by_count.items()] == [(1, 1), (2, 2)]
+    assert (by_count[1]["coverage"], by_count[1]["accuracy_on_matched"]) == (0, None)
+    assert by_count[2]["joint_accuracy"] == 0.5
+    assert [(p["from"], p["faces"]) for p in got["slices"]["face_height"]] == [(32, 3)]
+    assert sum(part["faces"] for part in got["slices"]["brightness"]) == 3
+
+
+def test_the_gallery_sorts_errors_by_kind(data: Path, run: Run) -> None:
+    page = data / "out" / "page.html"
+    assert run("--detector", "known", "--classifier", "corner", "--gallery", str(page)) == 0
+    text = page.read_text()
+    sections = {part.split("<")[0].split(",")[0]: part for part in text.split("<h2>")[1:]}
+    counts = {name: part.count("<figure>") for name, part in sections.items()}
+    assert counts == {
+        "Missed faces": 1,
+        "False detections": 2,
+        "Faces found again": 1,
+        "Wrong emotions": 1,
+    }
+    assert "fear, 40 px high" in sections["Missed faces"]
+    assert "angry 100%; is sad" in sections["Wrong emotions"]
+    assert text.count("src=") == text.count("data:image/jpeg;base64,/9j/") == 5
+
+
+def test_other_programs_take_part_by_files(
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = ["--coco", str(data / "truth.json"), "--images", str(data / "pictures")]
+    cut = ["--detector", "known", "blind", "--out", str(data / "cut")]
+    assert eval.crops.main([*paths, *cut]) == 0
+    assert "known 6" in capsys.readouterr().out  # five and one, those below the threshold too
+    assert eval.crops.main([*paths, *cut]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+    def answer(folder: str) -> None:
+        crops = sorted((data / "cut" / folder).glob("*.png"))
+        images = [np.asarray(PillowImage.open(path)) for path in crops]
+        rows = CornerClassifier().scores(images) if images else []
+        lines = [",".join(["name", *EMOTIONS])]
+        for path, row in zip(crops, rows, strict=True):
+            lines.append(",".join([path.stem, *(str(value) for value in row)]))
+        (data / "said").mkdir(exist_ok=True)
+        (data / "said" / f"{folder}.csv").write_text("\n".join(lines))
+
+    for folder in ("known", "blind", "truth"):
+        answer(folder)
+    assert run("--detector", "known", "blind", "--classifier", "corner") == 0
+    expected = report(data)["runs"]
+    results = [f"{name}={data}/cut/{name}/detections.json" for name in ("known", "blind")]
+    assert run("--results", *results, "--scores", f"peer={data}/said") == 0
+    for ours, theirs in zip(expected, report(data)["runs"], strict=True):
+        assert theirs["classifier"] == "peer"
+        for key in ("joint_accuracy", "accuracy_on_true_boxes", "mean_ap50", "false_per_image"):
+            assert theirs[key] == ours[key], key
+
+    (data / "said" / "known.csv").write_text(",".join(["name", *EMOTIONS]))
+    assert run("--results", *results, "--scores", f"peer={data}/said") == 2
+    error = capsys.readouterr().err
+    assert "known.csv" in error and "10_0" in error
+    for arguments in (["--results", results[0]], ["--classifier", "corner"]):
+        assert run(*arguments) == 2
+    assert run("--detector", "known", "--results", results[0], "--classifier", "corner") == 2
+    assert run("--results", *results, "--scores", f"peer={data}/pictures") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 4 and "holds none of the scores" in errors[3]
 
 
 def test_pictures_with_unlabelled_faces_have_no_false_ones(data: Path, run: Run) -> None:
@@ -224,3 +315,8 @@ def test_mistakes_are_one_line(data: Path, run: Run, capsys: pytest.CaptureFixtu
 
 
 FACE = {"id": 1, "image_id": 10, "category_id": 0, "bbox": [1, 1, 9, 9]}
+
+
+def test_crops_are_called_by_picture_and_number() -> None:
+    assert crop_name(12, 3) == "12_3"
+    assert crop_name("a/b:c.jpg", 0) == "a-b-c.jpg_0"

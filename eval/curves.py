@@ -1,0 +1,47 @@
+"""The pictures of the evaluations: curves in panels, written to a PNG."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+matplotlib.use("Agg")
+
+
+def panels(count: int, columns: int = 3, side: float = 3.6) -> tuple[Figure, list[Axes]]:
+    """Return a figure of ``count`` square panels in rows of at most ``columns``."""
+    across = min(count, columns)
+    down = -(-count // across)
+    figure = Figure(figsize=(side * across, side * down), layout="constrained")
+    axes = np.asarray(figure.subplots(down, across, squeeze=False)).ravel().tolist()
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return figure, axes[:count]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG; an old file stays until the new one is whole."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(part, dpi=120, format="png")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def draw_lines(
+    axes: Axes, lines: Sequence[tuple[str, Sequence[float], Sequence[float]]], x: str, y: str
+) -> None:
+    """Draw named lines (name, x values, y values) with a legend and a light grid."""
+    for name, xs, ys in lines:
+        axes.plot(xs, ys, label=name, linewidth=1.5)
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3)
+    if lines:
+        axes.legend(fontsize=8)

@@ -1,0 +1,251 @@
+"""Choose what a detector shows on validation data: ``python -m eval.operating_point --help``.
+
+The score threshold with the best F1 (a face counts as found at IoU 0.5; ignored ones and detections
+on them do not count) among those with fewer than 0.05 duplicates per picture. For a detector of
+Detectron2 also its NMS threshold and its containment (``MODEL.CONTAINMENT``), over a grid: of the
+combinations whose F1 is within 0.005 of the best one's, that with the best AP. What a detector
+finds is computed once, without suppression; suppressing that is what the model itself would do.
+
+``--write`` puts the choice into a run folder's config.yaml and card.json, for every later use and
+for ``detection.export``. Choose on validation data only: never on what is to be reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.ops import nms
+from tqdm import tqdm
+
+from eval import command, report
+from eval.annotated import locate, read_scenes, scored
+from eval.coco import Scene, Scored, load_coco
+from eval.coco_ap import match_scenes
+from eval.command import EvaluationError
+from eval.detection import with_min_size
+from eval.misses import judge
+from faces.pipeline import Detector
+from faces.provenance import command_line
+
+COMMAND = "eval.operating_point"
+
+MOST_DUPLICATES = 0.05
+"""Duplicate boxes per picture stay below this."""
+
+EQUAL_F1 = 0.005
+"""Smaller differences in F1 are chance on a validation set of some hundred faces."""
+
+NMS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
+CONTAINMENT = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1)
+"""The grid; 1.1 is no containment suppression."""
+
+EVERYTHING = (
+    *("MODEL.ROI_HEADS.NMS_THRESH_TEST", "1.0", "MODEL.CONTAINMENT", "1.1"),
+    *("TEST.DETECTIONS_PER_IMAGE", "1000"),
+)
+"""Overrides with which a Detectron2 model reports all its boxes."""
+
+COLUMNS = {
+    "nms": "number",
+    "containment": "number",
+    "threshold": "number",
+    "f1": "percent",
+    "coverage": "percent",
+    "wrong_per_image": "number",
+    "duplicates_per_image": "number",
+    "validation_ap": "percent",
+    "validation_ap50": "percent",
+}
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """How overlapping boxes are dropped.
+
+    Attributes:
+        nms: a box is dropped from this IoU with a better one on (exclusive).
+        containment: see ``detection.suppression.contained``.
+    """
+
+    nms: float
+    containment: float
+
+    def apply(self, found: Scored, most: int) -> Scored:
+        """Return what is left of a picture's boxes, at most ``most`` before containment."""
+        from detection.suppression import contained
+
+        order = np.argsort(-found.scores, kind="stable")
+        boxes, scores = found.boxes[order], found.scores[order]
+        kept = nms(torch.as_tensor(boxes), torch.as_tensor(scores), self.nms)[:most].numpy()
+        boxes, scores = boxes[kept], scores[kept]
+        stays = ~contained(boxes, self.containment)
+        return Scored(boxes[stays], scores[stays])
+
+
+def operating_point(scenes: Sequence[Scene], found: Sequence[Scored]) -> report.Run:
+    """Choose the threshold for detections as they are; the module's docstring says how.
+
+    Returns:
+        ``threshold`` (rounded down to 0.001), ``f1``, ``coverage``, ``wrong_per_image`` (false and
+        duplicates), ``duplicates_per_image``, ``validation_ap``, ``validation_ap50``.
+
+    Raises:
+        EvaluationError: there is no face, or none is found.
+    """
+    judged = judge(scenes, found)
+    duplicates = judged.duplicates_per_image()
+    allowed = judged.whole & (duplicates < MOST_DUPLICATES)
+    if not judged.faces or not allowed.any() or not judged.hits.any():
+        raise EvaluationError("there is no face to find, or the detector finds none: no choice")
+    best = int(np.where(allowed, judged.f1(), -1.0).argmax())
+    precision = match_scenes(scenes, found, areas=("all",))["all"].precision()
+    return {
+        "threshold": float(np.floor(1000 * judged.scores[best]) / 1000),
+        "f1": float(judged.f1()[best]),
+        "coverage": float(judged.hits[best] / judged.faces),
+        "wrong_per_image": float(judged.wrong_per_image()[best]),
+        "duplicates_per_image": float(duplicates[best]),
+        "validation_ap": float(precision.mean()),
+        "validation_ap50": float(precision[0].mean()),
+    }
+
+
+def search(scenes: Sequence[Scene], found: Sequence[Scored], most: int) -> list[report.Run]:
+    """Return the operating point of every combination of the grid.
+
+    Args:
+        scenes: the annotated pictures.
+        found: all boxes in each, nothing suppressed.
+        most: boxes per picture that the model reports (``TEST.DETECTIONS_PER_IMAGE``).
+    """
+    rows = []
+    for pair in tqdm(list(itertools.product(NMS, CONTAINMENT)), desc="suppression", disable=None):
+        rule = Suppression(*pair)
+        left = [rule.apply(each, most) for each in found]
+        row = {"nms": rule.nms, "containment": rule.containment}
+        rows.append(row | operating_point(scenes, left))
+    return rows
+
+
+def choose(rows: Sequence[report.Run]) -> report.Run:
+    """Return the row with the best AP among those whose F1 is within ``EQUAL_F1`` of the best."""
+    best = max(row["f1"] for row in rows)
+    equals = [row for row in rows if row["f1"] >= best - EQUAL_F1]
+    return max(equals, key=lambda row: row["validation_ap"])
+
+
+def write_choice(folder: Path, run: report.Run) -> None:
+    """Put a choice into a run folder of ``detection.train``: config.yaml and card.json."""
+    from detection import checkpoints
+    from detection.config import load_config
+
+    overrides = {
+        "MODEL.SCORE_THRESHOLD": run["chosen_threshold"],
+        "MODEL.ROI_HEADS.NMS_THRESH_TEST": run["nms"],
+        "MODEL.CONTAINMENT": run["containment"],
+    }
+    pairs = [str(word) for pair in overrides.items() for word in pair]
+    config, card = folder / checkpoints.CONFIG_FILE, folder / checkpoints.CARD_FILE
+    text = load_config(config, pairs).dump()
+    about = checkpoints.read_card(card) | {
+        "score_threshold": run["chosen_threshold"],
+        "operating_point": report.strict({k: v for k, v in run.items() if k != "grid"}),
+    }
+    checkpoints.write_text(config, text)
+    checkpoints.write_text(card, json.dumps(about, indent=2) + "\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    result = argparse.ArgumentParser(
+        prog=f"python -m {COMMAND}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("--detector", required=True, metavar="NAME|RUN", help="one detector")
+    result.add_argument(
+        "--coco", type=Path, required=True, metavar="FILE.json", help="validation ground truth"
+    )
+    result.add_argument(
+        "--images", type=Path, required=True, metavar="DIR|ZIP", help="where its pictures lie"
+    )
+    result.add_argument(
+        "--min-size",
+        type=command.positive_pixels,
+        default=0.0,
+        metavar="PX",
+        help="ignore faces whose shorter side is below this",
+    )
+    result.add_argument("--write", action="store_true", help="put the choice into the run folder")
+    command.add_common_options(result)
+    return result
+
+
+def load(name_or_run: str, device: str | None, overrides: Sequence[str] = ()) -> Detector:
+    """Load a detector, a Detectron2 one with ``overrides`` of its configuration.
+
+    Raises:
+        EvaluationError: it cannot be loaded.
+    """
+    from twostage import models
+
+    try:
+        return models.load_detector(name_or_run, device, overrides)
+    except models.ModelError as error:
+        raise EvaluationError(str(error)) from error
+
+
+def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
+    report.check_out(arguments.out)
+    if arguments.write and not Path(arguments.detector).is_dir():
+        raise EvaluationError(f"--write {arguments.detector}: is no run folder of detection.train")
+    truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
+    pictures = locate(truth, arguments.images)
+    detector = load(arguments.detector, arguments.device)
+    most = getattr(detector, "most_detections", None)
+    if most is not None:
+        detector = load(arguments.detector, arguments.device, EVERYTHING)
+    failures: list[str] = []
+    scenes, found = [], []
+    for scene, image in read_scenes(truth, pictures, failures.append):
+        scenes.append(scene)
+        found.append(scored(detector.detect([image], min_score=0.0)[0]))
+    for failure in failures:
+        command.note(COMMAND, failure)
+    rows = [operating_point(scenes, found)] if most is None else search(scenes, found, most)
+    chosen = rows[0] if most is None else choose(rows)
+    run = (
+        {"detector": detector.name, "images": len(scenes), "chosen_threshold": chosen["threshold"]}
+        | {key: value for key, value in chosen.items() if key != "threshold"}
+        | {"coco": str(truth.path), "fingerprint": truth.fingerprint}
+        | {"min_size": arguments.min_size, "unreadable": len(failures), "grid": rows}
+        | report.provenance(made_by)
+    )
+    if arguments.out is not None:
+        report.write_report(arguments.out, [run])
+    if arguments.write:
+        write_choice(Path(arguments.detector), run)
+    if len(rows) > 1:
+        print(report.table(rows, COLUMNS) + "\n")
+    print(f"chosen:\n{report.table([chosen], COLUMNS)}")
+    return 1 if failures else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    made_by = command_line(COMMAND, argv)
+    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

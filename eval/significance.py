@@ -1,0 +1,44 @@
+"""Whether two classifiers differ, or may differ by chance alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb, erfc, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """McNemar's test (1947) on the same faces.
+
+    Attributes:
+        only_first: faces that the first classifier alone has right.
+        only_second: faces that the second alone has right.
+        p: two-sided probability of so uneven a split, were both equally good: exact up to
+            ``EXACT_UP_TO`` such faces, else by the normal approximation with Edwards' correction.
+    """
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+EXACT_UP_TO = 1000
+
+
+def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> McNemar:
+    """Compare two classifiers by which of N faces each has right, both shape (N,) bool."""
+    first, second = np.asarray(first_right, bool), np.asarray(second_right, bool)
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(f"expected two lists of one length, got {first.shape}, {second.shape}")
+    b, c = int((first & ~second).sum()), int((second & ~first).sum())
+    n = b + c
+    if not n:
+        return McNemar(0, 0, 1.0)
+    if n <= EXACT_UP_TO:
+        tail = sum(comb(n, k) for k in range(min(b, c) + 1))
+        return McNemar(b, c, min(1.0, 2 * tail / 2**n))
+    z = max(abs(b - c) - 1, 0) / sqrt(n)
+    return McNemar(b, c, erfc(z / sqrt(2)))

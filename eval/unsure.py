@@ -1,0 +1,173 @@
+"""Measure and choose when a face is *unsure*: ``python -m eval.unsure --help``.
+
+The fewer faces a classifier answers, the fewer answers are wrong, if it leaves out the right ones.
+Three measures of certainty are compared on PublicTest by the area under the risk-coverage curve:
+the top probability, the entropy, the lead of the first emotion over the second. The project's rule
+(``EmotionScores.unsure``) is the first: a face is unsure if its top probability is below a limit.
+The limit is the highest that leaves ``--coverage`` of PublicTest answered.
+
+Definitions
+    coverage: faces that are answered (not unsure) / all faces.
+    risk, risk_of_unsure: wrong labels among the answered faces, and among the unsure ones had they
+        been answered; risk_of_all without the rule. vote_risk, vote_risk_of_unsure: the same, an
+        answer being wrong if less than 0.3 of FER+'s voters saw that emotion (with ``--ferplus``).
+    aurc: mean risk over all coverages, per measure, on PublicTest; the lower the better.
+Intervals: 95 %, bootstrap over pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval import abstention, command, curves, presence, report
+from eval import fer2013_scores as fer
+from eval.bootstrap import Bootstrap, ratio_metric
+from eval.multilabel import PRESENCE
+from faces.provenance import command_line
+from faces.types import UNSURE_BELOW
+
+COMMAND = "eval.unsure"
+
+COVERAGE = 0.9
+"""Share of PublicTest's faces that keep an answer, where the user names no other."""
+
+POINTS = 100
+"""Points of a curve in the record."""
+
+COLUMNS = {
+    "classifier": "text",
+    "unsure_below": "number",
+    "coverage": "percent",
+    "risk_of_all": "percent",
+    "risk": "percent",
+    "risk_ci": "percent",
+    "risk_of_unsure": "percent",
+    "vote_risk": "percent",
+    "vote_risk_of_unsure": "percent",
+    "aurc_top_probability": "number",
+    "aurc_entropy": "number",
+    "aurc_lead_over_the_second": "number",
+}
+
+
+def measure(
+    chosen_on: tuple[NDArray[np.float64], NDArray[np.bool_]],
+    reported: tuple[NDArray[np.float64], NDArray[np.bool_]],
+    coverage: float,
+) -> report.Run:
+    """Choose the limit on one part and measure it on another.
+
+    Args:
+        chosen_on: probabilities (N, 7), and which answers are wrong (N,).
+        reported: the same of the other part.
+        coverage: share of the first part's faces that keep an answer.
+    """
+    limit = abstention.threshold_for(abstention.top_probability(chosen_on[0]), coverage)
+    areas = {
+        f"aurc_{name.replace(' ', '_')}": abstention.area_under_risk(of(chosen_on[0]), chosen_on[1])
+        for name, of in abstention.CERTAINTIES.items()
+    }
+    p, wrong = reported
+    answered = abstention.top_probability(p) >= limit
+    boot = Bootstrap.of(len(p))
+    shares = {
+        "coverage": ratio_metric(answered, np.ones(len(p))),
+        "risk": ratio_metric(answered & wrong, answered),
+        "risk_of_unsure": ratio_metric(~answered & wrong, ~answered),
+        "risk_of_all": ratio_metric(wrong, np.ones(len(p))),
+    }
+    run: report.Run = {"n": len(p), "unsure_below": limit, "chosen_coverage": coverage}
+    for name, metric in shares.items():
+        run |= {name: boot.value(metric), f"{name}_ci": boot.interval(metric)}
+    return run | areas | {"curves": _curves(p, wrong)}
+
+
+def _curves(
+    p: NDArray[np.float64], wrong: NDArray[np.bool_]
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    drawn = {}
+    for name, certainty in abstention.CERTAINTIES.items():
+        coverage, risk = abstention.risk_coverage(certainty(p), wrong)
+        keep = np.unique(np.linspace(0, len(p) - 1, POINTS).astype(int))
+        drawn[name] = {"coverage": coverage[keep], "risk": risk[keep]}
+    return drawn
+
+
+def vote_risks(p: NDArray[np.float64], part: fer.Part, limit: float) -> report.Run:
+    """Return how often the top emotion is one that too few voters saw."""
+    known, shares = part.voted()
+    seen = presence.at_or_above(shares, PRESENCE)
+    wrong = ~(seen & presence.only_the_top(p[known])).any(axis=1)
+    answered = abstention.top_probability(p[known]) >= limit
+    boot = Bootstrap.of(len(known))
+    return {
+        "vote_risk": boot.value(ratio_metric(answered & wrong, answered)),
+        "vote_risk_of_unsure": boot.value(ratio_metric(~answered & wrong, ~answered)),
+    }
+
+
+def draw(runs: Sequence[report.Run], path: Path) -> None:
+    """Draw the risk-coverage curves, one panel per classifier."""
+    figure, axes = curves.panels(len(runs))
+    for axis, run in zip(axes, runs, strict=True):
+        lines = [
+            (name, [100 * v for v in xy["coverage"]], [100 * v for v in xy["risk"]])
+            for name, xy in run["curves"].items()
+        ]
+        curves.draw_lines(axis, lines, "faces answered (%)", "wrong among them (%)")
+        axis.plot(100 * run["coverage"], 100 * run["risk"], "ko", markersize=5)
+        axis.set_title(f"{run['classifier']}, unsure below {run['unsure_below']:.2f}", fontsize=9)
+        axis.set(xlim=(0, 100), ylim=(0, None))
+    curves.save(figure, path)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    result = fer.make_parser(COMMAND, __doc__, votes_required=False)
+    result.add_argument(
+        "--coverage",
+        type=command.fraction,
+        default=COVERAGE,
+        metavar="SHARE",
+        help="share of PublicTest's faces that keep an answer (default %(default)s)",
+    )
+    return result
+
+
+def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
+    report.check_out(arguments.out)
+    report.check_out(arguments.picture)
+    classifiers = command.load_classifiers(arguments.classifier, arguments.device)
+    names = (fer.CHOSEN_ON, arguments.split)
+    parts = fer.read_parts(arguments.data, arguments.ferplus, names)
+    about = fer.about(parts[1], arguments.data, arguments.ferplus, made_by)
+    runs = []
+    for classifier in classifiers:
+        rows = [fer.probabilities(classifier, part.data) for part in parts]
+        judged = [(p, p.argmax(axis=1) != x.data.labels) for p, x in zip(rows, parts, strict=True)]
+        run: report.Run = {"classifier": classifier.name}
+        run |= measure(judged[0], judged[1], arguments.coverage)
+        if arguments.ferplus is not None:
+            run |= vote_risks(rows[1], parts[1], run["unsure_below"])
+        runs.append(run | about)
+    fer.publish(arguments, runs, COLUMNS, draw)
+    print(f"In use: unsure below {UNSURE_BELOW} (faces.types.UNSURE_BELOW).")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    made_by = command_line(COMMAND, argv)
+    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

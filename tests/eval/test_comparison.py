@@ -1,0 +1,312 @@
+"""The comparison from made-up records: its tables, its figures, what is trained and measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from PIL import Image
+
+from eval import figures, page, refresh, systems, tables
+from eval.classification import figures as measured_figures
+from eval.command import EvaluationError
+from eval.comparison import System, find_systems, read_systems, sections
+from eval.grouping import group_figures, top_k
+from eval.report import Run, write_report
+from faces.emotions import EMOTIONS, GROUPINGS
+
+N = 140
+TRUTH = np.arange(N) % 7
+
+
+def record(name: str, right: int, **more: Any) -> Run:
+    """A record of a classifier that has ``right`` pictures right and calls the others happy."""
+    predicted = np.where(np.arange(N) < right, TRUTH, 3)
+    scores = 0.9 * np.eye(7, dtype=np.float32)[predicted] + np.float32(0.1 / 7)
+    return {
+        "classifier": name,
+        "split": "PrivateTest",
+        "views": "single",
+        **measured_figures(scores, TRUTH),
+        "top": [top_k(scores, TRUTH, k) for k in (1, 2, 3)],
+        "groups": {key: group_figures(scores, TRUTH, key) for key in GROUPINGS},
+        "without_twins": measured_figures(scores[70:], TRUTH[70:]),
+        "truth": "".join(map(str, TRUTH)),
+        "predicted": "".join(map(str, predicted)),
+        "ms_per_face": 1.5,
+        "weights_sha256": {name: "ab"},
+        "weights_bytes": 2_000_000,
+        "parameters": 500_000,
+        "training_hours": 0.25,
+        "history": [
+            {"epoch": e, "accuracy": 0.1 * e, "training_loss": 1 / e, "loss": 1.0} for e in (1, 2)
+        ],
+        "command": f"python -m eval.classification --classifier {name} --out results/{name}.json",
+        **more,
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    results = tmp_path / "results"
+    (results / "systems").mkdir(parents=True)
+    for name, right in (("knn_pixels", 80), ("simple_cnn", 90), ("mlp_pixels", 82)):
+        write_report(results / "systems" / f"{name}.json", [record(name, right)])
+    write_report(results / "fer2013.json", [record("face_resnet_small", 120)])
+    write_report(results / "ten.json", [record("face_resnet_small", 122, views="ten")])
+    return results
+
+
+def rows(text: str, heading: str) -> list[list[str]]:
+    part = text.split(f"{heading}\n")[1].split("\n#")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if ":-" not in line
+    ]
+
+
+def test_rows_stand_in_the_order_of_the_systems(folder: Path) -> None:
+    text = tables.render(tables.read_runs(folder))
+    table = rows(text, "## The comparison on FER2013")
+    titles = [row[0] for row in table]
+    assert titles == [
+        "system",
+        "always the largest class",
+        "chance",
+        *(system.title for system in read_systems()),
+    ]
+    by_title = {row[0]: row for row in table}
+    knn = by_title["KNN on pixels"]
+    right = 80 + sum(TRUTH[80:] == 3)
+    assert knn[1] == f"{100 * right / N:.2f} %"
+    assert knn[3] == f"{100 * (10 + sum(TRUTH[80:] == 3)) / 70:.2f} %"
+    assert knn[6:] == ["0.5", "2", "15", "1.5", "31.5 %", "not said"]
+    assert by_title["base net: 2 convolutions"][1:4] == ["–"] * 3
+    assert by_title["always the largest class"][1] == "14.29 %"
+
+
+def test_systems_have_no_place_in_the_readme_and_the_general_table(folder: Path) -> None:
+    runs = tables.read_runs(folder)
+    text = tables.render(runs)
+    assert [row[0] for row in rows(text, "## Emotions of face crops")[1:]] == ["fer2013", "ten"]
+    readme = tables.update_readme(f"a{tables.START}b{tables.END}c", runs)
+    assert "92.14 %" not in readme.split("knn_pixels")[0] and "knn" not in readme
+    assert "- `systems/knn_pixels`: `python -m" in text
+
+
+def test_neighbours_are_compared_on_the_same_pictures(folder: Path) -> None:
+    text = tables.render(tables.read_runs(folder))
+    table = rows(text, "### Neighbours")
+    assert [row[:2] for row in table[1:3]] == [
+        ["KNN on pixels", "MLP on pixels, properly trained"],
+        ["MLP on pixels, properly trained", "simple CNN: 3 convolutions"],
+    ]
+    gained = sum(TRUTH[80:82] != 3)
+    assert table[1][3:] == ["0", str(gained), f"{min(1, 2 / 2**gained):.4f}"]
+
+
+def test_best_and_worst_of_each_emotion_are_marked(folder: Path) -> None:
+    text = tables.render(tables.read_runs(folder))
+    table = {row[0]: row for row in rows(text, "#### Fear")}
+    predicted = np.where(np.arange(N) < 122, TRUTH, 3)
+    recall = sklearn.metrics.recall_score(TRUTH, predicted, average=None)[2]
+    assert table["ours, small, ten views"][2] == f"**{100 * recall:.2f} %**"
+    assert table["KNN on pixels"][2].startswith("*") and table["KNN on pixels"][4] == "20"
+    assert "**" not in table["MLP on pixels, properly trained"][2]
+    assert [e in text for e in EMOTIONS]
+
+
+def test_nothing_is_said_without_records(folder: Path) -> None:
+    assert sections([]) == []
+    assert all(system.run is None for system in find_systems([]))
+
+
+def test_every_system_can_be_trained_or_is_shipped() -> None:
+    found = read_systems()
+    keys = [(system.classifier, system.split, system.views) for system in found]
+    assert len(set(keys)) == len(keys)
+    for system in found:
+        if system.train is None:
+            continue
+        words = systems.training_words(system, Path("d.zip"), Path("r"))
+        assert words[1] in ("baselines.train", "classification.train")
+        assert ("--resume" in words) == (words[1] == "classification.train")
+        if "--recipe" in words:
+            assert Path(words[words.index("--recipe") + 1]).is_file()
+        else:
+            name = f"{words[words.index('--model') + 1]}_{words[words.index('--features') + 1]}"
+            assert name == system.classifier
+
+
+def test_overrides_come_last() -> None:
+    (scratch,) = (s for s in read_systems() if s.classifier == "resnet18_scratch")
+    words = systems.training_words(scratch, Path("d"), Path("r"))
+    assert words[-2:] == ["published_start", "false"]
+
+
+def test_unknown_systems_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert systems.main(["nothing", "--data", str(tmp_path)]) == 2
+    assert "nothing: no system that is trained; known: knn_pixels" in capsys.readouterr().err
+
+
+def test_done_work_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    system = System("t", "simple_cnn", train="classification.train --recipe r.toml", resplit=True)
+    folder = tmp_path / "runs" / "simple_cnn"
+
+    def fake_python(*words: str) -> None:
+        calls.append(words[1])
+        if words[1] == "classification.resplit":
+            Path(words[-1]).parent.mkdir(parents=True)
+            Path(words[-1]).write_text("zip")
+        else:
+            folder.mkdir(parents=True)
+            (folder / "card.json").write_text("{}")
+            (folder / "model.safetensors").write_text("weights")
+
+    def fake_measure(argv: list[str]) -> int:
+        calls.append("measure")
+        out = Path(argv[argv.index("--out") + 1])
+        out.parent.mkdir(exist_ok=True)
+        facts = systems.classifier_facts(str(folder))
+        out.write_text(json.dumps({"weights_sha256": facts["weights_sha256"]}))
+        return 0
+
+    monkeypatch.setattr(systems, "python", fake_python)
+    monkeypatch.setattr(systems.classification, "main", fake_measure)
+    for _ in range(2):
+        systems.train_and_measure(system, tmp_path / "d", tmp_path / "runs", tmp_path / "out")
+    assert calls == ["classification.resplit", "classification.train", "measure"]
+    (folder / "model.safetensors").write_text("other weights")
+    systems.train_and_measure(system, tmp_path / "d", tmp_path / "runs", tmp_path / "out")
+    assert calls[3:] == ["measure"]
+
+
+def test_an_embedding_of_another_network_is_trained_anew(tmp_path: Path) -> None:
+    network = tmp_path / "n.safetensors"
+    network.write_text("one")
+    system = System("t", "knn_embedding", train=f"baselines.train --network {network}")
+    assert not systems.is_trained(system, tmp_path)
+    sha = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
+    (tmp_path / "card.json").write_text(json.dumps({"training": {"network_sha256": sha}}))
+    assert systems.is_trained(system, tmp_path)
+    network.write_text("two")
+    assert not systems.is_trained(system, tmp_path)
+
+
+def test_failures_name_the_command() -> None:
+    with pytest.raises(EvaluationError, match="status 3: python -c 'raise SystemExit"):
+        systems.python("-c", "raise SystemExit(3)")
+
+
+# --- Refreshing
+
+
+def test_stale_records_are_those_of_other_weights() -> None:
+    present = {"a": "1", "b": "2"}
+    records = [
+        {"weights_sha256": {"a": "1"}, "command": "fresh"},
+        {"weights_sha256": {"a": "0"}, "command": "python -m x --out old"},
+        {"weights_sha256": {"a": "1", "b": "0"}, "command": "python -m x --out both"},
+        {"command": "python -m x --out unknown"},
+        {"command": "python -m x --out unknown"},
+    ]
+    found = refresh.stale_commands(records, present)
+    assert [words[-1] for words in found] == ["old", "both", "unknown"]
+
+
+def test_commands_find_data_elsewhere() -> None:
+    words = ["python", "-m", "eval.x", "--data", "data/fer2013.zip", "--out", "results/x.json"]
+    assert refresh.moved(words, Path("data")) == words[1:]
+    assert refresh.moved(words, Path("/d"))[3] == "/d/fer2013.zip"
+    for broken in (["rm", "-rf", "data"], ["python", "-m", "eval.x"]):
+        with pytest.raises(EvaluationError, match="no command of a record"):
+            refresh.moved(broken, Path("data"))
+
+
+def test_committed_records_are_of_the_shipped_weights() -> None:
+    present = refresh.present_hashes()
+    for one in tables.read_runs(tables.ROOT / "results"):
+        for name, sha in (one.get("weights_sha256") or {}).items():
+            assert present.get(name, sha) == sha, (
+                f"{one['record']} measured other weights of {name}: run make refresh DATA=data"
+            )
+
+
+# --- Figures
+
+
+def test_figures_are_drawn_from_the_records(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "figures"
+    assert figures.main(["--results", str(folder), "--out", str(out)]) == 0
+    names = {path.stem for path in out.glob("*.png")}
+    assert names == {"classes", "confusion_counts", "confusion_shares", "guesses", "learning"}
+    for path in out.iterdir():
+        with Image.open(path) as picture:
+            assert picture.width > 400 and len(picture.convert("L").getcolors(256)) > 10
+
+
+def test_pictures_of_faces_do_not_go_into_the_documents(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--results", str(folder), "--out", str(tmp_path / "f"), "--data", str(folder)]
+    assert figures.main([*options, "--faces", str(tables.ROOT / "docs" / "x")]) == 2
+    assert "do not go into docs/" in capsys.readouterr().err
+
+
+def test_answers_are_framed() -> None:
+    from classification.fer2013 import Fer2013
+
+    rng = np.random.default_rng(0)
+    labels = np.arange(20, dtype=np.int64) % 7
+    images = rng.integers(0, 256, (20, 48, 48), dtype=np.uint8)
+    data = Fer2013(images, labels, np.array(["PublicTest"] * 20), tuple(map(str, range(20))))
+    scores = np.eye(7, dtype=np.float32)[(labels + (np.arange(20) < 4)) % 7]
+    (axes,) = figures.answers_figure(data, scores).axes
+    texts = [text.get_text() for text in axes.texts]
+    assert len(texts) == len(axes.patches) == 20
+    assert sum("\nis " in text for text in texts) == 4
+    (axes,) = figures.samples_figure(data).axes
+    shown = np.asarray(axes.images[0].get_array())
+    expected = {(0, 0): 0, (1, 0): 1, (0, 1): 7}  # row and column of a picture
+    for (row, column), index in expected.items():
+        found = shown[48 * row : 48 * row + 48, 48 * column : 48 * column + 48]
+        assert np.array_equal(found, images[index])
+
+
+# --- The page
+
+
+def test_the_page_takes_its_figures_from_the_records(folder: Path) -> None:
+    found = find_systems(tables.read_runs(folder))
+    text = (
+        "{{knn_pixels accuracy}} {{simple_cnn - knn_pixels accuracy}} {{base_cnn accuracy}} "
+        "{{simple_cnn - base_cnn accuracy}} {{simple_cnn per_class.fear.support}} "
+        "{{simple_cnn ms_per_face}} {{simple_cnn top.2}}"
+    )
+    runs = {system.classifier: system.run or {} for system in reversed(found)}
+    knn, cnn = runs["knn_pixels"], runs["simple_cnn"]
+    assert page.fill(text, found) == (
+        f"{100 * knn['accuracy']:.1f} % {100 * (cnn['accuracy'] - knn['accuracy']):+.1f} points – "
+        f"– 2000.0 % 1.5 {100 * cnn['top'][2]:.1f} %"
+    )
+
+
+def test_the_page_refuses_what_there_is_not(folder: Path) -> None:
+    found = find_systems(tables.read_runs(folder))
+    for text, cause in (("{{magic accuracy}}", "no system magic"), ("{{simple_cnn x}}", "no such")):
+        with pytest.raises(EvaluationError, match=cause):
+            page.fill(text, found)
+
+
+def test_every_figure_of_the_committed_page_can_be_filled(folder: Path) -> None:
+    for system in read_systems():
+        name = system.classifier
+        one = record(name, 100, split=system.split, views=system.views)
+        write_report(folder / "systems" / f"{name}_{system.views}.json", [one])
+    filled = page.fill(page.TEMPLATE.read_text("utf-8"), find_systems(tables.read_runs(folder)))
+    assert "{{" not in filled and "–" not in filled

@@ -1,0 +1,68 @@
+"""What a classifier looks at, drawn for each face of a photo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from classification.classifier import NetworkClassifier, TrainedNetwork
+from classification.models import FaceResNet
+from eval.explained import LAYERS, MAPS, explained_figure
+from faces.pipeline import Image
+from faces.types import Box, Detection
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
+
+
+class TwoFaces:
+    name = "two"
+    score_threshold = 0.5
+
+    def __init__(self, count: int = 2) -> None:
+        self.count = count
+
+    def detect(
+        self, images: Sequence[Image], min_score: float | None = None
+    ) -> list[list[Detection]]:
+        boxes = (Box(0, 0, 50, 50), Box(60, 20, 118, 78))
+        return [[Detection(box, 0.9) for box in boxes[: self.count]] for _ in images]
+
+
+class Bright:
+    """Is happy as far as the crop's lower half is bright."""
+
+    name = "bright"
+
+    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+        rows = np.full((len(crops), 7), 0.01, np.float32)
+        for row, crop in zip(rows, crops, strict=True):
+            row[3] = 0.9 + 0.04 * crop[len(crop) // 2 :].mean() / 255
+            row[6] = 1 - row[3] - 0.05
+        return rows
+
+
+def test_a_network_shows_its_layers_too() -> None:
+    torch.manual_seed(0)
+    network = TrainedNetwork("face_resnet", {"widths": [8, 16, 16], "depths": [1, 1, 1]}, 0.5, 0.25)
+    state = FaceResNet(**network.model).state_dict()
+    classifier = NetworkClassifier(network, state, torch.device("cpu"), "n", torch.float32)
+    panels = explained_figure(PHOTO, TwoFaces(), classifier).axes
+    assert len(panels) == 2 * (2 + MAPS * LAYERS)
+    assert np.array_equal(np.asarray(panels[0].images[0].get_array()), PHOTO[:50, :50])
+    maps = [np.asarray(axes.images[0].get_array()) for axes in panels[2:8]]
+    assert [one.shape[0] for one in maps] == sorted((one.shape[0] for one in maps), reverse=True)
+
+
+def test_other_classifiers_show_what_speaks_for_the_emotion() -> None:
+    panels = explained_figure(PHOTO, TwoFaces(), Bright()).axes
+    assert len(panels) == 4
+    assert panels[1].get_title() == "speaks for happy (red)"
+
+
+def test_a_photo_without_faces_is_refused() -> None:
+    with pytest.raises(ValueError, match="no face"):
+        explained_figure(PHOTO, TwoFaces(0), Bright())

@@ -1,0 +1,168 @@
+"""Threshold and suppression chosen on validation: by hand, and as Detectron2 itself suppresses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from eval import operating_point
+from eval.coco import Scene, Scored, TrueFace
+from eval.command import EvaluationError
+from eval.operating_point import Suppression, choose
+from faces.pipeline import Image
+from faces.types import Box, Detection
+
+A, B, FAR = (0, 0, 100, 100), (200, 0, 300, 100), (500, 500, 600, 600)
+PART = (20, 20, 80, 80)
+
+
+def scene(*faces: tuple[int, ...]) -> Scene:
+    made = tuple(TrueFace(Box(*face), "face", False) for face in faces)
+    return Scene(1, "1.png", None, False, made)
+
+
+def found(*rows: tuple[tuple[int, ...], float]) -> Scored:
+    return Scored.of([(tuple(map(float, box)), score) for box, score in rows])  # type: ignore[misc]
+
+
+def test_the_threshold_with_the_best_f1() -> None:
+    # F1 by threshold: .9 → 2/3; .6 → 1; .3 → 4/5
+    point = operating_point.operating_point([scene(A, B)], [found((A, 0.9), (B, 0.6), (FAR, 0.3))])
+    assert (point["threshold"], point["f1"], point["coverage"]) == (0.6, 1, 1)
+    assert (point["wrong_per_image"], point["validation_ap50"]) == (0, pytest.approx(1))
+
+
+def test_duplicates_are_kept_out_even_where_they_help_the_f1() -> None:
+    faces = [A, B, (0, 200, 100, 300), (200, 200, 300, 300)]
+    rows = [(A, 0.9), (PART, 0.8), *((face, 0.7) for face in faces[1:])]
+    point = operating_point.operating_point([scene(*faces)], [found(*rows)])
+    assert (point["threshold"], point["coverage"], point["duplicates_per_image"]) == (0.9, 1 / 4, 0)
+
+
+@pytest.mark.parametrize("rows", [[], [(FAR, 0.9)]])
+def test_nothing_to_choose_by(rows: list[Any]) -> None:
+    with pytest.raises(EvaluationError, match="no choice"):
+        operating_point.operating_point([scene(A)], [found(*rows)])
+
+
+def test_suppression_by_hand() -> None:
+    rows = found((PART, 0.5), (A, 0.9), ((10, 0, 110, 100), 0.8), (B, 0.7))
+    assert Suppression(0.95, 1.1).apply(rows, 9).scores.tolist() == [0.9, 0.8, 0.7, 0.5]
+    assert Suppression(0.95, 0.9).apply(rows, 9).scores.tolist() == [0.9, 0.7]
+    assert Suppression(0.5, 1.1).apply(rows, 9).scores.tolist() == [0.9, 0.7, 0.5]
+    assert Suppression(0.5, 1.1).apply(rows, 2).scores.tolist() == [0.9, 0.7]
+
+
+def test_the_choice_takes_the_ap_among_equals() -> None:
+    pairs = ((0.80, 0.40), (0.797, 0.42), (0.79, 0.5))
+    rows = [{"f1": f1, "validation_ap": ap} for f1, ap in pairs]
+    assert choose(rows) is rows[1]
+
+
+def test_suppressing_afterwards_is_what_detectron2_does(tmp_path: Path) -> None:
+    """The shipped model with a grid point set, against its boxes suppressed by this command."""
+    from faces.images import read_image
+
+    photo = Path(__file__).resolve().parents[2] / "samples" / "group.jpg"
+    image = read_image(photo)
+    small = ("INPUT.MIN_SIZE_TEST", "160", "INPUT.MAX_SIZE_TEST", "280")
+    some = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0005")
+    everything = operating_point.load(
+        "default", "cpu", (*operating_point.EVERYTHING, *small, *some)
+    )
+    boxes = operating_point.scored(everything.detect([image], 0.0)[0])
+    for nms, containment in ((0.3, 0.6), (0.5, 1.1), (0.65, 0.8)):
+        keys = ("MODEL.ROI_HEADS.NMS_THRESH_TEST", str(nms), "MODEL.CONTAINMENT", str(containment))
+        limit = ("TEST.DETECTIONS_PER_IMAGE", "9")
+        model = operating_point.load("default", "cpu", (*keys, *small, *some, *limit))
+        theirs = operating_point.scored(model.detect([image], 0.0)[0])
+        ours = Suppression(nms, containment).apply(boxes, 9)
+        assert 3 <= len(theirs.scores) <= 9 < len(boxes.scores)
+        np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1e-3)
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
+
+
+class Known:
+    """Sees the same two boxes everywhere."""
+
+    name, score_threshold = "known", 0.5
+
+    def detect(
+        self, images: Sequence[Image], min_score: float | None = None
+    ) -> list[list[Detection]]:
+        boxes = [Detection(Box(10, 10, 40, 40), 0.8127), Detection(Box(60, 60, 80, 80), 0.4)]
+        return [[box for box in boxes if box.score >= (min_score or 0)] for _ in images]
+
+
+class Model(Known):
+    """Stands for a Detectron2 model: its suppression can be chosen."""
+
+    most_detections = 5
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    PillowImage.new("RGB", (100, 100)).save(tmp_path / "1.png")
+    truth = {
+        "images": [{"id": 1, "file_name": "1.png"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 30]}],
+        "categories": [{"id": 1, "name": "face"}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    return tmp_path
+
+
+def call(data: Path, *arguments: str) -> int:
+    paths = ["--coco", str(data / "truth.json"), "--images", str(data)]
+    return operating_point.main([*paths, "--out", str(data / "out.json"), *arguments])
+
+
+def test_the_record_and_the_run_folder(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from detection.checkpoints import write_text
+    from detection.config import load_config
+
+    run = data / "run"
+    run.mkdir()
+    write_text(run / "config.yaml", load_config("mobilenet_fpn").dump())
+    write_text(run / "card.json", '{"kind": "detector", "score_threshold": 0.5}')
+    monkeypatch.setattr(operating_point, "load", lambda *_: Model())
+    assert call(data, "--detector", str(run), "--write") == 0
+    record = json.loads((data / "out.json").read_text())
+    assert record["detector"] == "known" and record["chosen_threshold"] == 0.812
+    assert len(record["grid"]) == len(operating_point.NMS) * len(operating_point.CONTAINMENT)
+    cfg, card = load_config(run / "config.yaml"), json.loads((run / "card.json").read_text())
+    assert cfg.MODEL.SCORE_THRESHOLD == card["score_threshold"] == 0.812
+    assert cfg.MODEL.CONTAINMENT == record["containment"]
+    assert cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST == record["nms"]
+    assert card["operating_point"]["f1"] == 1 and "grid" not in card["operating_point"]
+    assert "chosen" in capsys.readouterr().out
+
+
+def test_other_detectors_get_a_threshold(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operating_point, "load", lambda *_: Known())
+    assert call(data, "--detector", "known") == 0
+    record = json.loads((data / "out.json").read_text())
+    assert record["chosen_threshold"] == 0.812 and "nms" not in record
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (["--detector", "haar", "--write"], "is no run folder"),
+        (["--detector", "nothing"], "neither a shipped one"),
+    ],
+)
+def test_mistakes_are_one_line(
+    data: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], cause: str
+) -> None:
+    assert call(data, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and cause in error
