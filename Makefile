@@ -9,6 +9,11 @@ official = $(firstword $(foreach env,$(VIRTUAL_ENV) $(CONDA_PREFIX),$(if $(wildc
 VENV ?= $(or $(official),.venv)
 PHOTO ?= samples/group.jpg
 OUTPUT ?= output
+FER2013 ?= data/fer2013.zip
+FACES ?= data/wider_val_small/held_out.json
+IMAGES ?= data/wider_val_small/images
+CLASSIFIERS ?= default
+DETECTORS ?= default
 
 BIN := $(VENV)/bin
 # Named after the clone's place, so that a clone that was moved is set up anew.
@@ -16,11 +21,11 @@ STAMP := $(VENV)/.twostage-ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 
 # Importing albumentations must not look for updates on the network.
 export NO_ALBUMENTATIONS_UPDATE := 1
-export PHOTO OUTPUT
+export PHOTO OUTPUT FER2013 FACES IMAGES DATA
 
 SLOW := (slow or browser)$(if $(TWOSTAGE_DATA), or data, and not data)
 
-.PHONY: help setup analyze demo test test-all tables format constraints clean
+.PHONY: help setup analyze demo test test-all mtcnn peers benchmark tables figures systems refresh format constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets and variables
@@ -55,8 +60,29 @@ test: $(STAMP) ## format, lint, types and the fast tests (under 6 minutes)
 test-all: test ## the same and the slow and browser tests (with TWOSTAGE_DATA set, those on real data)
 	$(BIN)/pytest -m "$(SLOW)"
 
-tables: $(STAMP) ## make docs/results.md and the README's tables from results/*.json
+mtcnn: $(STAMP) ## add MTCNN's package, for --detector mtcnn (without the old PyTorch that it asks for)
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps facenet-pytorch==2.6.0
+
+peers: $(STAMP) ## fetch the packages to compare with into .peers (600 MB; needs Node.js and npm for two of them)
+	$(BIN)/python -m benchmarks.peers.install
+
+benchmark: peers ## ours and the packages: accuracy and time; FER2013=FILE, FACES=COCO.json, IMAGES=DIR
+	$(BIN)/python -m benchmarks.classifiers --data "$$FER2013" --split PrivateTest --classifier $(CLASSIFIERS) \
+		--out results/speed_classifiers.json --picture docs/speed_classifiers.png
+	$(BIN)/python -m benchmarks.detectors --coco "$$FACES" --images "$$IMAGES" --min-size 16 --detector $(DETECTORS) \
+		--out results/speed_detectors.json --picture docs/speed_detectors.png
+
+tables: $(STAMP) ## make docs/results.md, docs/comparison.md and the README's tables from results/
 	$(BIN)/python -m eval.tables
+
+figures: $(STAMP) ## make docs/figures from results/; with DATA=DIR also, in OUTPUT, pictures of FER2013's faces
+	$(BIN)/python -m eval.figures --photo samples/group.jpg $(if $(DATA),--data "$$DATA" --faces "$$OUTPUT/figures")
+
+systems: $(STAMP) ## train and measure every system of the comparison that is not yet; FER2013=FILE
+	$(BIN)/python -m eval.systems --data "$$FER2013"
+
+refresh: $(STAMP) ## measure anew what depends on changed weights, then tables and figures; DATA=DIR of the data sets
+	$(BIN)/python -m eval.refresh --data "$$DATA"
 
 format: $(STAMP) ## put the code into the form that make test asks for
 	$(BIN)/ruff format .
@@ -66,7 +92,7 @@ constraints: ## resolve all packages afresh and write constraints.txt
 	@$(find_python); "$$python" setup/constraints.py
 
 clean: ## remove .venv, caches and build files; keeps runs/ and the analyses
-	rm -rf .venv .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Sets $python to the first usable interpreter, or ends the recipe with a message.

@@ -1,0 +1,189 @@
+"""Emotion classifiers, ours and the packages': accuracy and time, on the same crops.
+
+Each classifier runs in a process of its own, one at a time, in rounds whose order turns, so that a
+busy minute of the machine meets all. The crops are FER2013's pictures as the pipeline gives them,
+(48, 48, 3) uint8 RGB in memory; the times hold all from there to the probabilities. The packages
+come from `make peers`.
+
+Definitions
+    accuracy, macro_f1, …: as in eval.classification, single view.
+    ms_by_batch: batch size → wall-clock milliseconds per face: the median over the calls of about
+        one second, of which the median, the least and the most over the rounds; ms_at_N is the
+        median. fer, human and facial-emotion-recognition take one face at a time whatever the
+        batch, as their code does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import contest
+from benchmarks.peers.classifiers import CLASSIFIERS, NODE_CLASSIFIERS
+from benchmarks.picture import Point, draw
+from classification.fer2013 import SPLITS
+from eval import command, report
+from eval.classification import DEFAULT_SPLIT, figures, open_fer2013
+from eval.command import EvaluationError
+from eval.score_files import read_scores, write_scores
+from faces.provenance import command_line
+
+COMMAND = "benchmarks.classifiers"
+PEERS = (*CLASSIFIERS, *NODE_CLASSIFIERS)
+DRAWN = (1, 64)
+"""Batch sizes in the picture, where they were measured."""
+
+
+def run_command(
+    name: str, folder: Path, batches: Sequence[int], threads: int, turn: int
+) -> list[str]:
+    """Return the command that measures one classifier; its files go to ``folder``."""
+    words = [name, "--crops", str(folder / "crops.npy"), "--threads", str(threads)]
+    words += ["--times", str(times_file(folder, name, turn))]
+    words += ["--batches", *map(str, batches)]
+    if turn == 0:
+        words += ["--scores", str(scores_file(folder, name))]
+    if name in NODE_CLASSIFIERS:
+        return contest.node_command(*words)
+    return contest.python_command("benchmarks.run_classifier", *words)
+
+
+def times_file(folder: Path, name: str, turn: int) -> Path:
+    """Return where a run's times go."""
+    return folder / f"{contest.file_stem(name)}.times.{turn}.json"
+
+
+def scores_file(folder: Path, name: str) -> Path:
+    """Return where a classifier's probabilities go."""
+    return folder / f"{contest.file_stem(name)}.csv"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    result = argparse.ArgumentParser(
+        prog=f"python -m {COMMAND}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
+    result.add_argument("--split", choices=SPLITS, default=DEFAULT_SPLIT)
+    result.add_argument(
+        "--classifier", nargs="+", action="extend", required=True, metavar="NAME|RUN", help="ours"
+    )
+    result.add_argument(
+        "--peers", nargs="*", choices=PEERS, default=PEERS, help="the packages (default: all)"
+    )
+    result.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64, 256], metavar="N")
+    contest.add_options(result)
+    return result
+
+
+def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
+    contest.check_options(arguments)
+    command.existing(arguments.data, "--data")
+    if min(arguments.batches) < 1:
+        raise EvaluationError("--batches must be 1 or more")
+    command.load_classifiers(arguments.classifier, "cpu")  # refuses unknown ones before the wait
+    data, split, differences = open_fer2013(arguments.data, arguments.split)
+    names = [*arguments.classifier, *arguments.peers]
+    load_before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary)
+        np.save(folder / "crops.npy", np.repeat(data.images[:, :, :, None], 3, axis=3))
+        contest.take_turns(
+            names,
+            arguments.rounds,
+            lambda name, turn: run_command(
+                name, folder, arguments.batches, arguments.threads, turn
+            ),
+            arguments.threads,
+        )
+        pictures = [str(index) for index in range(len(data.labels))]
+        runs = []
+        for name in names:
+            times = [
+                json.loads(times_file(folder, name, turn).read_text("utf-8"))
+                for turn in range(arguments.rounds)
+            ]
+            scores = read_scores(scores_file(folder, name), pictures)
+            write_scores(scores_file(folder, name), data.names, scores)  # for --keep
+            runs.append(
+                {
+                    "classifier": name,
+                    "ours": name not in PEERS,
+                    **figures(scores, data.labels),
+                    "ms_by_batch": {k: asdict(v) for k, v in contest.spreads(times).items()},
+                    **{f"ms_at_{k}": v.median for k, v in contest.spreads(times).items()},
+                }
+            )
+    about = {
+        "data": str(arguments.data),
+        "split": split,
+        "fingerprint": data.fingerprint,
+        "official": not differences,
+        "views": "single",
+        "rounds": arguments.rounds,
+        "load_before": load_before,
+    } | report.provenance(made_by)
+    runs = [run | about | {"threads": arguments.threads} for run in runs]
+    if arguments.out is not None:
+        report.write_report(arguments.out, runs)
+    if arguments.picture is not None:
+        draw_runs(runs, arguments.picture)
+    print(report.table([shown(run) for run in runs], columns(arguments.batches)))
+    return 0
+
+
+def columns(batches: Sequence[int]) -> dict[str, str]:
+    """Return the table's columns; see ``eval.report.table``."""
+    kinds = {"classifier": "text", "n": "count", "accuracy": "percent", "accuracy_ci": "percent"}
+    return kinds | {"macro_f1": "number"} | {f"ms at {n}": "text" for n in batches}
+
+
+def shown(run: report.Run) -> report.Run:
+    """Return a run with one text per batch size: median (least – most)."""
+    texts = {
+        f"ms at {batch}": f"{ms['median']:.3g} ({ms['low']:.3g} – {ms['high']:.3g})"
+        for batch, ms in run["ms_by_batch"].items()
+    }
+    return {**run, **texts}
+
+
+def draw_runs(runs: Sequence[report.Run], path: Path) -> None:
+    """Draw accuracy beside speed, a panel for each of ``DRAWN``, or else for the first batch."""
+    measured = list(runs[0]["ms_by_batch"])
+    batches = [str(n) for n in DRAWN if str(n) in measured] or measured[:1]
+    panels = []
+    for batch in batches:
+        points = []
+        for run in runs:
+            ms, (low, high) = run["ms_by_batch"][batch], run["accuracy_ci"]
+            points.append(
+                Point(
+                    Path(run["classifier"]).name,
+                    run["ours"],
+                    (ms["median"], ms["low"], ms["high"]),
+                    (100 * run["accuracy"], 100 * low, 100 * high),
+                )
+            )
+        panels.append((f"batch {batch}, threads: {runs[0]['threads']}", points))
+    draw(panels, f"accuracy on FER2013 {runs[0]['split']} (%)", "face", path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    return command.run(COMMAND, lambda: benchmark(arguments, command_line(COMMAND, argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

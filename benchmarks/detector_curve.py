@@ -1,0 +1,272 @@
+"""What a Detectron2 detector gains and loses with the size of its input and its proposals.
+
+One row per combination of ``--shortest`` and ``--proposals``, all of one detector, on validation
+pictures: its test sizes are chosen from this curve, never on what is to be reported.
+
+Definitions
+    shortest_side, longest_side: INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST; their ratio is that of the
+        detector's configuration.
+    proposals: MODEL.RPN.POST_NMS_TOPK_TEST; PRE_NMS_TOPK_TEST (per level) is twice that.
+    validation_ap, validation_ap50, coverage, duplicates_per_image: as ap, … in eval.detection, at
+        the pictures' own size and the detector's threshold.
+    cpu_ms_per_image: processor time, in milliseconds, per picture of --size, letterboxed and in
+        memory, one at a time. With one thread it is what the wall clock would show on an idle
+        machine. Median of a round; median, least and most over the rounds, whose order turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.contest import Spread
+from benchmarks.run_detector import timed_pictures
+from eval import command, report
+from eval.annotated import locate, read_scenes, scored
+from eval.coco import GroundTruth, ImageId, Scored, load_coco
+from eval.command import EvaluationError
+from eval.curves import panels, save
+from eval.detection import Found, measure_all, with_min_size
+from faces.pipeline import Detector, Image
+from faces.provenance import command_line
+
+COMMAND = "benchmarks.detector_curve"
+
+COLUMNS = {
+    "shortest_side": "count",
+    "longest_side": "count",
+    "proposals": "count",
+    "validation_ap": "percent",
+    "validation_ap50": "percent",
+    "coverage": "percent",
+    "duplicates_per_image": "number",
+    "cpu_ms_per_image": "number",
+    "cpu_ms_low": "number",
+    "cpu_ms_high": "number",
+}
+
+Load = Callable[[Sequence[str]], Any]
+"""Overrides of the configuration → the detector."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A point of the curve; the module's docstring defines the numbers."""
+
+    shortest: int
+    longest: int
+    proposals: int
+
+    @property
+    def overrides(self) -> list[str]:
+        """The configuration's keys and values."""
+        values = {
+            "INPUT.MIN_SIZE_TEST": self.shortest,
+            "INPUT.MAX_SIZE_TEST": self.longest,
+            "MODEL.RPN.PRE_NMS_TOPK_TEST": 2 * self.proposals,
+            "MODEL.RPN.POST_NMS_TOPK_TEST": self.proposals,
+        }
+        return [str(word) for pair in values.items() for word in pair]
+
+    def __str__(self) -> str:
+        return f"{self.shortest} px, {self.proposals} proposals"
+
+
+def settings(shortest: Sequence[int], proposals: Sequence[int], ratio: float) -> list[Setting]:
+    """Return all combinations; ``ratio`` is that of the longest side to the shortest."""
+    return [Setting(side, round(ratio * side), some) for side, some in product(shortest, proposals)]
+
+
+def find(detector: Detector, truth: GroundTruth, images: Path) -> dict[ImageId, Scored]:
+    """Return all that a detector finds in the pictures, which must all be readable.
+
+    Raises:
+        EvaluationError: one is not.
+    """
+    pictures: Iterable[Any] = read_scenes(truth, locate(truth, images), _refuse)
+    return {scene.id: scored(detector.detect([image], 0.0)[0]) for scene, image in pictures}
+
+
+def cpu_ms(detector: Detector, pictures: Sequence[Image]) -> float:
+    """Return the median processor time of a call with one picture, in milliseconds."""
+    detector.detect(pictures[:1])
+    times = []
+    for picture in pictures:
+        start = time.process_time()
+        detector.detect([picture])
+        times.append(time.process_time() - start)
+    return 1000 * float(np.median(times))
+
+
+def measure(
+    load: Load,
+    points: Sequence[Setting],
+    truth: GroundTruth,
+    images: Path,
+    size: tuple[int, int],
+    rounds: int,
+) -> list[report.Run]:
+    """Measure every point: one row each, with the keys of ``COLUMNS`` and more."""
+    found = []
+    for point in tqdm(points, desc="accuracy", unit=" settings", disable=None):
+        detector = load(point.overrides)
+        found.append(Found(str(point), detector.score_threshold, find(detector, truth, images)))
+    pictures = timed_pictures(truth, images, size)
+    times: list[list[float]] = [[] for _ in points]
+    order = [(turn + place) % len(points) for turn in range(rounds) for place in range(len(points))]
+    for index in tqdm(order, desc="speed", unit=" runs", disable=None):
+        times[index].append(cpu_ms(load(points[index].overrides), pictures))
+    rows = []
+    for point, run, ms in zip(points, measure_all(truth.scenes, found), times, strict=True):
+        spread = Spread.of(ms)
+        row = {
+            "shortest_side": point.shortest,
+            "longest_side": point.longest,
+            "proposals": point.proposals,
+            "threshold": run["threshold"],
+            "images": run["images"],
+            "faces": run["faces"],
+            "validation_ap": run["ap"],
+            "validation_ap_ci": run["ap_ci"],
+            "validation_ap50": run["ap50"],
+            "validation_ap50_ci": run["ap50_ci"],
+            "coverage": run["coverage"],
+            "coverage_ci": run["coverage_ci"],
+            "duplicates_per_image": run["duplicates_per_image"],
+            "cpu_ms_per_image": spread.median,
+            "cpu_ms_low": spread.low,
+            "cpu_ms_high": spread.high,
+        }
+        rows.append(row)
+    return rows
+
+
+def draw(rows: Sequence[report.Run], path: Path) -> None:
+    """Draw AP and AP50 beside speed: a line per number of proposals, a point per size."""
+    figure, axes = panels(2, side=4.8)
+    for panel, (key, title) in zip(axes, (("ap", "AP"), ("ap50", "AP50")), strict=True):
+        for proposals in dict.fromkeys(row["proposals"] for row in rows):
+            line = sorted(
+                (row for row in rows if row["proposals"] == proposals),
+                key=lambda row: row["shortest_side"],
+            )
+            ms = [row["cpu_ms_per_image"] for row in line]
+            quality = [100 * row[f"validation_{key}"] for row in line]
+            panel.plot(ms, quality, marker="o", linewidth=1.2, label=f"{proposals} proposals")
+        for row in rows:  # the sizes, once, below the lowest of their points
+            same = [other for other in rows if other["shortest_side"] == row["shortest_side"]]
+            if row is min(same, key=lambda other: other[f"validation_{key}"]):
+                place = (row["cpu_ms_per_image"], 100 * row[f"validation_{key}"])
+                panel.annotate(
+                    f"{row['shortest_side']} px",
+                    place,
+                    xytext=(4, -11),
+                    textcoords="offset points",
+                    fontsize=8,
+                )
+        panel.set(title=title, ylabel="average precision (%)")
+        panel.margins(0.12)
+        panel.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    width, height = rows[0]["timed_size"]
+    figure.supxlabel(
+        f"processor time per picture of {width}×{height} (ms), threads: {rows[0]['threads']}",
+        size=10,
+    )
+    save(figure, path)
+
+
+def _refuse(problem: str) -> None:
+    raise EvaluationError(problem)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    result = argparse.ArgumentParser(
+        prog=f"python -m {COMMAND}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("--detector", required=True, metavar="NAME|RUN", help="one of Detectron2's")
+    command.add_photo_options(result)
+    result.add_argument("--min-size", type=command.positive_pixels, default=0.0, metavar="PX")
+    result.add_argument("--shortest", type=int, nargs="+", required=True, metavar="PX")
+    result.add_argument("--proposals", type=int, nargs="+", required=True, metavar="N")
+    result.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"))
+    result.add_argument("--threads", type=int, default=1, help="default %(default)s")
+    result.add_argument("--rounds", type=int, default=3, help="default %(default)s")
+    result.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
+    result.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the curve")
+    return result
+
+
+def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
+    for path in (arguments.out, arguments.picture):
+        report.check_out(path)
+    numbers = (*arguments.shortest, *arguments.proposals, *arguments.size)
+    if min(*numbers, arguments.threads, arguments.rounds) < 1:
+        raise EvaluationError("sizes, proposals, threads and rounds must be 1 or more")
+    truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
+    locate(truth, arguments.images)
+
+    import torch
+
+    from twostage import models
+
+    torch.set_num_threads(arguments.threads)
+
+    def load(overrides: Sequence[str] = ()) -> Any:
+        try:
+            return models.load_detector(arguments.detector, "cpu", overrides)
+        except models.ModelError as error:
+            raise EvaluationError(str(error)) from error
+
+    sides = getattr(load(), "test_sizes", None)
+    if sides is None:
+        raise EvaluationError(
+            f"{arguments.detector}: is no detector of Detectron2's; it has no sizes"
+        )
+    points = settings(arguments.shortest, arguments.proposals, sides[1] / sides[0])
+    load_before = os.getloadavg()[0]
+    about = {
+        "detector": arguments.detector,
+        "coco": str(truth.path),
+        "fingerprint": truth.fingerprint,
+        "min_size": arguments.min_size,
+        "timed_size": list(arguments.size),
+        "rounds": arguments.rounds,
+        "load_before": load_before,
+    } | report.provenance(made_by)
+    rows = [
+        row | about
+        for row in measure(
+            load, points, truth, arguments.images, tuple(arguments.size), arguments.rounds
+        )
+    ]
+    if arguments.out is not None:
+        report.write_report(arguments.out, rows)
+    if arguments.picture is not None:
+        draw(rows, arguments.picture)
+    print(report.table(rows, COLUMNS))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    return command.run(COMMAND, lambda: benchmark(arguments, command_line(COMMAND, argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
