@@ -13,16 +13,23 @@ from typing import Any
 import numpy as np
 import pytest
 import streamlit as st
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from streamlit.runtime.media_file_manager import MediaFileManager
 from streamlit.testing.v1 import AppTest
 
-from demo import views
+from classification.classifier import NetworkClassifier, TrainedNetwork
+from classification.models import build_network
+from demo import controls, results, views
+from demo import session as sessions
+from demo.session import Session
+from faces.emotions import EMOTIONS
 from faces.paths import PICTURE_SUFFIXES
 from faces.types import Box, Detection
 from twostage import cli, models
 
+SAMPLE = controls.SAMPLE
 APP = Path(views.__file__).with_name("app.py")
 PICTURES = NDArray[np.uint8]
 ABOUT = {"detector": ("light", "other"), "classifier": ("small", "large")}
@@ -45,7 +52,10 @@ class Models:
 
 
 class Detector:
-    """Finds two faces in pictures at least 40 pixels wide; the one called other, the first only."""
+    """Finds two faces in pictures at least 40 pixels wide; the one called other, the first only.
+
+    A third box, with a score of 0.3, counts as a face to neither.
+    """
 
     score_threshold = 0.5
 
@@ -57,13 +67,17 @@ class Detector:
         self, images: Sequence[PICTURES], min_score: float | None = None
     ) -> list[list[Detection]]:
         self.seen += [(self.name, image.shape[1]) for image in images]
-        found = [Detection(Box(2, 3, 22, 28), 0.9), Detection(Box(20, 3, 38, 25), 0.7)]
-        found = found[: 1 if self.name == "other" else 2]
+        boxes = [(Box(2, 3, 22, 28), 0.9), (Box(20, 3, 38, 25), 0.7), (Box(2, 3, 9, 9), 0.3)]
+        found = [Detection(*box) for box in boxes]
+        if self.name == "other":
+            del found[1]
+        least = self.score_threshold if min_score is None else min_score
+        found = [detection for detection in found if detection.score >= least]
         return [list(found) if image.shape[1] >= 40 else [] for image in images]
 
 
 class Classifier:
-    """Calls the first face happy and surprised, the others nothing clear."""
+    """Calls the first face happy and surprised (large: happy), the others nothing clear."""
 
     def __init__(self, name: str, seen: list[tuple[str, int]]) -> None:
         self.name = name
@@ -72,16 +86,22 @@ class Classifier:
     def scores(self, crops: Sequence[PICTURES]) -> NDArray[np.float32]:
         self.seen.append((self.name, len(crops)))
         rows = np.full((len(crops), 7), 1 / 7, np.float32)
-        rows[:1] = [0, 0, 0, 0.6, 0, 0.4, 0]
+        rows[:1] = [0, 0, 0, 0.8, 0, 0.2, 0] if self.name == "large" else [0, 0, 0, 0.6, 0, 0.4, 0]
         return rows
 
 
 @pytest.fixture(autouse=True)
-def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[Models]:
+def stand_ins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Models]:
     st.cache_resource.clear()
+    sample = tmp_path_factory.mktemp("sample") / "group.jpg"
+    sample.write_bytes(photo(126, 51))
+    monkeypatch.setattr(controls, "SAMPLE", sample)
     found = Models()
     monkeypatch.setattr(models, "load_detector", found.detector)
     monkeypatch.setattr(models, "load_classifier", found.classifier)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(
         models,
         "shipped_models",
@@ -105,14 +125,25 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], bytes]]
     return handed_out
 
 
-def page(*uploads: tuple[str, bytes]) -> AppTest:
+def page(*uploads: tuple[str, bytes], tab: str = "Photos") -> AppTest:
     app = AppTest.from_file(str(APP), default_timeout=60).run()
     assert not app.exception
-    return upload(app, *uploads) if uploads else app
+    if uploads:
+        upload(app, *uploads)
+    if tab != "Photos":
+        open_tab(app, tab)
+    return app
 
 
 def upload(app: AppTest, *uploads: tuple[str, bytes]) -> AppTest:
-    app.file_uploader(key="uploads").set_value([(n, data, "image/png") for n, data in uploads])
+    app.file_uploader[0].set_value([(n, data, "image/png") for n, data in uploads])
+    app.run()
+    assert not app.exception
+    return app
+
+
+def open_tab(app: AppTest, name: str) -> AppTest:
+    app.session_state["tab"] = name
     app.run()
     assert not app.exception
     return app
@@ -130,64 +161,114 @@ def titles(app: AppTest) -> list[str]:
 
 def labels(app: AppTest) -> list[list[str]]:
     """The labels of each card on the page."""
-    cards = [card for block in app.get("html") for card in block.proto.body.split("<li>")[1:]]
-    return [re.findall(r'class="label[^>]*>(?:<i[^>]*></i>)?(\w+)', card) for card in cards]
+    cards = [card for block in app.get("html") for card in block.proto.body.split("<li")[1:]]
+    return [re.findall(r'class="label[^>]*>(?:<i[^>]*></i>)?([\w ]+)', card) for card in cards]
 
 
 def alts(app: AppTest) -> list[str]:
     return [picture.proto.imgs[0].alt for picture in app.get("image")]
 
 
+def captions(app: AppTest) -> str:
+    return " ".join(text.value for text in app.caption)
+
+
+def kept(app: AppTest) -> Session:
+    found: Session = app.session_state["session"]
+    return found
+
+
+def test_the_sample_is_there() -> None:
+    assert SAMPLE.is_file()
+
+
 def test_first_view_shows_the_sample_analysed(stand_ins: Models) -> None:
     app = page()
-    assert titles(app) == [r"group\.jpg", "All faces"]
+    assert titles(app) == [r"group\.jpg"]
     assert labels(app) == [["happy", "surprise"], ["unsure"]]
     assert alts(app) == ["group.jpg with 2 faces, face 1 happy and surprise, face 2 unsure"]
-    assert len(app.dataframe[0].value) == 2
-    assert stand_ins.seen == [("light", 1260), ("small", 2)]
-    told = " ".join(text.value for text in [*app.caption, *app.markdown])
-    assert "not kept" in told and "decisions about people" in told
-    assert "the light detector" in told and "the small classifier" in told
+    assert stand_ins.seen == [("light", 126), ("small", 2)]
+    assert "never written to disk" in captions(app) and "sample" in captions(app)
+    assert "decisions about people" in app.markdown[0].value
+    assert "the light detector" in captions(app) and "the small classifier" in captions(app)
+    assert not [button for button in app.button if button.label == "Remove"]
 
 
-def test_uploads_take_the_place_of_the_sample_in_their_order(stand_ins: Models) -> None:
+def test_uploads_take_the_place_of_the_sample_in_their_order() -> None:
     app = page(("b *.png", photo()), ("a.png", photo(shade=91)))
-    assert titles(app) == [r"b \*\.png", r"a\.png", "All faces"]
+    assert titles(app) == [r"b \*\.png", r"a\.png"]
     assert labels(app) == [["happy", "surprise"], ["unsure"]] * 2
-    assert list(app.dataframe[0].value["photo"]) == ["b *.png"] * 2 + ["a.png"] * 2
-    assert list(app.dataframe[0].value["shows"]) == ["happy, surprise", "unsure"] * 2
-    assert len(stand_ins.loaded) == 2
+    assert "2 photos on this page" in captions(app)
+    upload(app, ("c.png", photo(shade=92)))
+    assert titles(app) == [r"b \*\.png", r"a\.png", r"c\.png"]
+    rows = open_tab(app, "All faces").dataframe[0].value
+    assert list(rows["photo"]) == ["b *.png"] * 2 + ["a.png"] * 2 + ["c.png"] * 2
+    assert list(map(list, rows["shows"])) == [["happy", "surprise"], ["unsure"]] * 3
 
 
-def test_every_readable_kind_can_be_uploaded() -> None:
+def test_uploaded_files_are_not_held_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+
+    removed: list[str] = []
+    original = MemoryUploadedFileManager.remove_file
+
+    def remove_file(self: MemoryUploadedFileManager, session_id: str, file_id: str) -> None:
+        original(self, session_id, file_id)
+        removed.append(file_id)
+        assert file_id not in self.file_storage[session_id]
+
+    monkeypatch.setattr(MemoryUploadedFileManager, "remove_file", remove_file)
+    page(("a.png", photo()), ("b.png", photo(shade=91)))
+    assert len(set(removed)) == 2
+
+
+def test_photos_of_any_kind_folders_and_the_camera() -> None:
     app = page()
-    assert app.file_uploader(key="uploads").accept_multiple_files
-    assert set(app.file_uploader(key="uploads").allowed_type) >= PICTURE_SUFFIXES
+    assert app.file_uploader[0].accept_multiple_files
+    assert not app.file_uploader[0].allowed_type  # any file: a bad one gets a sentence
+    app.segmented_control(key="kind").set_value("Folder").run()
+    assert app.file_uploader[0].accept_directory
+    assert set(app.file_uploader[0].allowed_type) == PICTURE_SUFFIXES
+    upload(app, ("holiday/a.png", photo()))
+    app.segmented_control(key="kind").set_value("Camera").run()
+    app.camera_input[0].set_value(("camera.jpg", photo(shade=91), "image/jpeg")).run()
+    assert not app.exception
+    assert titles(app) == [r"holiday\/a\.png", r"camera\-2\.jpg"]
+    app.camera_input[0].set_value(("camera.jpg", photo(shade=92), "image/jpeg")).run()
+    assert titles(app)[2:] == [r"camera\-3\.jpg"]
 
 
 def test_a_bad_file_gets_its_sentence_and_the_rest_goes_on(stand_ins: Models) -> None:
     app = page(("cut.png", photo()[:60]), ("good.png", photo()), ("empty.jpg", b""))
-    assert [title for title in titles(app)] == [r"good\.png", "All faces"]
+    assert titles(app) == [r"good\.png"]
     assert len(app.error) == 2
     assert app.error[0].value.startswith(r"cut\.png\: ")
     assert "is empty" in app.error[1].value
     app.slider(key="threshold").set_value(50).run()
     assert len(app.error) == 2
     assert len(stand_ins.seen) == 2 + 2  # the sample and the good one
-
-
-def test_only_bad_files() -> None:
-    app = page(("empty.jpg", b""))
+    app.button(key="remove 0").click().run()
     assert len(app.error) == 1
-    assert titles(app) == []
 
 
-def test_a_photo_without_faces_says_what_to_try(downloads: dict[str, Any]) -> None:
-    app = page(("small.png", photo(20, 20)))
-    assert "No face found. Try" in app.info[0].value
-    assert alts(app) == ["small.png with 0 faces"]
+@pytest.mark.parametrize("tab", ["Photos", "Compare", "All faces", "Why"])
+def test_only_bad_files(tab: str) -> None:
+    app = page(("empty.jpg", b""), tab=tab)
+    assert (len(app.error) == 1) == (tab != "All faces")
     assert labels(app) == []
-    assert json.loads(downloads["faces.json"]())[0]["faces"] == []
+
+
+@pytest.mark.parametrize("tab", ["Photos", "Compare", "All faces", "Why"])
+def test_a_photo_without_faces_says_what_to_try(tab: str, downloads: dict[str, Any]) -> None:
+    app = page(("small.png", photo(20, 20)), tab=tab)
+    told = [*app.info, *app.caption, *app.markdown]
+    if tab != "Compare":
+        assert any("No face found. Try" in text.value for text in told)
+    if tab in ("Photos", "Compare"):
+        assert set(alts(app)) == {"small.png with 0 faces"}
+    assert labels(app) == []
+    if tab == "All faces":
+        assert json.loads(downloads["faces.json"]())[0]["faces"] == []
 
 
 def test_the_slider_changes_labels_without_a_model(stand_ins: Models) -> None:
@@ -196,22 +277,77 @@ def test_the_slider_changes_labels_without_a_model(stand_ins: Models) -> None:
     picture = app.get("image")[0].proto.imgs[0].url
     app.slider(key="threshold").set_value(41).run()
     assert labels(app) == [["happy"], ["unsure"]]
-    assert list(app.dataframe[0].value["shows"]) == ["happy", "unsure"]
     assert alts(app) == ["a.png with 2 faces, face 1 happy, face 2 unsure"]
     assert app.get("image")[0].proto.imgs[0].url != picture
     app.slider(key="threshold").set_value(61).run()
     assert labels(app) == [["unsure"], ["unsure"]]
+    open_tab(app, "All faces")
+    assert list(map(list, app.dataframe[0].value["shows"])) == [["unsure"], ["unsure"]]
     assert stand_ins.seen == before
     assert len(stand_ins.loaded) == 2
+
+
+def test_each_emotion_can_have_its_threshold_without_a_model(stand_ins: Models) -> None:
+    app = page(("a.png", photo()))
+    before = list(stand_ins.seen)
+    app.toggle(key="each").set_value(True).run()
+    assert [s.label for s in app.slider if s.label in EMOTIONS] == list(EMOTIONS)
+    assert app.slider(key="threshold").disabled
+    assert labels(app) == [["happy", "surprise"], ["unsure"]]
+    app.slider(key="threshold happy").set_value(70).run()
+    assert labels(app) == [["surprise"], ["unsure"]]
+    assert stand_ins.seen == before
+
+
+def test_the_detection_score_asks_the_classifier_only(stand_ins: Models) -> None:
+    app = page(("a.png", photo()))
+    slider = app.slider(key="score light")
+    assert (slider.min, slider.value) == (0.05, 0.5)
+    slider.set_value(0.8).run()
+    assert len(labels(app)) == 1
+    app.slider(key="score light").set_value(0.1).run()
+    assert len(labels(app)) == 3
+    assert [name for name, _ in stand_ins.seen[2:]] == ["light", "small", "small", "small"]
+
+
+def test_the_crop_margin_asks_the_classifier_only(stand_ins: Models) -> None:
+    app = page(("a.png", photo()))
+    app.slider(key="margin").set_value(20).run()
+    assert [name for name, _ in stand_ins.seen[2:]] == ["light", "small", "small"]
+    assert len(labels(app)) == 2
+
+
+def test_suppressed_boxes_can_be_shown(stand_ins: Models) -> None:
+    app = page(("a.png", photo()))
+    before = app.get("image")[0].proto.imgs[0].url
+    assert "suppressed" not in captions(app)
+    app.toggle(key="suppressed").set_value(True).run()
+    assert "1 suppressed box" in captions(app)
+    assert app.get("image")[0].proto.imgs[0].url != before
+    assert len(labels(app)) == 2
+
+
+def test_devices_are_a_choice(stand_ins: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page()
+    assert app.selectbox(key="device").options == ["cpu"]
+    assert "no GPU" in captions(app)
+    st.cache_resource.clear()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    app = page()
+    assert app.selectbox(key="device").options == ["cuda:0", "cuda:1", "cpu"]
+    loaded = len(stand_ins.loaded)
+    app.selectbox(key="device").set_value("cpu").run()
+    assert len(stand_ins.loaded) == loaded + 2
 
 
 def test_models_are_chosen_and_their_analyses_kept(stand_ins: Models) -> None:
     app = page(("a.png", photo()))
     app.selectbox(key="detector").set_value("other").run()
     assert labels(app) == [["happy", "surprise"]]
-    assert "the other detector" in [text.value for text in app.caption]
+    assert "the other detector" in captions(app)
     app.selectbox(key="classifier").set_value("large").run()
-    assert stand_ins.seen[-2:] == [("other", 64), ("large", 1)]
+    assert labels(app) == [["happy"]]
+    assert stand_ins.seen[-1] == ("large", 1)
     assert stand_ins.loaded == ["light", "small", "other", "large"]
     count = len(stand_ins.seen)
     app.selectbox(key="classifier").set_value("small").run()
@@ -220,10 +356,13 @@ def test_models_are_chosen_and_their_analyses_kept(stand_ins: Models) -> None:
     assert len(stand_ins.seen) == count
 
 
-def test_models_are_loaded_once_for_all_users(stand_ins: Models) -> None:
-    page()
-    page()
+def test_models_are_loaded_once_for_all_users_who_do_not_see_each_other(stand_ins: Models) -> None:
+    one, other = page(("a.png", photo())), page()
     assert stand_ins.loaded == ["light", "small"]
+    one.slider(key="threshold").set_value(41).run()
+    other.run()
+    assert (titles(one), titles(other)) == ([r"a\.png"], [r"group\.jpg"])
+    assert labels(other) == [["happy", "surprise"], ["unsure"]]
 
 
 def test_a_model_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,28 +374,155 @@ def test_a_model_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch)
     assert [error.value for error in app.error] == [
         r"light\: the shipped weights are missing\; restore them"
     ]
+    assert app.selectbox(key="detector").options == ["light", "other"]
+
+
+def test_cancelled_photos_wait_until_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, stand_ins: Models
+) -> None:
+    app = page()
+    original = Session.analyze
+
+    def analyze(self: Session, found: Any, choice: Any, *stages: Any) -> None:
+        original(self, found, choice, *stages)
+        self.cancelled = choice  # what the button does, between two photos
+
+    monkeypatch.setattr(Session, "analyze", analyze)
+    upload(app, *((f"{i}.png", photo(shade=i)) for i in range(3)))
+    assert titles(app) == [r"0\.png"]
+    assert [text.value for text in app.info] == [r"1\.png\: not analysed", r"2\.png\: not analysed"]
+    assert "2 photos not analysed" in app.warning[0].value
+    count = len(stand_ins.seen)
+    app.slider(key="threshold").set_value(41).run()
+    assert len(stand_ins.seen) == count
+    monkeypatch.setattr(Session, "analyze", original)
+    app.button(key="go on").click().run()
+    assert len(titles(app)) == 3 and not app.warning
 
 
 def test_removed_photos_are_forgotten(stand_ins: Models) -> None:
     app = page(("a.png", photo()), ("same.png", photo()), ("b.png", photo(shade=91)))
-    assert len(app.session_state["analyses"]) == 2
     assert len(stand_ins.seen) == 2 + 4  # the sample, then two different pictures
-    upload(app, ("b.png", photo(shade=91)))
-    assert len(app.session_state["analyses"]) == len(app.session_state["digests"]) == 1
+    app.button(key="remove 0").click().run()
+    assert titles(app) == [r"same\.png", r"b\.png"]
     assert len(stand_ins.seen) == 2 + 4
-    upload(app)
-    assert titles(app) == [r"group\.jpg", "All faces"]
-    assert len(app.session_state["analyses"]) == 1
+    app.button(key="remove all").click().run()
+    assert titles(app) == [r"group\.jpg"]
+    assert kept(app).photos == []
 
 
-def test_many_photos_come_in_pages_and_one_table(stand_ins: Models) -> None:
-    app = page(*((f"{i}.png", photo(shade=i)) for i in range(views.PHOTOS_AT_ONCE + 2)))
-    assert len(titles(app)) == views.PHOTOS_AT_ONCE + 1
-    assert len(app.dataframe[0].value) == 2 * (views.PHOTOS_AT_ONCE + 2)
+def test_many_photos_come_in_pages_and_one_table(
+    stand_ins: Models, downloads: dict[str, Any]
+) -> None:
+    app = page(*((f"{i}.png", photo(shade=i)) for i in range(50)))
+    assert len(titles(app)) == views.PHOTOS_AT_ONCE
     count = len(stand_ins.seen)
-    app.get("pagination")[0].set_value(2).run()
-    assert titles(app) == [r"5\.png", r"6\.png", "All faces"]
+    assert count == 2 + 2 * 50
+    app.pagination(key="page").set_value(2).run()
+    assert titles(app) == [rf"{i}\.png" for i in range(5, 10)]
+    open_tab(app, "All faces")
+    assert len(app.dataframe[0].value) == 100
+    assert len(downloads["faces.csv"]().splitlines()) == 101
     assert len(stand_ins.seen) == count
+
+
+def test_many_faces_come_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [Detection(Box(x, y, x + 5, y + 6), 0.9) for y in range(0, 40, 8) for x in range(10)]
+    monkeypatch.setattr(Detector, "detect", lambda *_: [many])
+    app = page()
+    assert len(labels(app)) == views.FACES_AT_ONCE
+    app.pagination[0].set_value(5).run()
+    assert len(labels(app)) == 2
+    open_tab(app, "Compare")
+    assert len(labels(app)) == views.FACES_AT_ONCE
+
+
+@pytest.mark.parametrize("tab", ["Photos", "Compare", "Why"])
+def test_a_photo_that_was_let_go_says_so(monkeypatch: pytest.MonkeyPatch, tab: str) -> None:
+    monkeypatch.setattr(sessions, "PHOTO_BYTES", 1)
+    monkeypatch.setattr(sessions, "PICTURE_BYTES", 1)
+    app = page(*((f"{i}.png", photo(shade=i)) for i in range(3)))
+    assert labels(app) == [["happy", "surprise"], ["unsure"]] * 3
+    open_tab(app, tab)
+    told = [text.value for text in [*app.error, *app.info] if "was let go" in text.value]
+    assert len(told) == (2 if tab == "Photos" else 1)
+    app.selectbox(key="classifier").set_value("large").run()
+    assert not app.exception
+    rows = open_tab(app, "All faces").dataframe[0].value
+    assert list(rows["photo"]) == ["2.png"] * 2
+    app.selectbox(key="classifier").set_value("small").run()
+    assert len(app.dataframe[0].value) == 6  # the results of the first classifier stay
+
+
+def test_table_filters_and_totals(stand_ins: Models) -> None:
+    app = page(("a.png", photo()), ("b.png", photo(shade=91)), tab="All faces")
+    found = [block.proto.body for block in app.get("html")]
+    (totals,) = [body for body in found if 'class="faces totals"' in body]
+    assert re.findall(r'share">(\d+)', totals) == ["0", "0", "0", "2", "0", "2", "0", "2"]
+    app.pills(key="shows").set_value(["happy"]).run()
+    assert list(app.dataframe[0].value["face"]) == [1, 1]
+    app.multiselect[0].set_value(["b.png"]).run()
+    assert list(app.dataframe[0].value["photo"]) == ["b.png"]
+    assert "1 of 4 faces" in captions(app)
+
+
+def test_two_classifiers_are_compared(stand_ins: Models) -> None:
+    app = page(("a.png", photo()), ("b.png", photo(shade=91)), tab="Compare")
+    assert labels(app) == [["happy", "surprise", "happy"], ["unsure", "unsure"]]
+    assert any("agree on the emotions of 1" in text.value for text in app.markdown)
+    assert len(alts(app)) == 2
+    count = len(stand_ins.seen)
+    app.slider(key="threshold").set_value(50).run()
+    assert any("agree on the emotions of 2" in text.value for text in app.markdown)
+    assert len(stand_ins.seen) == count
+    app.selectbox(key="photo of 2").set_value(1).run()
+    assert alts(app)[0].startswith("b.png")
+
+
+def test_two_detectors_are_compared(stand_ins: Models) -> None:
+    app = page(("a.png", photo()), tab="Compare")
+    app.segmented_control(key="stage").set_value("detector").run()
+    assert labels(app) == [["happy", "surprise"] * 2, ["unsure", "not found"]]
+    assert any("only A finds 1" in text.value for text in app.markdown)
+
+
+def test_one_model_alone_is_compared_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ABOUT, "classifier", ("small",))
+    app = page(tab="Compare")
+    assert "Only one classifier" in app.info[0].value
+
+
+def test_why_shows_maps_times_and_cards(stand_ins: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = {"limits": "many", "public_test": {"accuracy": 0.5, "n": 7, "confusion": [[1] * 7] * 7}}
+    monkeypatch.setattr(models.ShippedModel, "card", lambda self: card)
+    app = page(("a.png", photo()), tab="Why")
+    assert "What speaks for happy" in titles(app)
+    assert alts(app) == ["Face 1: which parts speak for happy"]
+    assert "no layers" in app.info[0].value
+    html = " ".join(block.proto.body for block in app.get("html"))
+    assert "find the faces" in html and "many" in html
+    assert any("Not calibrated" in text.value for text in app.markdown)
+    count = len(stand_ins.seen)
+    app.slider(key="threshold").set_value(50).run()
+    assert len(stand_ins.seen) == count  # the map is kept
+    (emotion,) = [box for box in app.selectbox if box.label == "Emotion"]
+    emotion.set_value("sad").run()
+    assert alts(app) == ["Face 1: which parts speak for sad"]
+
+
+def test_why_shows_the_layers_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = {"widths": [4, 4, 4, 4], "depths": [1, 1, 1, 1]}
+    described = TrainedNetwork("face_resnet", arguments, 0.5, 0.25)
+    state = build_network("face_resnet", arguments).state_dict()
+    network = NetworkClassifier(described, state, torch.device("cpu"), "small")
+    monkeypatch.setattr(models, "load_classifier", lambda *_: network)
+    monkeypatch.setattr(models.ShippedModel, "card", lambda self: {})
+    app = page(("a.png", photo()), tab="Why")
+    layer = app.selectbox(key="layer of small")
+    assert layer.options[0] == "stem.0: 4 maps of 48 × 48"
+    assert alts(app)[1] == "Feature maps of layer stem.0 for face 1"
+    layer.set_value("stages.2").run()
+    assert alts(app)[1] == "Feature maps of layer stages.2 for face 1"
 
 
 def test_downloads_are_what_the_command_writes(
@@ -271,7 +537,8 @@ def test_downloads_are_what_the_command_writes(
         (folder / name).write_bytes(data)
     app = page(*uploads.items())
     app.slider(key="threshold").set_value(41).run()
-    for extension in views.DOWNLOADS.values():
+    open_tab(app, "All faces")
+    for extension in results.DOWNLOADS.values():
         out = tmp_path / f"faces{extension}"
         command = ["analyze", str(folder), "--out", str(out), "--threshold", "0.41"]
         assert cli.main([*command, "--annotated", str(tmp_path / "marked")]) == 0
@@ -288,21 +555,21 @@ def test_no_photo_touches_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, downloads: dict[str, Any]
 ) -> None:
     folders: list[Path] = []
-    original = views.open_sink
+    original = results.open_sink
 
     def open_sink(path: Path, threshold: float) -> Any:
         assert list(path.parent.iterdir()) == []
         folders.append(path.parent.parent)
         return original(path, threshold)
 
-    monkeypatch.setattr(views, "open_sink", open_sink)
+    monkeypatch.setattr(results, "open_sink", open_sink)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for name in ("write_bytes", "write_text"):
         monkeypatch.setattr(Path, name, lambda *_: pytest.fail("written"))
-    page(("a.png", photo()))
+    page(("a.png", photo()), tab="All faces")
     for data in list(downloads.values()):
         data()
-    assert folders == [tmp_path] * len(views.DOWNLOADS)
+    assert folders == [tmp_path] * len(results.DOWNLOADS)
     assert list(tmp_path.iterdir()) == []
 
 

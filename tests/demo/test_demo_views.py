@@ -1,4 +1,4 @@
-"""What the page shows and hands out, without the page."""
+"""Pictures and HTML of photos and faces, without the page."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from demo import views
-from faces.draw import draw_faces
+from demo.session import Analysis
+from faces.draw import UNSURE_COLOUR
 from faces.emotions import EMOTIONS
-from faces.paths import PICTURE_SUFFIXES
 from faces.types import Box, Detection, EmotionScores, Face, ImageResult
 
 HAPPY_OR_SURPRISED = (0.0, 0.0, 0.05, 0.6, 0.0, 0.35, 0.0)
 UNCLEAR = (0.2, 0.1, 0.1, 0.2, 0.1, 0.1, 0.2)
+WEAK = (0.0, 0.0, 0.2, 0.31, 0.305, 0.1, 0.085)
 
 
 def result_of(*rows: tuple[float, ...], width: int = 80, height: int = 60) -> ImageResult:
@@ -30,20 +31,20 @@ def result_of(*rows: tuple[float, ...], width: int = 80, height: int = 60) -> Im
     return ImageResult("a.jpg", width, height, 0.5, tuple(faces))
 
 
-def jpeg(width: int, height: int) -> bytes:
-    file = io.BytesIO()
-    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    Image.fromarray(noise).save(file, "JPEG")
-    return file.getvalue()
+def cards_of(
+    *rows: tuple[float, ...], threshold: views.Threshold = 0.3, shown: slice = slice(99)
+) -> list[str]:
+    result = result_of(*rows)
+    return views.cards_html(result, [b"x"] * len(rows), threshold, shown).split("<li")[1:]
+
+
+def labels_in(card: str) -> list[str]:
+    return re.findall(r'<span class="label[^>]*>(?:<i[^>]*></i>)?(\w+\??)', card)
 
 
 def test_cards_show_labels_bars_and_threshold() -> None:
-    analysis = views.Analysis(result_of(HAPPY_OR_SURPRISED, UNCLEAR), b"", (b"one", b"two"))
-    cards = views.cards_html(analysis, 0.3).split("<li>")[1:]
-    assert [re.findall(r'<span class="label[^>]*>(?:<i[^>]*></i>)?(\w+)', c) for c in cards] == [
-        ["happy", "surprise"],
-        ["unsure"],
-    ]
+    cards = cards_of(HAPPY_OR_SURPRISED, UNCLEAR)
+    assert [labels_in(card) for card in cards] == [["happy", "surprise"], ["unsure"]]
     assert re.findall(r"<dt[^>]*>(\w+)", cards[0]) == list(EMOTIONS)
     assert re.findall(r"width:([\d.]+)%", cards[0]) == [
         f"{100 * p:.1f}" for p in HAPPY_OR_SURPRISED
@@ -54,10 +55,26 @@ def test_cards_show_labels_bars_and_threshold() -> None:
 
 
 def test_cards_follow_the_threshold() -> None:
-    analysis = views.Analysis(result_of(HAPPY_OR_SURPRISED), b"", (b"one",))
-    assert views.cards_html(analysis, 0.36).count("name shown") == 1
-    assert "unsure" in views.cards_html(analysis, 0.61)
-    assert views.cards_html(analysis, 0.0).count("name shown") == 7
+    assert cards_of(HAPPY_OR_SURPRISED, threshold=0.36)[0].count("name shown") == 1
+    assert labels_in(cards_of(HAPPY_OR_SURPRISED, threshold=0.61)[0]) == ["unsure"]
+    assert cards_of(HAPPY_OR_SURPRISED, threshold=0.0)[0].count("name shown") == 7
+
+
+def test_each_emotion_has_its_own_line() -> None:
+    (card,) = cards_of(HAPPY_OR_SURPRISED, threshold={"happy": 0.7, "fear": 0.05})
+    assert re.findall(r"left:([\d.]+)%", card) == [f"{v:.1f}" for v in (30, 30, 5, 70, 30, 30, 30)]
+    assert labels_in(card) == ["surprise", "fear"]
+
+
+def test_labels_of_an_unsure_face_carry_question_marks() -> None:
+    assert EmotionScores(WEAK).unsure(0.3)
+    assert labels_in(cards_of(WEAK)[0]) == ["unsure", "happy?", "sad?"]
+    assert views.shows(result_of(WEAK).faces[0], 0.3) == "unsure (happy and sad?)"
+
+
+def test_a_part_of_the_cards_keeps_its_numbers() -> None:
+    cards = cards_of(*[UNCLEAR] * 5, shown=slice(2, 4))
+    assert [re.findall(r"Face (\d)", card) for card in cards] == [["3"], ["4"]]
 
 
 def test_description_in_words() -> None:
@@ -67,13 +84,6 @@ def test_description_in_words() -> None:
     assert views.describe("b.jpg", result_of(), 0.3) == "b.jpg with 0 faces"
 
 
-def test_table_has_a_row_per_face() -> None:
-    rows = views.table_rows([result_of(HAPPY_OR_SURPRISED), result_of(), result_of(UNCLEAR)], 0.3)
-    assert [row["shows"] for row in rows] == ["happy, surprise", "unsure"]
-    assert list(rows[0]) == ["photo", "face", "shows", *EMOTIONS, "detection score"]
-    assert rows[0]["happy"] == pytest.approx(60)
-
-
 def test_scaled_boxes_cover_the_same_part_of_the_picture() -> None:
     scaled = views.scale_result(result_of(UNCLEAR, UNCLEAR), (120, 40, 3))
     assert (scaled.width, scaled.height) == (40, 120)
@@ -81,28 +91,25 @@ def test_scaled_boxes_cover_the_same_part_of_the_picture() -> None:
     assert scaled.faces[1].detection.score == 0.8
 
 
-def test_annotated_png_is_the_drawing_at_full_size() -> None:
-    photo = views.Photo.of("a.jpg", jpeg(80, 60))
-    with Image.open(io.BytesIO(photo.data)) as picture:
-        expected = draw_faces(np.array(picture), result_of(HAPPY_OR_SURPRISED), 0.3)
-    file = views.annotated_png(photo, result_of(HAPPY_OR_SURPRISED), 0.3)
-    with Image.open(io.BytesIO(file)) as picture:
-        assert picture.format == "PNG"
-        np.testing.assert_array_equal(np.array(picture), expected)
+def test_suppressed_boxes_are_drawn_on_demand() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (640, 480), (10, 20, 30)).save(file, "PNG")
+    box = Detection(Box(20, 15, 60, 45), 0.4)
+    analysis = Analysis(result_of(), (box,), {})
+    for shown in (False, True):
+        data = views.annotated_preview(file.getvalue(), analysis, 0.3, shown)
+        with Image.open(io.BytesIO(data)) as picture:
+            close = np.abs(np.array(picture).astype(int) - UNSURE_COLOUR).max(axis=2) < 30
+        rows, columns = np.nonzero(close)
+        assert bool(len(rows)) == shown
+    # the box in pixels of the preview, which is eight times as large as the photo
+    assert (columns.min() // 8, columns.max() // 8) == (20, 59)
+    assert (rows.min() // 8, rows.max() // 8) == (15, 46)  # its score stands below it
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 3), (80, 60), (640, 400), (2000, 3000)])
-def test_any_size_is_shown_at_a_bounded_one(size: tuple[int, int]) -> None:
-    width, height = size
-    photo = views.Photo.of("a.png", jpeg(width, height))
-    analysis = views.analyze_photo(photo, OneFace(), Flat())
-    shown = views.annotated_preview(analysis, 0.3)
-    with Image.open(io.BytesIO(shown)) as picture:
-        assert 640 <= max(picture.size) <= 1280
-    with Image.open(io.BytesIO(analysis.crops[0])) as crop:
-        assert crop.width == crop.height <= views.CARD_SIDE
-    assert 1 <= views.preview_width(analysis.result) <= 1280
-    assert len(analysis.preview) + len(analysis.crops[0]) < 4_000_000  # noise: a photo takes less
+def test_pictures_fit_the_page(size: tuple[int, int]) -> None:
+    assert 1 <= views.preview_width(result_of(width=size[0], height=size[1])) <= 1280
 
 
 @given(st.text(max_size=30))
@@ -113,32 +120,5 @@ def test_names_stay_as_they_are_in_markdown(name: str) -> None:
     assert set(re.findall(r"\\(.)", escaped)) <= set(string.punctuation)
 
 
-def test_content_tells_photos_apart_and_removed_ones_are_found() -> None:
-    one, same, other = (views.Photo.of(*p) for p in (("a", b"x"), ("b", b"x"), ("a", b"y")))
-    assert one.digest == same.digest != other.digest
-    keys = [(one.digest, "d", "c"), (other.digest, "d", "c"), (other.digest, "e", "c")]
-    assert views.stale_keys(keys, [same]) == keys[1:]
-
-
-def test_file_dialog_lists_every_suffix_once() -> None:
-    suffixes = views.sorted_suffixes(PICTURE_SUFFIXES)
-    assert suffixes[:2] == ["jpg", "jpeg"]
-    assert {f".{suffix}" for suffix in suffixes} == PICTURE_SUFFIXES
-    assert len(suffixes) == len(PICTURE_SUFFIXES)
-
-
-class OneFace:
-    name = "one"
-    score_threshold = 0.5
-
-    def detect(
-        self, images: list[np.ndarray], min_score: float | None = None
-    ) -> list[list[Detection]]:
-        return [[Detection(Box(0, 0, min(image.shape[:2]), 3), 0.9)] for image in images]
-
-
-class Flat:
-    name = "flat"
-
-    def scores(self, crops: list[np.ndarray]) -> np.ndarray:
-        return np.full((len(crops), 7), 1 / 7, np.float32)
+def test_pictures_describe_themselves_safely() -> None:
+    assert 'alt="&lt;b&gt;&quot;"' in views.picture_html(b"x", '<b>"')

@@ -1,0 +1,248 @@
+"""The page's controls: photos in, models, thresholds. Each returns what was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+from demo import views
+from demo.session import SCORE_FLOOR, Choice, Photo, Session, Turn
+from faces.crops import CROP_MARGIN
+from faces.emotions import EMOTIONS
+from faces.paths import PICTURE_SUFFIXES
+from faces.pipeline import Detector, EmotionClassifier
+from faces.types import DEFAULT_THRESHOLD, UNSURE_BELOW
+from twostage import models
+
+SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "group.jpg"
+
+PHOTOS, FOLDER, CAMERA = "Photos", "Folder", "Camera"
+
+
+@st.cache_resource(show_spinner="Loading the detector…")
+def detector_of(name: str, device: str) -> Detector:
+    """Load a detector once for all users."""
+    return models.load_detector(name, device)
+
+
+@st.cache_resource(show_spinner="Loading the classifier…")
+def classifier_of(name: str, device: str) -> EmotionClassifier:
+    """Load a classifier once for all users."""
+    return models.load_classifier(name, device)
+
+
+@st.cache_resource
+def turn() -> Turn:
+    """Return the lock under which all users' photos are analysed."""
+    return Turn()
+
+
+@st.cache_resource(show_spinner="Starting…")
+def devices() -> list[str]:
+    """Return where models can run here, the best first."""
+    import torch
+
+    return [*(f"cuda:{index}" for index in range(torch.cuda.device_count())), "cpu"]
+
+
+def session() -> Session:
+    """Return what is kept for this visitor."""
+    kept: Session = st.session_state.setdefault("session", Session())
+    return kept
+
+
+@dataclass(frozen=True)
+class Look:
+    """The choices that need no model.
+
+    Attributes:
+        threshold: from which probability on an emotion is a label.
+        suppressed: show the boxes that do not count as faces, too.
+    """
+
+    threshold: views.Threshold
+    suppressed: bool
+
+
+def choose_photos() -> list[Photo]:
+    """Show how photos come in; return those that are there, or else the sample."""
+    kind = st.segmented_control(
+        "Add your own", (PHOTOS, FOLDER, CAMERA), default=PHOTOS, required=True, key="kind"
+    )
+    key = f"{kind} {session().round}"
+    if kind == CAMERA:
+        st.camera_input("Take a photo", key=key, on_change=_take, args=(key,))
+    else:
+        st.file_uploader(
+            "Drop one photo or many here" if kind == PHOTOS else "Choose a folder of photos",
+            type=None if kind == PHOTOS else sorted(PICTURE_SUFFIXES),
+            accept_multiple_files=True if kind == PHOTOS else "directory",
+            key=key,
+            on_change=_take,
+            args=(key,),
+            label_visibility="collapsed",
+        )
+    return session().photos or [Photo.of(SAMPLE.name, SAMPLE.read_bytes())]
+
+
+def tell_of_photos() -> None:
+    """Show how many photos are there and what becomes of them; and a button to remove them."""
+    kept = "stay in memory only, are never written to disk, and go when you close the page."
+    photos = session().photos
+    if not photos:
+        st.caption(f"This is a sample. Your own photos {kept}")
+        return
+    with st.container(horizontal=True, vertical_alignment="center", wrap=False):
+        st.caption(f"{views.count(len(photos), 'photo')} on this page. They {kept}")
+        st.button("Remove all", key="remove all", on_click=session().remove, args=(photos,))
+
+
+def _take(key: str) -> None:
+    """Take uploaded files over from Streamlit, which would hold them as long as the session."""
+    files = st.session_state[key]
+    context = get_script_run_ctx()
+    for file in files if isinstance(files, list) else [files]:
+        if not isinstance(file, UploadedFile):
+            continue
+        name = f"camera-{session().round + 1}.jpg" if key.startswith(CAMERA) else file.name
+        session().add(name, file.getvalue())
+        release = getattr(getattr(context, "uploaded_file_mgr", None), "remove_file", None)
+        if release and context:
+            release(context.session_id, file.file_id)
+    session().round += 1
+
+
+def choose_photo(photos: Sequence[Photo]) -> Photo:
+    """Show the photos' names; return the chosen photo."""
+    if len(photos) == 1:
+        return photos[0]
+    index: int = st.selectbox(
+        "Photo",
+        range(len(photos)),
+        format_func=lambda i: photos[i].name,
+        key=f"photo of {len(photos)}",
+        persist_state="session",
+    )
+    return photos[index]
+
+
+def choose_model(stage: str, key: str | None = None, index: int = 0) -> str:
+    """Show the models of a stage; return the name of the chosen one."""
+    known = models.shipped_models(stage)
+    name: str = st.selectbox(
+        stage.capitalize(), list(known), index, key=key or stage, persist_state="session"
+    )
+    st.caption(views.plain(known[name].about))
+    return name
+
+
+def choose_device() -> str:
+    """Show where models can run; return the chosen place."""
+    names = devices()
+    device: str = st.selectbox("Device", names, key="device", persist_state="session")
+    st.caption(
+        "This machine has no GPU that PyTorch can use."
+        if len(names) == 1
+        else "Where both stages run: a GPU is faster, the results agree to the third digit."
+    )
+    return device
+
+
+def choose_cut(detector: str, device: str) -> tuple[float | None, float]:
+    """Show detection score and crop margin; return both as ``Choice`` takes them."""
+    own = detector_of(detector, device).score_threshold
+    score = st.slider(
+        "Detection score",
+        SCORE_FLOOR,
+        1.0,
+        min(max(round(own, 2), SCORE_FLOOR), 1.0),
+        key=f"score {detector}",
+        persist_state="session",
+    )
+    st.caption(
+        f"From which score on a box counts as a face. {views.plain(detector)} was tuned to "
+        f"{own:.3g}: lower finds more faces, and more that are none."
+    )
+    margin = st.slider(
+        "Crop margin",
+        0,
+        60,
+        round(100 * CROP_MARGIN),
+        5,
+        format="%d %%",
+        key="margin",
+        persist_state="session",
+    )
+    st.caption("How much around the box the classifier sees; it was trained on tight faces.")
+    return (
+        None if score == round(own, 2) else score,
+        CROP_MARGIN if margin == round(100 * CROP_MARGIN) else margin / 100,
+    )
+
+
+def choose_threshold(disabled: bool) -> float:
+    """Show the slider; return the probability."""
+    value = _threshold("Threshold", "threshold", disabled)
+    st.caption(
+        "Each emotion has its own threshold now, see *Advanced*."
+        if disabled
+        else "A face shows each emotion whose bar reaches the dashed line. It is *unsure* if none "
+        f"does, or if all stay below {views.percent(UNSURE_BELOW)}."
+    )
+    return value
+
+
+def choose_thresholds() -> dict[str, float] | None:
+    """Show a switch and, if it is on, a slider per emotion; return their probabilities."""
+    if not st.toggle("A threshold for each emotion", key="each", persist_state="session"):
+        return None
+    return {name: _threshold(name, f"threshold {name}") for name in EMOTIONS}
+
+
+def choose_suppressed() -> bool:
+    """Show the switch for boxes that do not count as faces; return its state."""
+    return st.toggle(
+        "Show suppressed boxes",
+        key="suppressed",
+        help="What the detector also proposed, with scores too low to count as faces. Boxes that "
+        "largely overlap were merged before.",
+        persist_state="session",
+    )
+
+
+def _threshold(label: str, key: str, disabled: bool = False) -> float:
+    default = round(100 * DEFAULT_THRESHOLD)
+    percent = st.slider(
+        label, 0, 100, default, format="%d %%", key=key, disabled=disabled, persist_state="session"
+    )
+    return DEFAULT_THRESHOLD if percent == default else percent / 100
+
+
+def choose_all() -> tuple[Choice, Look, list[Photo]]:
+    """Show all controls; return what was chosen."""
+    beside = st.sidebar
+    with beside:
+        st.header("Models", anchor=False)
+        detector = choose_model("detector")
+        classifier = choose_model("classifier")
+        advanced = st.expander("Advanced")
+    with advanced:
+        suppressed = choose_suppressed()
+        thresholds = choose_thresholds()
+        place = st.container()
+    left, right = st.columns((3, 2), gap="medium")
+    with left:
+        photos = choose_photos()
+    with right:
+        threshold = choose_threshold(thresholds is not None)
+    tell_of_photos()
+    with place:
+        device = choose_device()
+        score, margin = choose_cut(detector, device)
+    choice = Choice(detector, classifier, device, margin, score)
+    return choice, Look(thresholds or threshold, suppressed), photos

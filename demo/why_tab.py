@@ -1,0 +1,136 @@
+"""The fourth tab: why a face got its emotions, what the models are, where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from demo import controls, views, why
+from demo.controls import Look, choose_photo, session
+from demo.running import analysis_of, analyzed
+from demo.session import Analysis, Choice, Photo
+from faces.crops import crop_face
+from faces.emotions import EMOTIONS
+from twostage import models
+
+
+def show_reasons(photos: Sequence[Photo], choice: Choice, look: Look) -> None:
+    """Show why a face got its emotions, what the models are, and where the time went."""
+    photo = choose_photo(photos)
+    list(analyzed([photo], choice))
+    analysis = analysis_of(photo, choice)
+    if analysis is None:
+        return
+    if analysis.result.faces:
+        show_face_reasons(photo, analysis, choice, look)
+    else:
+        st.info(views.NO_FACE)
+    st.subheader("Where the time went", anchor=False)
+    st.html(why.times_html(analysis.seconds))
+    for stage in ("classifier", "detector"):
+        show_card(stage, getattr(choice, stage))
+
+
+def show_face_reasons(photo: Photo, analysis: Analysis, choice: Choice, look: Look) -> None:
+    """Show a face's saliency map and the feature maps of a layer."""
+    from classification import explain
+    from classification.classifier import NetworkClassifier
+
+    faces = analysis.result.faces
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        number: int = st.selectbox("Face", range(1, len(faces) + 1), key=f"face of {photo.digest}")
+        face = faces[number - 1]
+        ranked = sorted(EMOTIONS, key=lambda name: -face.emotions.as_dict()[name])
+        emotion: str = st.selectbox("Emotion", ranked, key=f"emotion of {photo.digest} {number}")
+    classifier = controls.classifier_of(choice.classifier, choice.device)
+    key = (photo.digest, *face.detection.box.as_tuple(), choice.margin, choice.classifier)
+    left, right = st.columns((2, 3), gap="large")
+
+    def crop() -> NDArray[np.uint8]:
+        return crop_face(photo.read(), face.detection.box, choice.margin)
+
+    with left:
+        st.subheader(f"What speaks for {emotion}", anchor=False)
+
+        def saliency() -> tuple[bytes, ...]:
+            cut = crop()
+            with controls.turn():
+                found = explain.saliency_map(classifier, cut, emotion)
+            return (why.saliency_picture(cut, found),)
+
+        with st.spinner("Hiding one part of the face after another…"):
+            (picture,) = session().keep((*key, emotion), saliency)
+        st.image(picture, alt=f"Face {number}: which parts speak for {emotion}")
+        st.caption(
+            "**Orange** speaks for it, **blue** against it: how the probability changes when this "
+            "part is hidden behind a grey square, in 81 places. It tells what the classifier looks "
+            "at, not whether it is right."
+        )
+    with right:
+        st.subheader("What a layer sees", anchor=False)
+        if not isinstance(classifier, NetworkClassifier):
+            st.info(
+                f"{views.plain(choice.classifier)} has no layers: it is no convolutional network."
+            )
+            return
+        with controls.turn():
+            layers = explain.layers(classifier)
+        layer: str = st.selectbox(
+            "Layer",
+            list(layers),
+            format_func=lambda name: "{}: {} maps of {} × {}".format(name, *layers[name]),
+            key=f"layer of {choice.classifier}",
+            persist_state="session",
+        )
+
+        def sheet() -> tuple[bytes, ...]:
+            with controls.turn():
+                maps = explain.feature_maps(classifier, crop(), layer)
+            return (why.feature_sheet(maps),)
+
+        (picture,) = session().keep((*key, "layer", layer), sheet)
+        st.image(picture, alt=f"Feature maps of layer {layer} for face {number}")
+        shown = min(why.MAPS_AT_ONCE, layers[layer][0])
+        st.caption(
+            f"The {shown} maps of this layer that vary most over this face; yellow is strong."
+        )
+
+
+def show_card(stage: str, name: str) -> None:
+    """Show a model's card, and what is known of how often it is right."""
+    try:
+        card = models.shipped_models(stage)[name].card()
+    except OSError:
+        st.caption(f"{views.plain(name)} has no card.")
+        return
+    st.subheader(f"The {stage}: {views.plain(name)}", anchor=False)
+    if stage == "classifier":
+        left, right = st.columns(2, gap="large")
+        left.html(why.card_html(card))
+        with right:
+            show_quality(card)
+    else:
+        st.html(why.card_html(card))
+    with st.expander("The whole card"):
+        st.json(card, expanded=1)
+
+
+def show_quality(card: Mapping[str, Any]) -> None:
+    """Show what a classifier's card says of how often it is right."""
+    calibration, measured = card.get("calibration"), card.get("public_test")
+    if calibration:
+        st.markdown(why.calibration_text(calibration))
+        if bins := calibration["after"].get("reliability"):
+            st.html(why.reliability_svg(bins))
+    else:
+        st.markdown("Not calibrated: do not read its probabilities as frequencies.")
+    if measured and "confusion" in measured:
+        st.markdown(
+            f"Right on {views.percent(measured['accuracy'])} of {measured['n']} pictures of "
+            "FER2013's PublicTest. Of the faces labelled with each emotion it names:"
+        )
+        st.html(why.recall_html(measured["confusion"]))

@@ -1,0 +1,142 @@
+"""The page with the shipped weights in a real browser, held against the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import page_driver
+import pytest
+from page_driver import DESKTOP, PHONE, ROOT, Page, Server, wait_for
+from PIL import Image
+
+from demo import results
+from twostage import cli
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(page_driver.missing() is not None, reason=str(page_driver.missing())),
+]
+
+PICTURES = ROOT / ".cache" / "screenshots"
+"""Where the screenshots go, to be looked at."""
+
+SAMPLES = ROOT / "samples"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture
+def page(server: Server) -> Iterator[Page]:
+    with Page(server.url) as opened:
+        yield opened
+
+
+def variants(folder: Path, number: int) -> list[Path]:
+    """Return small photos that all differ."""
+    with Image.open(SAMPLES / "collins.jpg") as photo:
+        image = np.array(photo.convert("RGB").resize((256, 256)))
+    paths = []
+    for index in range(number):
+        image[0, 0] = index
+        paths.append(folder / f"{index:03}.png")
+        Image.fromarray(image).save(paths[-1])
+    return paths
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_main_states(server: Server, tmp_path: Path, size: tuple[int, int], dark: bool) -> None:
+    prefix = f"{'phone' if size == PHONE else 'desktop'}_{'dark' if dark else 'light'}"
+    with Page(server.url, size, dark) as page:
+        assert page.is_sample()
+        assert page.labels() == ["neutral", "happy", "happy"]
+        assert page.alts() == ["group.jpg with 3 faces, face 1 neutral, face 2 happy, face 3 happy"]
+        for tab in ("Photos", "Compare", "All faces", "Why"):
+            page.open_tab(tab)
+            page.picture(PICTURES / f"{prefix}_{tab.lower().replace(' ', '_')}.png")
+            script = "return document.documentElement.scrollWidth - innerWidth"
+            assert page.driver.execute_script(script) <= 0  # nothing to scroll sideways
+            assert not page.all("[data-testid=stException]")
+        bad = tmp_path / "notes.jpg"
+        bad.write_text("no picture")
+        Image.new("RGB", (300, 200), "teal").save(tmp_path / "empty.png")
+        page.open_tab("Photos")
+        page.upload([SAMPLES / "hopper.jpg", tmp_path / "empty.png", bad])
+        assert "notes.jpg: is a text file" in page.text()
+        assert "No face found. Try" in page.text()
+        page.picture(PICTURES / f"{prefix}_uploads.png")
+
+
+def test_what_is_downloaded_is_what_the_command_writes(page: Page, tmp_path: Path) -> None:
+    photos = [SAMPLES / name for name in ("collins.jpg", "group.jpg", "hopper.jpg")]
+    page.upload(photos)
+    before = page.labels()
+    page.move_slider("Threshold", 65)
+    assert "95 %" in page.text()
+    assert page.labels() != before and "unsure" in page.labels()
+    for path in photos:
+        assert path.name in page.text()
+    marked = tmp_path / "marked"
+    arguments = [*map(str, photos), "--threshold", "0.95"]
+    for extension in results.DOWNLOADS.values():
+        out = tmp_path / f"faces{extension}"
+        command = ["analyze", *arguments, "--out", str(out), "--annotated", str(marked)]
+        assert cli.main(command) == 0
+    for index, path in enumerate(photos):
+        button = page.all(f".st-key-png-{index} button")[0]
+        page.driver.execute_script("arguments[0].click()", button)
+        wait_for((page.downloads / f"{path.stem}.png").is_file, path.stem)
+        found = (page.downloads / f"{path.stem}.png").read_bytes()
+        assert found == (marked / f"{path.stem}.png").read_bytes()
+    page.open_tab("All faces")
+    for kind, extension in results.DOWNLOADS.items():
+        expected = (tmp_path / f"faces{extension}").read_text("utf-8")
+        found = page.download(kind, f"faces{extension}").decode()
+        assert timeless(found) == timeless(expected.replace(f"{SAMPLES}/", ""))
+
+
+def test_the_page_works_by_keyboard(page: Page) -> None:
+    reached = set()
+    for _ in range(40):
+        page.driver.switch_to.active_element.send_keys("\t")
+        active = page.driver.switch_to.active_element
+        reached.add(active.get_attribute("role") or active.tag_name)
+        if active.get_attribute("role") == "tab":
+            active.send_keys("\ue014\n")  # arrow to the right, enter
+            break
+    assert {"button", "tab"} <= reached and reached & {"slider", "input"}
+    wait_for(lambda: "Compare two" in page.text(), "the second tab")
+
+
+def test_many_photos_can_be_cancelled_and_gone_on_with(page: Page, tmp_path: Path) -> None:
+    page.upload(variants(tmp_path, 50), settle=False)
+    page.click("Cancel")  # as soon as it is there
+    left = re.search(r"Cancelled: (\d+) photos not analysed", page.text())
+    assert left and 0 < int(left[1]) <= 50
+    page.click("Go on")
+    page.open_tab("All faces")
+    table = page.download("CSV", "faces.csv").decode().splitlines()
+    assert len(table) == 1 + 50
+    assert len({line.split(",")[0] for line in table[1:]}) == 50
+
+
+def test_two_visitors_do_not_disturb_each_other(server: Server, tmp_path: Path) -> None:
+    with Page(server.url) as one, Page(server.url) as other:
+        one.upload(variants(tmp_path, 20), settle=False)
+        other.upload([SAMPLES / "hopper.jpg"])
+        assert other.alts() == ["hopper.jpg with 1 face, face 1 neutral"]
+        one.settle()
+        assert "20 photos on this page" in one.text()
+        assert "1 photo on this page" in other.text()
+
+
+def timeless(text: str) -> str:
+    return re.sub(r'"seconds":[\d.e-]+', '"seconds":0', text)

@@ -1,0 +1,254 @@
+"""What the page keeps for a visitor, without the page."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from demo import session as sessions
+from demo.session import RELEASED, Analysis, Cache, Choice, Photo, Session, Turn
+from faces.pipeline import analyze_image
+from faces.types import Box, Detection
+
+CHOICE = Choice("one", "flat", "cpu")
+
+
+class Detector:
+    """Proposes three boxes, the first two of which count as faces."""
+
+    name = "one"
+    score_threshold = 0.5
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def detect(
+        self, images: Sequence[np.ndarray], min_score: float | None = None
+    ) -> list[list[Detection]]:
+        self.calls += 1
+        least = self.score_threshold if min_score is None else min_score
+        sides = [min(image.shape[:2]) for image in images]
+        return [
+            [Detection(Box(0, 0, side, side), s) for s in (0.9, 0.5, 0.4) if s >= least]
+            for side in sides
+        ]
+
+
+class Classifier:
+    """Tells the brightness of a crop: white is happy, black sad."""
+
+    name = "flat"
+
+    def __init__(self) -> None:
+        self.crops: list[np.ndarray] = []
+
+    def scores(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+        self.crops += crops
+        rows = np.zeros((len(crops), 7), np.float32)
+        rows[:, 3] = [crop.mean() / 255 for crop in crops]
+        rows[:, 4] = 1 - rows[:, 3]
+        return rows
+
+
+def picture(width: int = 60, height: int = 40, shade: int = 128, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (shade, shade, shade)).save(file, kind)
+    return file.getvalue()
+
+
+def analyzed(session: Session, photo: Photo, choice: Choice = CHOICE) -> Analysis:
+    session.analyze(photo, choice, Detector(), Classifier())
+    known = session.known(photo, choice)
+    assert isinstance(known, Analysis)
+    return known
+
+
+def test_the_result_is_what_the_pipeline_says() -> None:
+    session, data = Session(), picture()
+    session.add("a.png", data)
+    found = analyzed(session, session.photos[0]).result
+    with Image.open(io.BytesIO(data)) as opened:
+        expected = analyze_image("a.png", np.array(opened), Detector(), Classifier())
+    assert found.faces == expected.faces and len(found.faces) == 2
+    assert (found.source, found.width, found.height) == ("a.png", 60, 40)
+    assert found.seconds > 0
+
+
+def test_each_stage_runs_only_when_its_own_choices_change() -> None:
+    session, detector, classifier = Session(), Detector(), Classifier()
+    session.add("a.png", picture())
+    photo = session.photos[0]
+    lower = Choice("one", "flat", "cpu", score=0.3)
+    wider = Choice("one", "flat", "cpu", margin=0.5)
+    for choice in (CHOICE, lower, wider):
+        assert session.known(photo, choice) is None
+        session.analyze(photo, choice, detector, classifier)
+    assert detector.calls == 1
+    assert [len(crop) for crop in classifier.crops] == [40, 40, 40, 40, 40, 80, 80]
+    found = session.known(photo, lower)
+    assert isinstance(found, Analysis) and found.suppressed == ()
+    found = session.known(photo, CHOICE)
+    assert isinstance(found, Analysis) and [d.score for d in found.suppressed] == [0.4]
+    assert list(found.seconds) == ["read", "detect", "crop", "classify"]
+    same = Choice("one", "flat", "cpu", score=0.45)  # between two boxes: the same faces
+    assert session.known(photo, same) == found
+
+
+def test_a_detector_with_a_very_low_score_of_its_own_keeps_its_faces() -> None:
+    detector = Detector()
+    detector.score_threshold = 0.01
+    located = sessions.locate(np.zeros((9, 9, 3), np.uint8), detector, 0.0)
+    assert located.count(None) == 3
+
+
+def test_a_bad_file_is_remembered_with_its_cause() -> None:
+    session = Session()
+    session.add("cut.png", picture()[:40])
+    session.analyze(session.photos[0], CHOICE, Detector(), Classifier())
+    assert "truncated" in str(session.known(session.photos[0], CHOICE))
+
+
+def test_the_same_file_again_is_one_photo_and_under_another_name_two() -> None:
+    session = Session()
+    for name in ("a.png", "b.png", "a.png"):
+        session.add(name, picture())
+    assert [photo.name for photo in session.photos] == ["b.png", "a.png"]
+    assert session.photos[0].digest == session.photos[1].digest
+
+
+def test_removed_photos_leave_nothing() -> None:
+    session = Session()
+    for name, shade in (("a.png", 1), ("same.png", 1), ("b.png", 2)):
+        session.add(name, picture(shade=shade))
+        analyzed(session, session.photos[-1])
+    first, same, other = session.photos
+    session.remove([other])
+    assert session.known(other, CHOICE) is None
+    session.remove([first])
+    assert isinstance(session.known(same, CHOICE), Analysis)
+    session.remove([same])
+    assert len(session.pictures) == session.pictures.size == 0
+    assert session.known(same, CHOICE) is None
+
+
+def test_too_many_photos_let_the_oldest_go_but_not_their_results(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = [picture(shade=shade, kind="BMP") for shade in range(6)]
+    monkeypatch.setattr(sessions, "PHOTO_BYTES", 3 * len(data[0]))
+    session = Session()
+    for index, content in enumerate(data):
+        session.add(f"{index}.bmp", content)
+        analyzed(session, session.photos[-1])
+    assert [photo.data is None for photo in session.photos] == [True] * 3 + [False] * 3
+    old = session.photos[0]
+    assert isinstance(session.known(old, CHOICE), Analysis)
+    assert session.known(old, Choice("other", "flat", "cpu")) == RELEASED
+    session.add("0.bmp", data[0])
+    assert session.photos[-1].data and session.photos[0].name == "1.bmp"
+
+
+def test_photos_that_wait_for_their_analysis_are_not_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "PHOTO_BYTES", 1)
+    session = Session()
+    for index in range(5):
+        session.add(f"{index}.png", picture(shade=index))
+    for index, photo in enumerate(session.photos):
+        assert [p.data is None for p in session.photos] == [i < index for i in range(5)]
+        assert analyzed(session, photo).result.faces
+    assert sum(photo.data is not None for photo in session.photos) == 1
+
+
+def test_one_photo_larger_than_the_bound_is_still_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "PHOTO_BYTES", 10)
+    session = Session()
+    session.add("a.png", picture())
+    assert analyzed(session, session.photos[0]).result.faces
+
+
+def test_pictures_are_made_anew_after_they_made_room() -> None:
+    session = Session()
+    session.pictures.limit = 1
+    session.add("a.png", picture(1500, 1000))
+    photo = session.photos[0]
+    analysis = analyzed(session, photo)
+    for _ in range(2):
+        with Image.open(io.BytesIO(session.preview(photo))) as preview:
+            assert preview.size == (1280, 853)
+        crops = session.crops(photo, CHOICE, analysis.result)
+        assert len(crops) == 2
+        with Image.open(io.BytesIO(crops[0])) as crop:
+            assert crop.size == (sessions.CARD_SIDE, sessions.CARD_SIDE)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 3), (80, 60), (640, 400)])
+def test_any_size_is_kept_at_a_bounded_one(size: tuple[int, int]) -> None:
+    session = Session()
+    session.add("a.png", picture(*size))
+    analysis = analyzed(session, session.photos[0])
+    with Image.open(io.BytesIO(session.preview(session.photos[0]))) as preview:
+        assert 640 <= max(preview.size) <= 1280
+    with Image.open(
+        io.BytesIO(session.crops(session.photos[0], CHOICE, analysis.result)[0])
+    ) as crop:
+        assert crop.width == crop.height <= sessions.CARD_SIDE
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 40)), max_size=60), st.integers(40, 90))
+def test_a_cache_never_exceeds_its_limit_and_drops_the_least_recently_used(
+    steps: list[tuple[int, int]], limit: int
+) -> None:
+    cache, model = Cache(limit), dict[int, int]()
+    for key, size in steps:
+        if size % 5 == 0 and key in model:  # a look-up
+            assert cache.get(key) == model[key]
+            model[key] = model.pop(key)
+        else:
+            cache.put(key, size, size)
+            model.pop(key, None)
+            model[key] = size
+            while sum(model.values()) > limit:
+                del model[next(iter(model))]
+        assert cache.keys() == list(model)
+        assert cache.size == sum(model.values()) <= limit
+
+
+def test_turns_come_in_the_order_of_asking() -> None:
+    turn, order = Turn(), list[int]()
+    running = 0
+
+    def visit(number: int) -> None:
+        nonlocal running
+        with turn:
+            running += 1
+            assert running == 1
+            order.append(number)
+            time.sleep(0.005)
+            running -= 1
+
+    threads = [threading.Thread(target=visit, args=(number,)) for number in range(8)]
+    with turn:
+        for thread in threads:
+            thread.start()
+            time.sleep(0.005)
+    for thread in threads:
+        thread.join()
+    assert order == list(range(8))
+
+
+def test_an_error_ends_a_turn() -> None:
+    turn = Turn()
+    with pytest.raises(ZeroDivisionError), turn:
+        _ = 1 / 0
+    with turn:
+        pass
