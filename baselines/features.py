@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classification.classifier import NetworkClassifier, TrainedNetwork
+from classification.classifier import BATCH, NetworkClassifier, TrainedNetwork, to_tensor
 from classification.fer2013 import SIZE
 
 Rows = NDArray[np.float32]
@@ -179,18 +179,19 @@ class EmbeddingFeatures(Features):
 
     def __init__(self, network: TrainedNetwork, state: Mapping[str, Tensor]) -> None:
         self.network, self.state = network, state
-        self._classifier = NetworkClassifier(
-            network, state, torch.device("cpu"), "embedding", torch.float32
-        )
-        last = [m for m in self._classifier.model.modules() if isinstance(m, nn.Linear)][-1]
+        classifier = NetworkClassifier(network, state, torch.device("cpu"), "embedding")
+        self._model = classifier.model
+        last = [m for m in self._model.modules() if isinstance(m, nn.Linear)][-1]
         self._seen: list[Tensor] = []
         self.width = last.in_features
         last.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0].float()))
 
     def rows(self, images: NDArray[np.uint8]) -> Rows:
         """Return one row per grey picture (N, 48, 48) uint8."""
-        self._seen.clear()
-        self._classifier.scores_of_grey(images)
+        with torch.inference_mode():
+            for start in range(0, len(images), BATCH):
+                batch = images[start : start + BATCH]
+                self._model(to_tensor(batch, self.network.mean, self.network.std))
         rows = [seen.numpy() for seen in self._seen]
         self._seen.clear()
         return np.concatenate([np.zeros((0, self.width), np.float32), *rows])

@@ -34,6 +34,7 @@ from classification.probabilities import (
     chance_calibration_error,
     negative_log_likelihood,
     one_hot,
+    reliability,
     rescale,
 )
 from faces.emotions import EMOTIONS
@@ -149,7 +150,8 @@ def calibrate(
         "truth": "labels" if ferplus is None else "shares of FER+'s votes",
         "pictures": int(known.sum()),
         "before": quality(probabilities, shares, votes),
-        "after": quality(scaling(probabilities), shares, votes),
+        "after": quality(scaling(probabilities), shares, votes)
+        | {"reliability": reliability(scaling(probabilities), shares)},
     }
 
 
