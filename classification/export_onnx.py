@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from classification.calibrate import find_files
 from classification.classifier import NetworkClassifier, WeightsError
-from compiled.graph import import_openvino
+from compiled.graph import core
 from faces.emotions import EMOTIONS
 
 TOLERANCE = 1e-3
@@ -114,9 +114,9 @@ def export_classifier(classifier: NetworkClassifier, path: Path) -> float:
 
 def run_onnx(content: bytes, faces: np.typing.NDArray[np.uint8]) -> np.typing.NDArray[np.float32]:
     """Return what an exported file answers in float32, (N, 7), to faces (N, size, size) uint8."""
-    core = import_openvino().Core()
-    model = core.read_model(content)
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(
+        core().read_model(content), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
     return np.asarray(compiled([faces])[0], np.float32)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ class CompiledGraph:
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
-        compiled = import_openvino().Core().compile_model(model, "CPU", options)
+        compiled = core().compile_model(model, "CPU", options)
         self._request = compiled.create_infer_request()
         self._outputs = len(compiled.outputs)
 
@@ -32,6 +33,16 @@ class CompiledGraph:
         """Return the outputs: views of memory that the next call overwrites."""
         self._request.infer(list(inputs), share_inputs=True)
         return [self._request.get_output_tensor(index).data for index in range(self._outputs)]
+
+
+@cache
+def core() -> Any:
+    """Return the one ``openvino.Core`` of this process; make no other, and let none go.
+
+    Each sets a stack for signal handlers and restores, when it goes, the one that it found: where
+    two have gone in the order that they came, the next Ctrl-C meets freed memory and crashes.
+    """
+    return import_openvino().Core()
 
 
 def import_openvino() -> Any:

@@ -182,6 +182,29 @@ def test_the_detector_uses_it(light: tuple[Any, Any], monkeypatch: pytest.Monkey
     assert len(found) == 1 and found[0].box.x2 <= image.shape[1]
 
 
+SIGNAL = """
+import os, signal
+import numpy as np
+from compiled.graph import CompiledGraph, import_openvino
+ov = import_openvino()
+def graph():
+    given = ov.opset13.parameter([-1, 8], np.float32)
+    return CompiledGraph(ov.Model([ov.opset13.relu(given)], [given], "x"), bf16=False, threads=1)
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+one, other = graph(), graph()
+del one
+del other
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_signals_are_handled_after_the_graphs_are_gone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNAL], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout == "handled\n"
+
+
 MEMORY = """
 import resource, sys
 import numpy as np
