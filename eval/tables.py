@@ -13,7 +13,16 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from eval import calibration, comparison, crop_study, multilabel, page, unsure
+from eval import (
+    ablation,
+    calibration,
+    comparison,
+    crop_study,
+    multilabel,
+    page,
+    robustness,
+    unsure,
+)
 from eval.command import EvaluationError, run
 from eval.comparison import find_systems
 from eval.report import Run, cell
@@ -64,6 +73,57 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "duplicates_per_image": "number",
             "ms_per_image": "number",
         },
+    ),
+    "ms_low": (
+        "Detectors on one thread, one picture at a time",
+        {
+            "record": "text",
+            "detector": "text",
+            "ms_per_image": "number",
+            "ms_low": "number",
+            "ms_high": "number",
+            "ap": "percent",
+            "ap50": "percent",
+        },
+    ),
+    "shortest_side": (
+        "The light detector's accuracy beside its speed, on validation",
+        {
+            "record": "text",
+            "detector": "text",
+            "shortest_side": "count",
+            "longest_side": "count",
+            "proposals": "count",
+            "validation_ap": "percent",
+            "validation_ap50": "percent",
+            "coverage": "percent",
+            "cpu_ms_per_image": "number",
+        },
+    ),
+    "ms_by_batch": (
+        "Classifiers' accuracy beside their speed",
+        {
+            "record": "text",
+            "classifier": "text",
+            "n": "count",
+            "accuracy": "percent",
+            "95 % interval": "text",
+            "macro_f1": "number",
+            "ms_at_1": "number",
+            "ms_at_16": "number",
+            "ms_at_64": "number",
+            "ms_at_256": "number",
+            "threads": "count",
+        },
+    ),
+    "robustness": (
+        "Accuracy when crops are not FER2013's",
+        {"record": "text", "split": "text"} | robustness.COLUMNS,
+    ),
+    "ablation": (
+        "What each ingredient of a training gives",
+        {"variant": "text", "about": "text"}
+        | {key: kind for key, kind in ablation.COLUMNS.items() if key != "variant"},
     ),
     "chosen_threshold": (
         "What detectors show, chosen on validation",

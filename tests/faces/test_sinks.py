@@ -318,11 +318,14 @@ def test_ctrl_c_at_any_moment(tmp_path: Path, extension: str) -> None:
         cwd=Path(__file__).parents[2],
     )
     deadline = time.monotonic() + 60
-    while not any(p.stat().st_size > 10_000 for p in tmp_path.iterdir()):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    process.wait(60)
+    try:
+        while not any(p.stat().st_size > 10_000 for p in tmp_path.iterdir()):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    finally:
+        process.kill()
     assert os.listdir(tmp_path) == [path.name]
     assert complete(path) > 5
 
