@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import threading
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from classification import graphs
+from classification.models import FaceResNet
 from compiled.graph import CompiledGraph, import_openvino
 
 
@@ -29,16 +32,30 @@ class CompiledNetwork:
     """
 
     def __init__(self, model: nn.Module, shape: tuple[int, int, int], *, bf16: bool) -> None:
-        openvino = import_openvino()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # it calls torch.jit.trace
-            converted = openvino.convert_model(
-                model, example_input=torch.zeros(2, *shape), input=[(-1, *shape)]
-            )
-        self._graph = CompiledGraph(converted, bf16=bf16, threads=torch.get_num_threads())
+        graph = (
+            graphs.face_resnet(model, shape)
+            if isinstance(model, FaceResNet)
+            else traced(model, shape)
+        )
+        self._graph = CompiledGraph(graph, bf16=bf16, threads=torch.get_num_threads())
         self._lock = threading.Lock()
 
     def __call__(self, faces: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits, (N, K) float32, of faces (N, C, H, W) float32; N may not be 0."""
         with self._lock:
             return self._graph(faces)[0].copy()
+
+
+def traced(model: nn.Module, shape: tuple[int, int, int]) -> Any:
+    """Return any network as an ``openvino.Model``; takes the time of loading PyTorch's compiler.
+
+    Args:
+        model: see ``CompiledNetwork``.
+        shape: C, H and W.
+    """
+    openvino = import_openvino()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it calls torch.jit.trace
+        return openvino.convert_model(
+            model, example_input=torch.zeros(2, *shape), input=[(-1, *shape)]
+        )

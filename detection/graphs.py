@@ -1,8 +1,4 @@
-"""The light detector's networks as OpenVINO models, built layer by layer.
-
-OpenVINO's own conversion of PyTorch modules traces them, which takes longer than finding the faces
-of ten photos. The modules are few and known, so they are written down here.
-"""
+"""The light detector's networks as OpenVINO models, built layer by layer."""
 
 from __future__ import annotations
 
@@ -11,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from detectron2.layers import Conv2d
+from torch import nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 
+from compiled import layers
 from compiled.graph import import_openvino
+from compiled.layers import Builders, Node, array, convolution, linear
 from detection.backbone import MobileNetV2, ScaledConv2d
-
-Node = Any
-"""A tensor of the graph that is being built."""
 
 
 def trunk(model: Any) -> Any:
@@ -37,7 +33,7 @@ def trunk(model: Any) -> Any:
     picture = ops.parameter([-1, -1, 3], np.uint8, name="picture")
     pixels = ops.unsqueeze(ops.convert(picture, np.float32), _ints(0))
     pixels = ops.transpose(pixels, _ints(0, 3, 1, 2))
-    mean, std = (_array(part).reshape(1, 3, 1, 1) for part in (model.pixel_mean, model.pixel_std))
+    mean, std = (array(part).reshape(1, 3, 1, 1) for part in (model.pixel_mean, model.pixel_std))
     maps = _pyramid(model.backbone, (pixels - ops.constant(mean)) / ops.constant(std))
     head = model.proposal_generator.rpn_head
     hidden = [layer(head.conv, level) for level in maps]
@@ -67,42 +63,45 @@ def box_head(model: Any) -> Any:
         weight = fc.weight
         if number == 0:  # Detectron2 has the cells of a channel beside each other
             weight = weight.unflatten(1, (-1, cells)).transpose(1, 2).flatten(1)
-        x = ops.relu(_linear(x, weight, fc.bias))
+        x = ops.relu(linear(x, weight, fc.bias))
     parts = (predictor.cls_score, predictor.bbox_pred)
     weight = torch.cat([part.weight for part in parts])
     bias = torch.cat([part.bias for part in parts])
-    return ov.Model([_linear(x, weight, bias)], [pooled], "box_head")
+    return ov.Model([linear(x, weight, bias)], [pooled], "box_head")
 
 
 def layer(module: nn.Module, x: Node) -> Node:
-    """Add a module of PyTorch to the graph; x is (1, C, H, W).
+    """Add a module of the detector to the graph; x is (1, C, H, W).
 
     Raises:
         TypeError: a kind of module that the light detector does not have.
     """
-    ops = import_openvino().opset13
-    if isinstance(module, nn.Identity):
-        return x
-    if isinstance(module, nn.ReLU6):
-        return ops.clamp(x, 0.0, 6.0)
-    if isinstance(module, InvertedResidual):
-        y = layer(module.conv, x)
-        return x + y if module.use_res_connect else y
-    if isinstance(module, nn.Sequential):
-        for child in module:
-            x = layer(child, x)
-        return x
-    if isinstance(module, ScaledConv2d):
-        weight = module.weight * module.scale.view(-1, 1, 1, 1)
-        return _convolution(x, weight, module.bias, module)
-    if isinstance(module, nn.Conv2d) and getattr(module, "norm", None) is None:
-        y = _convolution(x, module.weight, module.bias, module)
-        activation = getattr(module, "activation", None)  # of Detectron2's Conv2d
-        if activation is None:
-            return y
-        if isinstance(activation, nn.ReLU):
-            return ops.relu(y)
-    raise TypeError(f"{type(module).__name__} is no part of the light detector")
+    return layers.layer(module, x, _BUILDERS)
+
+
+def _inverted_residual(module: InvertedResidual, x: Node) -> Node:
+    y = layer(module.conv, x)
+    return x + y if module.use_res_connect else y
+
+
+def _scaled(module: ScaledConv2d, x: Node) -> Node:
+    weight = module.weight * module.scale.view(-1, 1, 1, 1)
+    return convolution(x, weight, module.bias, module)
+
+
+def _conv2d(module: Conv2d, x: Node) -> Node:
+    """Add Detectron2's convolution, which has its norm and its rectifier inside."""
+    y = convolution(x, module.weight, module.bias, module)
+    for part in (module.norm, module.activation):
+        y = y if part is None else layer(part, y)
+    return y
+
+
+_BUILDERS: Builders = {
+    InvertedResidual: _inverted_residual,
+    ScaledConv2d: _scaled,
+    Conv2d: _conv2d,
+}
 
 
 def _pyramid(fpn: Any, x: Node) -> list[Node]:
@@ -111,8 +110,8 @@ def _pyramid(fpn: Any, x: Node) -> list[Node]:
     body = fpn.bottom_up
     assert isinstance(body, MobileNetV2)
     stages = []
-    for layers in body.stages().values():
-        x = layer(layers, x)
+    for stage in body.stages().values():
+        x = layer(stage, x)
         stages.append(x)
     above: Node = None
     maps: list[Node] = []
@@ -140,24 +139,6 @@ def _doubled(x: Node) -> Node:
     )
 
 
-def _convolution(x: Node, weight: Tensor, bias: Tensor | None, like: Any) -> Node:
-    ops = import_openvino().opset13
-    kernel, groups = _array(weight), like.groups
-    geometry = (list(like.stride), list(like.padding), list(like.padding), [1, 1])
-    if groups == 1:
-        y = ops.convolution(x, ops.constant(kernel), *geometry)
-    else:
-        kernel = kernel.reshape(groups, len(kernel) // groups, *kernel.shape[1:])
-        y = ops.group_convolution(x, ops.constant(kernel), *geometry)
-    return y if bias is None else y + ops.constant(_array(bias).reshape(1, -1, 1, 1))
-
-
-def _linear(x: Node, weight: Tensor, bias: Tensor) -> Node:
-    ops = import_openvino().opset13
-    product = ops.matmul(x, ops.constant(_array(weight)), False, True)
-    return product + ops.constant(_array(bias).reshape(1, -1))
-
-
 def _rows(x: Node, shape: Sequence[int]) -> Node:
     """Put the channels last, and flatten."""
     ops = import_openvino().opset13
@@ -166,7 +147,3 @@ def _rows(x: Node, shape: Sequence[int]) -> Node:
 
 def _ints(*values: int) -> Any:
     return np.array(values, np.int64)
-
-
-def _array(tensor: Tensor) -> Any:
-    return np.ascontiguousarray(tensor.detach().float().numpy())

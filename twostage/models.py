@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from faces.pipeline import Detector, EmotionClassifier
+from twostage.imports import import_torchvision
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 """The folder of the shipped weights, in the clone."""
@@ -81,6 +82,7 @@ def load_detector(
         ModelError: there is no such model, its files are damaged, or the device is missing.
     """
     model = _find("detector", name_or_run)
+    import_torchvision()
     from detection.errors import DetectionError
 
     target = check_device(device)
@@ -120,6 +122,7 @@ def load_classifier(name_or_run: str, device: str | None = None) -> EmotionClass
 
         return Ensemble([load_classifier(name, device) for name in name_or_run.split("+")])
     model = _find("classifier", name_or_run)
+    import_torchvision()
     import torch
 
     from baselines.classifier import BaselineError, is_baseline, load_baseline

@@ -7,11 +7,15 @@ import onnx
 import onnx.reference
 import pytest
 import torch
+from torch import nn
 
-from classification import export_onnx
+from classification import export_onnx, graphs, runtime
 from classification.classifier import NetworkClassifier, TrainedNetwork
 from classification.models import FaceResNet
+from classification.published import PlainCnn
 from classification.runtime import CompiledNetwork
+from compiled.graph import CompiledGraph, import_openvino
+from compiled.layers import layer
 
 WIDTHS, DEPTHS = [8, 16], [1, 1]
 
@@ -47,6 +51,56 @@ def test_compiled_network_gives_the_logits_of_pytorch(network, compiled, n):
     with torch.inference_mode():
         expected = network(faces).numpy()
     np.testing.assert_allclose(compiled(faces.numpy()), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("stem_pool", [True, False])
+@pytest.mark.parametrize("size", [48, 27])  # odd sides: the shortcut's last window juts out
+def test_graph_built_by_hand_gives_the_logits_of_the_traced_one(network, stem_pool, size):
+    model = FaceResNet(widths=[*WIDTHS, 16], depths=[1, 2, 1], stem_pool=stem_pool).eval()
+    model.load_state_dict(network.state_dict(), strict=False)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if "norm" in name and value.is_floating_point():
+                value.uniform_(0.5, 1.5)
+    shape = (1, size, size)
+    faces = np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
+    built, traced = (
+        CompiledGraph(make(model, shape), bf16=False, threads=1)(faces)[0].copy()
+        for make in (graphs.face_resnet, runtime.traced)
+    )
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(faces)).numpy()
+    assert np.ptp(expected, axis=0).min() > 0.01
+    np.testing.assert_allclose(built, traced, atol=1e-4)
+    np.testing.assert_allclose(built, expected, atol=1e-4)
+
+
+def test_other_networks_are_traced():
+    torch.manual_seed(0)
+    model = PlainCnn(widths=[4], depth=1, dense=[8], size=12).eval()
+    faces = torch.randn(3, 1, 12, 12)
+    with torch.inference_mode():
+        expected = model(faces).numpy()
+    answer = CompiledNetwork(model, (1, 12, 12), bf16=False)(faces.numpy())
+    np.testing.assert_allclose(answer, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Conv2d(1, 1, 3, padding="same"),
+        nn.Conv2d(1, 1, 3, dilation=2),
+        nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"),
+        nn.MaxPool2d(2, ceil_mode=True),
+        nn.AvgPool2d(3, 2),
+        nn.BatchNorm2d(1, track_running_stats=False),
+        nn.Tanh(),
+    ],
+)
+def test_layers_that_nobody_wrote_down_are_refused(module):
+    given = import_openvino().opset13.parameter([-1, 1, 12, 12], np.float32)
+    with pytest.raises(TypeError, match="cannot be built for OpenVINO"):
+        layer(module, given, {})
 
 
 def test_answers_are_not_overwritten_by_later_ones(compiled):
