@@ -207,7 +207,7 @@ def test_the_constraints_pin_everything_that_is_declared_and_nothing_else() -> N
     assert all(re.fullmatch(r"[0-9a-z.]+", version) for version in pinned.values())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = [project["dependencies"], *(extras[name] for name in EXTRAS.split(","))]
+    declared = [project["dependencies"], *(extras[name] for name in environment.EXTRAS.split(","))]
     names = {re.split("[<>=]", item)[0] for group in declared for item in group}
     assert names <= set(pinned)
 
