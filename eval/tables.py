@@ -273,6 +273,8 @@ def update_readme(text: str, runs: Sequence[Run]) -> str:
 def _of_section(runs: Sequence[Run], mark: str) -> list[Run]:
     """Return a section's runs; those of ``systems`` have a part of the document of their own."""
     chosen = [one for one in runs if mark in one and "/" not in one["record"]]
+    if mark != "ms_low":  # what measured speed has a section of its own
+        chosen = [one for one in chosen if "ms_low" not in one]
     measured = {str(one.get("detector")) for one in chosen}
     if mark in COMPARE_DETECTORS and chosen and not any("x101" in name for name in measured):
         chosen.append(NOT_MEASURED)
