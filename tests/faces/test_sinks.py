@@ -316,6 +316,8 @@ def test_ctrl_c_at_any_moment(tmp_path: Path, extension: str) -> None:
         [sys.executable, "-c", code, str(path)],
         stderr=subprocess.DEVNULL,
         cwd=Path(__file__).parents[2],
+        # A job in the background ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     try:
