@@ -20,6 +20,7 @@ from eval.annotated import locate, read_scenes
 from eval.coco import load_coco
 from eval.command import EvaluationError
 from eval.crops import RESULTS, cut_all
+from eval.detection import add_results_options
 from faces.provenance import command_line
 
 COMMAND = "benchmarks.joint"
@@ -63,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_photo_options(result)
     for stage in ("detector", "classifier"):
         result.add_argument(f"--{stage}", nargs="+", required=True, metavar="NAME|RUN")
-    joint.add_results_options(result)
+    add_results_options(result)
     result.add_argument("--peers", nargs="*", choices=CLASSIFIERS, default=["fer"])
     result.add_argument("--gallery", type=Path, metavar="FILE.html", help="as eval.joint has it")
     command.add_common_options(result)

@@ -26,7 +26,8 @@ from eval import command
 from eval.annotated import locate, read_scenes
 from eval.coco import Scene, load_coco
 from eval.command import EvaluationError
-from eval.joint import add_results_options, load_finders
+from eval.detection import add_results_options
+from eval.joint import load_finders
 from eval.pairs import TRUTH, Finder, crop_name
 from faces.crops import crop_face
 from faces.pipeline import Image

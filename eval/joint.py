@@ -43,7 +43,7 @@ from eval import command, report
 from eval.annotated import locate, read_scenes
 from eval.coco import GroundTruth, load_coco, load_results
 from eval.command import EvaluationError
-from eval.detection import RESULTS_THRESHOLD, parse_results
+from eval.detection import add_results_options, parse_results
 from eval.gallery import Gallery
 from eval.joint_metrics import summarise
 from eval.pairs import (
@@ -142,26 +142,6 @@ def emotions_table(runs: Sequence[report.Run]) -> str:
     keys = ["coverage", "accuracy_on_true_boxes", "joint_accuracy", "precision", "ap50"]
     columns = dict.fromkeys(keys, "percent")
     return report.table(rows, {"emotion": "text", "faces": "count"} | columns)
-
-
-def add_results_options(result: argparse.ArgumentParser) -> None:
-    """Add the options for detections of other packages."""
-    result.add_argument(
-        "--results",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="name=FILE.json",
-        help="detections of other packages as COCO result files",
-    )
-    result.add_argument(
-        "--results-threshold",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="T|name=T",
-        help=f"score from which on those count as shown (default {RESULTS_THRESHOLD})",
-    )
 
 
 def parser() -> argparse.ArgumentParser:
