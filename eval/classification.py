@@ -16,6 +16,9 @@ Definitions
         negative, neutral), whose scores are the sums of their emotions'.
     without_twins: accuracy and the rest over the pictures that are not pixel for pixel in Training
         too (FER2013 only, where Training is in --data).
+    ferplus_majority: the same against what most of FER+'s annotators saw, by its protocol: single
+        dissenting votes aside, one of the seven emotions has more than half of them; the other
+        pictures are left out (``--ferplus``).
     truth, predicted: one digit per face, its place in "classes"; FER2013's pictures in the order of
         the hashes of (split, label, pixels), so that records can be compared picture by picture.
     weights_sha256, weights_bytes, parameters, training_hours, training_command, history: from the
@@ -40,6 +43,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from classification.fer2013 import SPLITS, Fer2013, Fer2013Error, load_fer2013, pixel_twins
+from classification.ferplus import load_ferplus
 from eval import command, grouping, metrics, report
 from eval.command import EvaluationError
 from eval.crop_folders import CropFolder, scan_crops
@@ -72,6 +76,7 @@ COLUMNS = {
     "accuracy": "percent",
     "accuracy_ci": "text",
     "without twins": "percent",
+    "FER+ majority": "percent",
     "macro_f1": "number",
     "balanced_accuracy": "percent",
     "ms_per_face": "number",
@@ -111,11 +116,14 @@ class Tally:
         self._scores.append(scores)
         self._labels += labels
 
-    def summary(self, twins: NDArray[np.bool_] | None = None) -> report.Run:
+    def summary(
+        self, twins: NDArray[np.bool_] | None = None, majority: NDArray[np.int64] | None = None
+    ) -> report.Run:
         """Compute the metrics; the module's docstring defines them.
 
         Args:
             twins: shape (N,), which faces are in Training too; None where that is unknown.
+            majority: shape (N,), what FER+'s annotators saw, as ``FerPlus.majority`` gives it.
         """
         scores = np.concatenate([np.zeros((0, len(EMOTIONS)), np.float32), *self._scores])
         truth = np.array(self._labels, np.int64)
@@ -127,6 +135,9 @@ class Tally:
             "top": [grouping.top_k(scores, truth, k) for k in (1, 2, 3)],
             "groups": {name: grouping.group_figures(scores, truth, name) for name in GROUPINGS},
             "without_twins": None if twins is None else figures(scores[~twins], truth[~twins]),
+            "ferplus_majority": None
+            if majority is None
+            else figures(scores[majority >= 0], majority[majority >= 0]),
             "classes": list(EMOTIONS),
             "truth": "".join(map(str, truth)),
             "predicted": "".join(map(str, scores.argmax(1))),
@@ -155,13 +166,14 @@ def measure(
     classifiers: Sequence[EmotionClassifier],
     views: str = VIEWS[0],
     twins: NDArray[np.bool_] | None = None,
+    majority: NDArray[np.int64] | None = None,
 ) -> list[report.Run]:
-    """Measure classifiers on the same batches, which are read once; ``twins`` as in ``Tally``."""
+    """Measure classifiers on the same batches, read once; ``Tally.summary`` tells the rest."""
     tallies = [Tally(classifier, views) for classifier in classifiers]
     for crops, labels in batches:
         for tally in tallies:
             tally.add(crops, labels)
-    return [tally.summary(twins) for tally in tallies]
+    return [tally.summary(twins, majority) for tally in tallies]
 
 
 def precision_of(classifier: object) -> str | None:
@@ -350,6 +362,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="folders to leave out, such as contempt; any other unknown folder is an error",
     )
+    result.add_argument(
+        "--ferplus", type=Path, metavar="CSV", help="also measure against FER+'s votes (FER2013)"
+    )
     command.add_common_options(result)
     return result
 
@@ -389,6 +404,7 @@ def _on_fer2013(arguments: argparse.Namespace) -> list[report.Run]:
     data, split, differences, twins = _open_fer2013(arguments.data, arguments.split)
     order = data.order()
     data = data.take(order)
+    majority = None if arguments.ferplus is None else votes_majority(arguments.ferplus, data)
     if differences:
         text = "; ".join(differences)
         command.note(COMMAND, f"{arguments.data}: not the official FER2013 {split}: {text}")
@@ -400,12 +416,24 @@ def _on_fer2013(arguments: argparse.Namespace) -> list[report.Run]:
     }
     batches = fer2013_batches(data)
     twins = None if twins is None else twins[order]
-    runs = measure(batches, classifiers, arguments.views, twins) if classifiers else []
+    runs = measure(batches, classifiers, arguments.views, twins, majority) if classifiers else []
     for name, file in files:
         tally = Tally(_Elsewhere(name), VIEWS[0])
         tally.take(read_scores(file, data.names), data.labels.tolist())
-        runs.append(tally.summary(twins))
+        runs.append(tally.summary(twins, majority))
     return [run | about for run in runs]
+
+
+def votes_majority(ferplus: Path, data: Fer2013) -> NDArray[np.int64]:
+    """Return what most annotators of FER+ saw in each picture, (N,), as ``FerPlus.majority`` does.
+
+    Raises:
+        EvaluationError: the votes cannot be read, or are about other pictures.
+    """
+    try:
+        return load_ferplus(ferplus, data).majority()
+    except Fer2013Error as error:
+        raise EvaluationError(str(error)) from error
 
 
 @dataclass
@@ -429,6 +457,8 @@ def _on_crops(arguments: argparse.Namespace, failures: list[str]) -> list[report
     store = open_pictures(arguments.data)
     if arguments.scores:
         raise EvaluationError(f"{arguments.data}: is no FER2013, which --scores is for")
+    if arguments.ferplus is not None:
+        raise EvaluationError(f"{arguments.data}: is no FER2013, whose pictures FER+ is about")
     if arguments.split is not None:
         raise EvaluationError(
             f"{arguments.data}: --split is for FER2013, told by its file names (Training_…, "
@@ -461,10 +491,10 @@ def _on_crops(arguments: argparse.Namespace, failures: list[str]) -> list[report
 
 def _shown(run: report.Run) -> report.Run:
     low, high = run["accuracy_ci"]
-    without = (run["without_twins"] or {}).get("accuracy")
     return run | {
         "accuracy_ci": f"{100 * low:.1f}-{100 * high:.1f} %",
-        "without twins": without,
+        "without twins": (run["without_twins"] or {}).get("accuracy"),
+        "FER+ majority": (run["ferplus_majority"] or {}).get("accuracy"),
     }
 
 

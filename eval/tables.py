@@ -42,6 +42,7 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "accuracy": "percent",
             "95 % interval": "text",
             "without_twins": "percent",
+            "ferplus_majority": "percent",
             "macro_f1": "number",
             "balanced_accuracy": "percent",
             "ms_per_face": "number",
@@ -183,7 +184,17 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
 
 
 HEADLINES = {
-    "confusion": ("split", "views", "n", "accuracy", "95 % interval", "macro_f1"),
+    "confusion": (
+        *(
+            "classifier",
+            "split",
+            "views",
+            "accuracy",
+            "95 % interval",
+            "ferplus_majority",
+            "macro_f1",
+        ),
+    ),
     "ap": (
         *("record", "detector", "faces", "ap", "ap50", "ap50_ci", "coverage"),
         *("false_per_image", "duplicates_per_image"),
@@ -287,8 +298,9 @@ def _markdown(runs: Sequence[Run], columns: Mapping[str, str]) -> str:
         if "accuracy_ci" in one:
             low, high = one["accuracy_ci"]
             one = {**one, "95 % interval": f"{100 * low:.2f} – {100 * high:.2f} %"}
-        if isinstance(one.get("without_twins"), dict):
-            one = {**one, "without_twins": one["without_twins"]["accuracy"]}
+        for key in ("without_twins", "ferplus_majority"):
+            if isinstance(one.get(key), dict):
+                one = {**one, key: one[key]["accuracy"]}
         if isinstance(one.get("without_doubtful"), dict):
             one = {**one, "without_doubtful": one["without_doubtful"]["joint_accuracy"]}
         rows.append([cell(one.get(key), kind) for key, kind in columns.items()])

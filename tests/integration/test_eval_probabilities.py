@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 import eval.calibration
+import eval.card
+import eval.classification
 import eval.multilabel
 import eval.unsure
 from classification.classifier import TrainedNetwork
@@ -86,7 +88,10 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def classifiers(monkeypatch: pytest.MonkeyPatch) -> None:
     made = {"coded": CodedClassifier("coded"), "hot": CodedClassifier("hot", 2.0)}
-    monkeypatch.setattr(command, "load_classifiers", lambda names, _: [made[n] for n in names])
+    monkeypatch.setattr(
+        command, "load_classifiers", lambda names, _: [made[Path(name).name] for name in names]
+    )
+    monkeypatch.setattr(command, "classifier_facts", lambda name: {})
 
 
 def run(module: Any, data: Path, *arguments: str) -> list[dict[str, Any]]:
@@ -153,6 +158,36 @@ def test_calibration_before_and_after_on_labels_and_votes(data: Path) -> None:
     assert sum(count for *_, count in runs[0]["bins"]) == PER_PART
 
 
+def expected(data: Path, against: str) -> tuple[int, int]:
+    """How many faces of PrivateTest count, and how often the first emotion is the truth there."""
+    rows = (data / "fer2013.csv").read_text().splitlines()[1:]
+    faces = [[int(p) for p in r.split(",")[1].split()[:3]] for r in rows if "PrivateTest" in r]
+    if against == "votes":  # all but the faces that are none; the first has 6 or 10 votes
+        return (count := sum(number % 10 != 9 for number in range(PER_PART))), count
+    return PER_PART, sum(share > 50 for *_, share in faces)
+
+
+@pytest.mark.parametrize("against", ["labels", "votes"])
+def test_two_truths_on_the_card_and_in_the_record(data: Path, against: str) -> None:
+    (run_folder := data / "coded").mkdir()
+    (run_folder / "model.safetensors").touch()
+    (run_folder / "card.json").write_text('{"task": "seven emotions"}')
+    common = ["--data", str(data / "fer2013.csv"), "--ferplus", str(data / "votes.csv")]
+    out = ["--split", "PrivateTest", "--out", str(data / "r.json"), "--classifier", str(run_folder)]
+    assert eval.classification.main([*common, *out]) == 0
+    assert eval.card.main([str(run_folder), *common]) == 0
+    card = json.loads((run_folder / "card.json").read_text())
+    assert card["task"] == "seven emotions" and "eval.card" in card["measured"]["command"]
+    on_card = card["measured"]["PrivateTest"]["single"]
+    in_record = json.loads((data / "r.json").read_text())
+    n, right = expected(data, against)
+    for found in (on_card, in_record):
+        figures = found if against == "labels" else found["ferplus_majority"]
+        assert (figures["n"], figures["accuracy"]) == (n, pytest.approx(right / n))
+    assert on_card["calibration"]["nll"] > 0
+    assert set(card["measured"]["PublicTest"]) == {"single", "ten"}
+
+
 def test_mistakes_are_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["--classifier", "coded", "--data", str(data / "fer2013.csv")]
     (data / "other.csv").write_text("a,b\n1,2\n")
@@ -162,6 +197,8 @@ def test_mistakes_are_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -
         (eval.unsure, [*common[:2], "--data", str(data / "none.csv")], "none.csv"),
         (eval.unsure, [*common, "--picture", str(data)], "is a folder"),
         (eval.calibration, [*common, "--coco", str(data / "x.json")], "needs --images"),
+        (eval.card, ["gone", *common[2:], "--ferplus", str(data / "votes.csv")], "gone"),
+        (eval.classification, [*common, "--ferplus", str(data / "other.csv")], "other.csv"),
     ]
     for module, arguments, cause in cases:
         assert module.main(arguments) == 2

@@ -1,0 +1,114 @@
+"""Complete a classifier's card with its final figures: ``python -m eval.card NAME --data ZIP``.
+
+For the last step of a network that was chosen: ``measured`` is written into its card, with, for
+PublicTest and PrivateTest, one view of each face and ten, accuracy and its interval, macro F1, the
+same per class and as a confusion matrix, without pixel twins, and against what most of FER+'s
+annotators saw (as ``eval.classification`` defines them); and the calibration on one view.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from classification.calibrate import find_files, quality
+from classification.card import write_json
+from classification.classifier import WeightsError
+from classification.fer2013 import SPLITS, Fer2013, Fer2013Error, load_fer2013, pixel_twins
+from classification.ferplus import FerPlus, load_ferplus
+from classification.probabilities import one_hot
+from eval import command, report
+from eval.classification import fer2013_batches, measure
+from eval.command import EvaluationError
+from eval.fer2013_scores import probabilities
+from faces.emotions import EMOTIONS
+from faces.pipeline import EmotionClassifier
+from faces.provenance import command_line, git_commit
+
+COMMAND = "eval.card"
+TESTS = ("PublicTest", "PrivateTest")
+VIEWS = ("single", "ten")
+
+WHOLE = ("n", "accuracy", "accuracy_ci", "macro_f1", "balanced_accuracy", "per_class", "confusion")
+BRIEF = WHOLE[:4]
+"""What of the figures a card holds: of the part itself, of a selection of its pictures."""
+
+
+def figures(
+    classifier: EmotionClassifier, data: Fer2013, training: Fer2013, votes: FerPlus
+) -> dict[str, Any]:
+    """Measure a classifier on a part of FER2013.
+
+    Args:
+        classifier: stage 2.
+        data: the part.
+        training: the Training part, which tells the pixel twins.
+        votes: FER+'s on the part.
+
+    Returns:
+        View → what a card says.
+    """
+    truths = pixel_twins(data, training), votes.majority()
+    found = {}
+    for views in VIEWS:
+        run = measure(fer2013_batches(data), [classifier], views, *truths)[0]
+        found[views] = {key: run[key] for key in WHOLE} | {
+            key: {name: run[key][name] for name in BRIEF}
+            for key in ("without_twins", "ferplus_majority")
+        }
+    labels = one_hot(data.labels, len(EMOTIONS))
+    found[VIEWS[0]]["calibration"] = quality(probabilities(classifier, data), labels)
+    return found
+
+
+def complete(name_or_run: str, data: Path, ferplus: Path, made_by: str) -> Path:
+    """Measure a classifier on both test parts and write the figures into its card.
+
+    Returns:
+        The card.
+
+    Raises:
+        EvaluationError: there is no such network, or data or votes cannot be read.
+    """
+    try:
+        _, path = find_files(name_or_run)
+        card = json.loads(path.read_text(encoding="utf-8"))
+        whole = load_fer2013(data, progress=sys.stderr.isatty())
+        parts = {name: whole.split(name) for name in SPLITS}
+        votes = {name: load_ferplus(ferplus, parts[name]) for name in TESTS}
+    except (WeightsError, Fer2013Error, json.JSONDecodeError) as error:
+        raise EvaluationError(str(error)) from error
+    classifier = command.load_classifiers([name_or_run], None)[0]
+    card["measured"] = {
+        name: figures(classifier, parts[name], parts["Training"], votes[name]) for name in TESTS
+    } | {"command": made_by, "commit": git_commit()}
+    write_json(path, report.strict(card))
+    return path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {COMMAND}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="RUN|NAME", help="a run folder, or a shipped classifier")
+    parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder or zip")
+    parser.add_argument("--ferplus", type=Path, required=True, metavar="CSV", help="FER+'s votes")
+    args = parser.parse_args(argv)
+
+    def action() -> int:
+        path = complete(args.model, args.data, args.ferplus, command_line(COMMAND, argv))
+        print(f"wrote {path}")
+        return 0
+
+    return command.run(COMMAND, action)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
