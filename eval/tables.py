@@ -183,28 +183,16 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
 """The key that marks a kind of run → its section's title, and columns as in ``eval.report``."""
 
 
-HEADLINES = {
-    "confusion": (
-        *(
-            "classifier",
-            "split",
-            "views",
-            "accuracy",
-            "95 % interval",
-            "ferplus_majority",
-            "macro_f1",
-        ),
-    ),
-    "ap": (
-        *("record", "detector", "faces", "ap", "ap50", "ap50_ci", "coverage"),
-        *("false_per_image", "duplicates_per_image"),
-    ),
-    "joint_accuracy": (
-        *("record", "detector", "classifier", "faces", "coverage", "accuracy_on_matched"),
-        *("joint_accuracy", "joint_accuracy_ci"),
-    ),
+HEADLINE = (
+    *("classifier", "split", "views", "accuracy", "95 % interval", "ferplus_majority", "macro_f1"),
+)
+"""The columns that the README shows of the classifiers' section."""
+
+GRIDS = {
+    "ap": (("detector",), "ap50"),
+    "joint_accuracy": (("detector", "classifier"), "joint_accuracy"),
 }
-"""The columns of each section that the README shows."""
+"""The sections of which the README shows one figure → what names a row, and the figure."""
 
 COMPARE_DETECTORS = ("ap", "joint_accuracy")
 NOT_MEASURED: Run = {
@@ -271,14 +259,36 @@ def update_readme(text: str, runs: Sequence[Run]) -> str:
     _, end, after = rest.partition(END)
     if not start or not end:
         raise EvaluationError(f"README.md: lacks the marks {START} and {END}; put them back")
-    tables = []
-    for mark, keys in HEADLINES.items():
-        title, columns = SECTIONS[mark]
+    title, columns = SECTIONS["confusion"]
+    crops = _of_section(runs, "confusion")
+    tables = [f"{title}:\n\n{_markdown(crops, {key: columns[key] for key in HEADLINE})}"]
+    for mark, (names, figure) in GRIDS.items():
         chosen = _of_section(runs, mark)
         if chosen:
-            shown = _markdown(chosen, {key: columns[key] for key in keys})
-            tables.append(f"{title}:\n\n{shown}")
+            title = f"{SECTIONS[mark][0]} ({figure.replace('_', ' ')}, its 95 % interval)"
+            tables.append(f"{title}:\n\n{grid(chosen, names, figure)}")
     return before + START + "\n\n" + "\n\n".join(tables) + "\n\n" + END + after
+
+
+def grid(runs: Sequence[Run], names: Sequence[str], figure: str) -> str:
+    """Lay out one figure of several models (rows) on several data sets (columns) in Markdown.
+
+    Args:
+        runs: as ``read_runs`` gives them; the record is the data set.
+        names: the keys whose values name a row.
+        figure: the key of a fraction, whose interval is ``figure_ci``.
+    """
+    sets = list(dict.fromkeys(one["record"] for one in runs if figure in one))
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for one in runs:
+        row = rows.setdefault(tuple(str(one.get(name, "–")) for name in names), {})
+        if figure in one:
+            value, interval = cell(one[figure], "percent"), cell(one[f"{figure}_ci"], "percent")
+            row[one["record"]] = f"{value} ({interval.removesuffix(' %')})"
+    heads = [*names, *(name.replace("_", " ") for name in sets)]
+    body = [[*key, *(row.get(name, "–") for name in sets)] for key, row in rows.items()]
+    align = ["left"] * len(names) + ["right"] * len(sets)
+    return str(tabulate(body, heads, "pipe", colalign=align, disable_numparse=True))
 
 
 def _of_section(runs: Sequence[Run], mark: str) -> list[Run]:

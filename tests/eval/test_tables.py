@@ -10,7 +10,7 @@ import pytest
 from eval import page
 from eval.command import EvaluationError
 from eval.comparison import find_systems
-from eval.tables import END, ROOT, START, main, read_runs, render, update_readme
+from eval.tables import END, ROOT, START, grid, main, read_runs, render, update_readme
 
 CLASSIFIED = {
     "classifier": "small",
@@ -28,9 +28,23 @@ DETECTED = {
     "images": 3,
     "ap": 0.5,
     "ap50": 0.8012,
+    "ap50_ci": [0.7, 0.9],
     "false_per_image": None,
     "command": "python -m eval.detection --coco y",
 }
+
+
+def test_a_grid_has_a_row_per_model_and_a_column_per_set() -> None:
+    runs = [
+        {**DETECTED, "record": "photos"},
+        {**DETECTED, "record": "my_scenes", "ap50": 0.25, "ap50_ci": [0.125, 1.0]},
+        {"record": "any", "detector": "huge"},
+    ]
+    lines = grid(runs, ["detector"], "ap50").splitlines()
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines]
+    assert rows[0] == ["detector", "photos", "my scenes"]
+    assert rows[2] == ["light", "80.12 % (70.00 – 90.00)", "25.00 % (12.50 – 100.00)"]
+    assert rows[3:] == [["huge", "–", "–"]]
 
 
 def test_every_run_becomes_a_row_and_every_command_a_line(tmp_path: Path) -> None:
@@ -55,6 +69,7 @@ def test_every_run_becomes_a_row_and_every_command_a_line(tmp_path: Path) -> Non
         "accuracy": "62.50 %",
         "95 % interval": "55.60 – 68.90 %",
         "without twins": "–",
+        "ferplus majority": "–",
         "macro f1": "0.6",
         "balanced accuracy": "–",
         "ms per face": "–",
