@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from classification.published import PlainCnn, TorchvisionNet
-from classification.transfer import FaceRecognitionResNet, MobileNetV2
+from classification.transfer import FaceRecognitionResNet
 from faces.emotions import EMOTIONS
 from faces.processor import cpu_has_bf16
 
@@ -98,7 +98,6 @@ class FaceResNet(nn.Module):
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "face_resnet": FaceResNet,
     "face_recognition_resnet": FaceRecognitionResNet,
-    "mobilenet_v2": MobileNetV2,
     "plain_cnn": PlainCnn,
     "torchvision": TorchvisionNet,
 }

@@ -76,7 +76,7 @@ class TorchvisionNet(nn.Module):
 
     Args:
         name: ``resnet18`` or ``resnet50`` (He et al., 2016), ``squeezenet1_1`` (Iandola et al.,
-            2016).
+            2016), ``mobilenet_v2`` (Sandler et al., 2018).
         size: height and width in pixels to which faces are enlarged; 48 leaves them as they are.
     """
 
@@ -108,7 +108,7 @@ class TorchvisionNet(nn.Module):
             std: what they were divided by.
 
         Raises:
-            PretrainedError: the weights are not in the cache and cannot be fetched.
+            PretrainedError: the weights are neither here nor can be fetched.
         """
         state = imagenet_state(self.name)
         own = self.network.state_dict()
@@ -119,5 +119,10 @@ class TorchvisionNet(nn.Module):
         self.network.load_state_dict(fitting, strict=False)
 
 
-FIRST_CONVOLUTION = {"resnet18": "conv1", "resnet50": "conv1", "squeezenet1_1": "features.0"}
+FIRST_CONVOLUTION = {
+    "resnet18": "conv1",
+    "resnet50": "conv1",
+    "squeezenet1_1": "features.0",
+    "mobilenet_v2": "features.0.0",
+}
 """Network of torchvision → its first convolution. It sees grey here: once what it saw thrice."""

@@ -1,7 +1,4 @@
-"""Networks for emotions that can start from weights published for other tasks.
-
-Both enlarge the 48×48 faces first, as their kernels have learnt the details of larger pictures.
-"""
+"""A network for emotions that has learnt to recognise faces, and what such networks have to do."""
 
 from __future__ import annotations
 
@@ -10,12 +7,10 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-import torchvision
 from torch import Tensor, nn
 
 from faces.emotions import EMOTIONS
 from pretrained.face_recognition import MEAN, face_recognition_file, read_face_recognition
-from pretrained.mobilenet import mobilenet_state
 
 
 @runtime_checkable
@@ -153,42 +148,3 @@ class FaceRecognitionResNet(nn.Module):
             norm.running_mean.copy_(average * length)  # type: ignore[union-attr]
             norm.running_var.copy_(variance * length**2)  # type: ignore[union-attr]
         self.train()
-
-
-class MobileNetV2(nn.Module):
-    """torchvision's MobileNetV2 (Sandler et al., 2018) on grey faces, with seven outputs.
-
-    Args:
-        size: height and width in pixels to which faces are enlarged; ImageNet's is 224.
-        dropout: probability of dropping a feature before the last layer.
-    """
-
-    def __init__(self, size: int = 96, dropout: float = 0.2) -> None:
-        super().__init__()
-        self.size = size
-        self.network = torchvision.models.mobilenet_v2(num_classes=len(EMOTIONS), dropout=dropout)
-        self.network.features[0][0] = nn.Conv2d(1, 32, 3, 2, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map normalised grey faces (N, 1, H, W) to logits (N, 7)."""
-        x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", align_corners=False)
-        logits: Tensor = self.network(x)
-        return logits
-
-    @torch.no_grad()
-    def load_published(self, faces: Tensor, mean: float, std: float) -> None:
-        """Take over the ImageNet weights; the kernels of red, green and blue are summed.
-
-        Args:
-            faces: not needed here.
-            mean: what was taken off their pixels, in 0..1.
-            std: what they were divided by.
-
-        Raises:
-            PretrainedError: the weights are not installed and cannot be fetched.
-        """
-        state = {k: v for k, v in mobilenet_state().items() if not k.startswith("classifier.")}
-        deviation = torch.tensor([0.229, 0.224, 0.225])[None, :, None, None]
-        first = "features.0.0.weight"
-        state[first] = (state[first] * std / deviation).sum(1, keepdim=True)
-        self.network.load_state_dict(state, strict=False)

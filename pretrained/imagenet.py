@@ -7,14 +7,17 @@ import torchvision
 from torch import Tensor
 
 from pretrained.errors import PretrainedError
+from pretrained.mobilenet import mobilenet_state
 
 
 def imagenet_state(name: str) -> dict[str, Tensor]:
     """Return the ``IMAGENET1K_V1`` weights of ``torchvision.models.<name>``, by their names there.
 
     Raises:
-        PretrainedError: they are neither in PyTorch's cache nor can be fetched.
+        PretrainedError: they are neither here nor can be fetched.
     """
+    if name == "mobilenet_v2":  # has a package
+        return mobilenet_state()
     weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
