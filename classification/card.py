@@ -49,8 +49,8 @@ def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: to
     """Measure the run's kept network on PublicTest and write ``card.json`` beside it."""
     classifier = NetworkClassifier.load(run / "model.safetensors", device, run.name)
     predicted = classifier.scores_of_grey(public.images).argmax(1)
-    kept = ("recipe", "parameters", "command", "commit", "versions", "hours", "precision")
-    training = {key: record[key] for key in (*kept, "device", "history")}
+    kept = ("recipe", "parameters", "command", "commit", "versions", "hours", "precision", "start")
+    training = {key: record[key] for key in (*kept, "teachers", "device", "history")}
     chosen_on = f"PublicTest accuracy, epoch {record['best_epoch']}"
     write_json(run / "card.json", model_card(record, training, chosen_on, public, predicted))
 

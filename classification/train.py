@@ -34,6 +34,7 @@ from classification.classifier import (
     NetworkClassifier,
     TrainedNetwork,
     WeightsError,
+    load_network,
     save_network,
     to_tensor,
 )
@@ -110,6 +111,24 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     )
 
 
+def take_over(model: nn.Module, recipe: Recipe, start: Path) -> None:
+    """Give a model the weights of a trained one.
+
+    Raises:
+        TrainingError: that is another network, or the recipe has a start already.
+        WeightsError: the weights file cannot be used.
+    """
+    if recipe.published_start:
+        raise TrainingError("two starts; with --start, say published_start false")
+    _, state = load_network(start)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"{start}: is no {recipe.architecture} of the recipe's form: {error}"
+        ) from error
+
+
 @contextlib.contextmanager
 def stop_requests() -> Iterator[list[int]]:
     """Collect Ctrl-C and SIGTERM in a list, so that the loop can save and end between two steps."""
@@ -135,6 +154,7 @@ def train(
     *,
     votes: FerPlus | None = None,
     teachers: Sequence[Path] = (),
+    start: Path | None = None,
     workers: int = 0,
 ) -> dict[str, Any]:
     """Train, or go on with the run in ``out``, and leave the best network there.
@@ -146,6 +166,7 @@ def train(
         device: where to train.
         votes: on the pictures of ``data``, where the recipe uses them; only Training's train.
         teachers: weights files of the networks to learn from, where the recipe does.
+        start: weights file of a network like the recipe's, to start from.
         workers: processes that prepare batches; 0 prepares them in this one.
 
     Returns:
@@ -153,9 +174,10 @@ def train(
 
     Raises:
         TrainingError: the recipe needs votes or teachers that are not given, or the other way
-            round; the checkpoint is of another recipe or data; or the loss is not finite.
+            round; the start does not fit; the checkpoint is of another recipe or data; or the loss
+            is not finite.
         PretrainedError: the recipe starts from published weights that are not here.
-        WeightsError: a teacher cannot be used.
+        WeightsError: a teacher or the start cannot be used.
         KeyboardInterrupt: a stop was asked for; the checkpoint is saved.
     """
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -187,6 +209,8 @@ def train(
             raise TrainingError(f"published_start: {recipe.architecture} has no published weights")
         chosen = np.random.default_rng(recipe.seed).permutation(len(training.labels))[:256]
         model.load_published(to_tensor(training.images[chosen], mean, std), mean, std)
+    if start is not None:
+        take_over(model, recipe, start)
     model = model.to(device).to(memory_format=torch.channels_last)
     parallel = DistributedDataParallel(model) if world_size > 1 else model
     average = MovingAverage(model, recipe.ema_decay)
@@ -197,6 +221,7 @@ def train(
         "data": data.fingerprint,
         "targets": hashlib.sha256(targets.tobytes()).hexdigest(),
         "teachers": [hashlib.sha256(path.read_bytes()).hexdigest() for path in teachers],
+        "start": None if start is None else hashlib.sha256(start.read_bytes()).hexdigest(),
         "world_size": world_size,
     }
     progress: dict[str, Any] = {
@@ -210,7 +235,7 @@ def train(
     }
     if (out / CHECKPOINT).exists():
         saved = torch.load(out / CHECKPOINT, map_location=device, weights_only=True)
-        known = json.loads(saved["identity"])
+        known = {"start": None} | json.loads(saved["identity"])
         known["recipe"] = {**Recipe().to_dict(), **known["recipe"]}  # keys that came later
         if known != json.loads(json.dumps(identity)):
             raise TrainingError(
@@ -335,6 +360,9 @@ def train(
             {"name": path.parent.name, "sha256": digest}
             for path, digest in zip(teachers, identity["teachers"], strict=True)
         ],
+        "start": None
+        if start is None
+        else {"name": start.parent.name, "sha256": identity["start"]},
         "device": str(device),
         "threads": torch.get_num_threads(),
         "processes": world_size,
@@ -398,6 +426,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--teacher", type=Path, nargs="+", default=[], help="run folders, where it has distill"
     )
+    parser.add_argument("--start", type=Path, metavar="RUN", help="go out from this run's network")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     parser.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
@@ -430,6 +459,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             device,
             votes=votes,
             teachers=teachers,
+            start=args.start and args.start / "model.safetensors",
             workers=args.workers,
         )
         if main_process:

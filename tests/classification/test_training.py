@@ -264,6 +264,26 @@ def test_another_recipe_does_not_go_on_with_a_run(tmp_path: Path) -> None:
         training.train(tiny_recipe(epochs=2), data, tmp_path, CPU)
 
 
+def test_a_run_starts_from_another_ones_network(tmp_path: Path) -> None:
+    data, still = tiny_data(), {"epochs": 1, "warmup": 0.0, "ema_decay": 0.0}
+    first = training.train(tiny_recipe(**still), data, tmp_path / "first", CPU)
+    start = tmp_path / "first" / "model.safetensors"
+    frozen = tiny_recipe(**still, learning_rate=1e-12)
+    record = training.train(frozen, data, tmp_path / "second", CPU, start=start)
+    assert first["start"] is None and record["start"]["name"] == "first"
+    before, after = (load_file(tmp_path / n / "model.safetensors") for n in ("first", "second"))
+    assert all(
+        torch.allclose(before[k], after[k], atol=1e-4) for k in before if k.endswith("weight")
+    )
+    for recipe, cause in (
+        (tiny_recipe(model={"widths": [8], "depths": [1]}), "no face_resnet of the recipe's form"),
+        (tiny_recipe(published_start=True), "two starts"),
+    ):
+        model = training.build_network(recipe.architecture, recipe.model)
+        with pytest.raises(training.TrainingError, match=cause):
+            training.take_over(model, recipe, start)
+
+
 def test_a_loss_that_is_not_finite_is_explained(tmp_path: Path) -> None:
     with pytest.raises(training.TrainingError, match=r"[Ll]ower the learning rate"):
         training.train(tiny_recipe(learning_rate=1e30, clip_norm=1e30), tiny_data(), tmp_path, CPU)
