@@ -48,6 +48,8 @@ def face_cfg() -> Any:
     """Share of samples that show the whole picture, shrunk to fit, instead of a crop."""
     cfg.INPUT.COLOUR_JITTER = 0.0
     """Brightness, contrast and saturation vary by up to this share; a tenth of pictures go grey."""
+    cfg.INPUT.BLUR = 0.0
+    """Share of the training pictures that are blurred."""
     cfg.INPUT.MIN_FACE = 0.0
     """Faces whose shorter side is below this, in pixels of the network's input, are ignored."""
 

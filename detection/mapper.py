@@ -1,4 +1,4 @@
-"""One sample for Detectron2: decode, crop around a face, flip, jitter, to a tensor.
+"""One sample for Detectron2: decode, crop around a face, flip, jitter, blur, to a tensor.
 
 The geometry is pure (``CropPlan``, ``plan_crop``), so that tests can check it without pictures.
 """
@@ -30,6 +30,10 @@ AVERAGE_BELOW = 0.8
 
 MIN_FILL = 0.7
 """The longer side of the picture never shrinks below this share of the crop."""
+
+
+BLUR_SIGMA = (0.4, 1.6)
+"""Standard deviations of the blur in training, pixels of the network's input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +185,18 @@ def jitter(image: Picture, strength: float, rng: np.random.Generator) -> Picture
     return result
 
 
+def blur(image: Picture, rng: np.random.Generator) -> Picture:
+    """Blur a picture (H, W, 3) by a Gaussian, of a width drawn from ``BLUR_SIGMA``."""
+    blurred = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(*BLUR_SIGMA)))
+    return blurred.astype(np.uint8, copy=False)
+
+
 class FaceMapper:
     """A record of the catalog → what Detectron2's models take; for training and for testing.
 
     In training, the crop of ``INPUT.FACE_CROP`` or Detectron2's resize of the whole picture, then
-    flip and jitter. Regions to ignore go along as instances of class ``IGNORE`` where the model
-    knows how to skip them (``FaceRPN``), and are dropped, as in Detectron2, where it does not.
+    flip, jitter and blur. Regions to ignore go along as instances of class ``IGNORE`` where the
+    model knows how to skip them (``FaceRPN``); else they are dropped, as in Detectron2.
     """
 
     def __init__(self, cfg: Any, is_train: bool) -> None:
@@ -195,6 +205,7 @@ class FaceMapper:
         self.crop = cfg.INPUT.FACE_CROP.clone()
         self.flip = cfg.INPUT.RANDOM_FLIP != "none"
         self.jitter: float = cfg.INPUT.COLOUR_JITTER
+        self.blur: float = cfg.INPUT.BLUR
         self.min_face: float = cfg.INPUT.MIN_FACE
         mean = cfg.MODEL.PIXEL_MEAN
         self.fill = (round(mean[0]), round(mean[1]), round(mean[2]))
@@ -252,7 +263,10 @@ class FaceMapper:
             boxes = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [image.shape[1], 0] * 2
         height, width = image.shape[:2]
         boxes, classes = label_boxes(boxes, ignored, (height, width), self.min_face)
-        return jitter(image, self.jitter, rng), boxes, classes
+        image = jitter(image, self.jitter, rng)
+        if rng.random() < self.blur:
+            image = blur(image, rng)
+        return image, boxes, classes
 
 
 def inference_size(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:

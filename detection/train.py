@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import resource
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,7 @@ from detection.commandline import PAIR, configure, detectron2_parser
 from detection.datasets import describe, short_name
 from detection.errors import ConfigError, DetectionError, RunError
 from detection.evaluator import average_precision, choose_threshold, error_rates
+from detection.freezing import parameters_by_part
 from detection.launch import run_launched
 from detection.trainer import FaceTrainer, Interrupted, evaluate_model, predict
 from faces.provenance import command_line, git_commit
@@ -248,11 +250,20 @@ def write_run(
         "device": cfg.MODEL.DEVICE,
         "torch": torch.__version__,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "parameters_by_part": parameters_by_part(trainer.model),
+        "peak_memory_gb": round(peak_memory_gb(), 2),
         "score_threshold": cfg.MODEL.SCORE_THRESHOLD,
         "metrics": metrics,
     }
     text = json.dumps(card, indent=2)
     checkpoints.write_text(folder / checkpoints.CARD_FILE, text + "\n")
+
+
+def peak_memory_gb() -> float:
+    """Return the most memory this process has held: of its GPU where it uses one, else resident."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux counts in KiB
 
 
 def origin(weights: str) -> str | dict[str, Any]:

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import (
+    DatasetCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
 from detectron2.engine import (
     AMPTrainer,
     DefaultTrainer,
@@ -27,6 +31,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
 from torch.nn.parallel import DistributedDataParallel
 
+from detection import random_start
 from detection.checkpoints import BEST_FILE, FaceCheckpointer, save_weights
 from detection.errors import ConfigError, NonFiniteLossError
 from detection.evaluator import FaceEvaluator, average_precision
@@ -64,7 +69,7 @@ class FaceTrainer(TrainerBase):
     def __init__(self, cfg: Any) -> None:
         super().__init__()
         self.iter: int = 0
-        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        cfg = scaled(cfg, comm.get_world_size())
         model = build_model(cfg)
         optimizer = make_optimizer(cfg, model)
         loader = build_detection_train_loader(cfg, mapper=FaceMapper(cfg, is_train=True))
@@ -102,18 +107,27 @@ class FaceTrainer(TrainerBase):
             )
             if main
             else None,
-            hooks.PeriodicWriter(self._writers(), period=20) if main else None,
+            hooks.PeriodicWriter([CommonMetricPrinter(self.max_iter)], period=20) if main else None,
+            hooks.PeriodicWriter([self._log()], period=1) if main else None,
         ]
 
-    def _writers(self) -> list[Any]:
-        folder = Path(self.cfg.OUTPUT_DIR)
-        return [CommonMetricPrinter(self.max_iter), JSONWriter(str(folder / LOG_FILE))]
+    def _log(self) -> JSONWriter:
+        """Return what notes every iteration as it was."""
+        return JSONWriter(str(Path(self.cfg.OUTPUT_DIR) / LOG_FILE), window_size=1)
 
     def resume_or_load(self, resume: bool) -> None:
         """Load the last checkpoint of ``OUTPUT_DIR`` and its iteration, or ``MODEL.WEIGHTS``."""
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
+        elif not self.cfg.MODEL.WEIGHTS:
+            random_start.measure_norms(self.model, self._first_pictures)
+
+    def _first_pictures(self) -> list[dict[str, Any]]:
+        """Return the first inputs, the same in every process."""
+        mapper = FaceMapper(self.cfg, is_train=False)
+        records = DatasetCatalog.get(self.cfg.DATASETS.TRAIN[0])
+        return [mapper(record) for record in records[: random_start.PICTURES]]
 
     def train(self) -> None:
         """Run from ``start_iter`` to the end.
@@ -214,6 +228,23 @@ class Progress(HookBase):
         self.best_ap = state["best_ap"]
         self.best_iteration = int(state["best_iteration"])
         self.seconds = state["seconds"]
+
+
+def scaled(cfg: Any, processes: int) -> Any:
+    """Return the configuration for so many processes: ``SOLVER.REFERENCE_WORLD_SIZE`` says how.
+
+    Raises:
+        ConfigError: the batch cannot be shared out.
+    """
+    scaled_cfg = DefaultTrainer.auto_scale_workers(cfg, processes)
+    batch = scaled_cfg.SOLVER.IMS_PER_BATCH
+    if batch % processes:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH {batch}: cannot be shared out to {processes} processes; give a "
+            "multiple of that, or SOLVER.REFERENCE_WORLD_SIZE 1, which scales batch, rate and "
+            "iterations"
+        )
+    return scaled_cfg
 
 
 def predict(

@@ -7,7 +7,8 @@ combinations whose F1 is within 0.005 of the best one's, that with the best AP. 
 finds is computed once, without suppression; suppressing that is what the model itself would do.
 
 ``--write`` puts the choice into a run folder's config.yaml and card.json, for every later use and
-for ``detection.export``. Choose on validation data only: never on what is to be reported.
+for ``detection.export``, or into the two files of a shipped setting (``weights_of`` in
+weights/models.toml). Choose on validation data only: never on what is to be reported.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from torchvision.ops import nms
 from tqdm import tqdm
 
@@ -142,24 +144,40 @@ def choose(rows: Sequence[report.Run]) -> report.Run:
     return max(equals, key=lambda row: row["validation_ap"])
 
 
-def write_choice(folder: Path, run: report.Run) -> None:
-    """Put a choice into a run folder of ``detection.train``: config.yaml and card.json."""
-    from detection import checkpoints
-    from detection.config import load_config
+def files_to_write(name_or_run: str) -> tuple[Path, Path]:
+    """Return the configuration and the card that hold a detector's choice.
 
-    overrides = {
-        "MODEL.SCORE_THRESHOLD": run["chosen_threshold"],
-        "MODEL.ROI_HEADS.NMS_THRESH_TEST": run["nms"],
-        "MODEL.CONTAINMENT": run["containment"],
-    }
-    pairs = [str(word) for pair in overrides.items() for word in pair]
-    config, card = folder / checkpoints.CONFIG_FILE, folder / checkpoints.CARD_FILE
-    text = load_config(config, pairs).dump()
+    Raises:
+        EvaluationError: it is neither a run folder nor a shipped setting.
+    """
+    from detection import checkpoints
+    from twostage import models
+
+    folder = Path(name_or_run)
+    if folder.is_dir():
+        return folder / checkpoints.CONFIG_FILE, folder / checkpoints.CARD_FILE
+    shipped = models.shipped_models("detector").get(name_or_run)
+    if shipped is None or not shipped.weights_of:
+        raise EvaluationError(
+            f"--write {name_or_run}: is no run folder of detection.train, and no setting of a "
+            "shipped detector (weights_of in weights/models.toml)"
+        )
+    return shipped.config, shipped.config.with_suffix(".json")
+
+
+def write_choice(config: Path, card: Path, run: report.Run) -> None:
+    """Put a choice into a configuration, whose other values stay as written, and into its card."""
+    from detection import checkpoints
+
+    values = yaml.safe_load(config.read_text(encoding="utf-8"))
+    model = values.setdefault("MODEL", {})
+    model["SCORE_THRESHOLD"], model["CONTAINMENT"] = run["chosen_threshold"], run["containment"]
+    model.setdefault("ROI_HEADS", {})["NMS_THRESH_TEST"] = run["nms"]
     about = checkpoints.read_card(card) | {
         "score_threshold": run["chosen_threshold"],
         "operating_point": report.strict({k: v for k, v in run.items() if k != "grid"}),
     }
-    checkpoints.write_text(config, text)
+    checkpoints.write_text(config, yaml.safe_dump(values))
     checkpoints.write_text(card, json.dumps(about, indent=2) + "\n")
 
 
@@ -184,7 +202,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="PX",
         help="ignore faces whose shorter side is below this",
     )
-    result.add_argument("--write", action="store_true", help="put the choice into the run folder")
+    result.add_argument("--write", action="store_true", help="put the choice into its files")
     command.add_common_options(result)
     return result
 
@@ -206,8 +224,7 @@ def load(name_or_run: str, device: str | None, overrides: Sequence[str] = ()) ->
 def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     report.check_out(arguments.out)
-    if arguments.write and not Path(arguments.detector).is_dir():
-        raise EvaluationError(f"--write {arguments.detector}: is no run folder of detection.train")
+    targets = files_to_write(arguments.detector) if arguments.write else None
     truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
     pictures = locate(truth, arguments.images)
     detector = load(arguments.detector, arguments.device)
@@ -232,8 +249,8 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     )
     if arguments.out is not None:
         report.write_report(arguments.out, [run])
-    if arguments.write:
-        write_choice(Path(arguments.detector), run)
+    if targets is not None:
+        write_choice(*targets, run)
     if len(rows) > 1:
         print(report.table(rows, COLUMNS) + "\n")
     print(f"chosen:\n{report.table([chosen], COLUMNS)}")

@@ -37,17 +37,20 @@ class ShippedModel:
         name: how command lines call it; its files are NAME.safetensors, NAME.json (the card) and,
             for a detector, NAME.yaml (Detectron2's config).
         about: one line for people who choose.
+        weights_of: a shipped model whose weights this one uses with another config; "" is its own.
+            Its card then says what differs from that model's.
         classical: others' detector that comes with a package; it has no files here.
     """
 
     name: str
     about: str
+    weights_of: str = ""
     classical: bool = False
 
     @property
     def weights(self) -> Path:
         """The safetensors file."""
-        return WEIGHTS / f"{self.name}.safetensors"
+        return WEIGHTS / f"{self.weights_of or self.name}.safetensors"
 
     @property
     def config(self) -> Path:
@@ -56,8 +59,9 @@ class ShippedModel:
 
     def card(self) -> dict[str, Any]:
         """Read the model card: data, training, figures, licence, limits, sha256 of the weights."""
-        card: dict[str, Any] = json.loads((WEIGHTS / f"{self.name}.json").read_text("utf-8"))
-        return card
+        names = dict.fromkeys((self.weights_of or self.name, self.name))
+        cards = [json.loads((WEIGHTS / f"{name}.json").read_text("utf-8")) for name in names]
+        return {key: value for card in cards for key, value in card.items()}
 
 
 @cache

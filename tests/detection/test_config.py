@@ -12,7 +12,7 @@ from detection.config import CONFIG_DIR, apply_overrides, face_cfg, find_config,
 from detection.errors import ConfigError
 
 
-@pytest.mark.parametrize("name", ["mobilenet_fpn", "x101_fpn"])
+@pytest.mark.parametrize("name", ["mobilenet_fpn", "mobilenet_fpn_long", "x101_fpn"])
 def test_every_configuration_loads_by_name_and_by_path(name: str) -> None:
     cfg = load_config(name)
     assert cfg.dump() == load_config(CONFIG_DIR / f"{name}.yaml").dump()
@@ -38,11 +38,24 @@ def test_x101_is_the_model_zoos_but_for_what_fine_tuning_changes() -> None:
         "MODEL.PROPOSAL_GENERATOR.NAME", "MODEL.ROI_HEADS.NAME", "MODEL.ROI_HEADS.NUM_CLASSES",
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
         "MODEL.ROI_MASK_HEAD.NUM_CONV", "DATASETS.TRAIN", "DATALOADER.FILTER_EMPTY_ANNOTATIONS",
-        "DATASETS.TEST",
+        "DATASETS.TEST", "SOLVER.REFERENCE_WORLD_SIZE",
         "SOLVER.IMS_PER_BATCH", "SOLVER.BASE_LR", "SOLVER.MAX_ITER", "SOLVER.STEPS",
         "SOLVER.WARMUP_ITERS", "SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD",
     }  # fmt: skip
     assert model_zoo.get_checkpoint_url(name).endswith(ours["MODEL.WEIGHTS"].split("://")[1])
+
+
+def test_the_long_training_is_of_the_shipped_network() -> None:
+    light, long = flat(load_config("mobilenet_fpn")), flat(load_config("mobilenet_fpn_long"))
+    changed = {key for key, value in light.items() if long[key] != value}
+    assert changed == {
+        "SEED", "OUTPUT_DIR", "TEST.EVAL_PERIOD", "TEST.MIN_FACE",
+        "MODEL.RPN.BBOX_REG_LOSS_TYPE", "MODEL.RPN.BBOX_REG_LOSS_WEIGHT",
+        "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT",
+        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "MODEL.ROI_HEADS.NMS_THRESH_TEST",
+        "INPUT.COLOUR_JITTER", "INPUT.BLUR", "INPUT.MIN_FACE", "INPUT.FACE_CROP.FACE_SIZES",
+        "SOLVER.WARMUP_ITERS", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD",
+    }  # fmt: skip
 
 
 def test_overrides() -> None:
@@ -80,7 +93,7 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_file_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="mobilenet_fpn, x101_fpn"):
+    with pytest.raises(ConfigError, match="mobilenet_fpn, mobilenet_fpn_long, x101_fpn"):
         find_config("resnet")
 
 

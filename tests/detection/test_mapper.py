@@ -15,6 +15,7 @@ from detection.ignore import IGNORE
 from detection.mapper import (
     CropPlan,
     FaceMapper,
+    blur,
     inference_size,
     jitter,
     label_boxes,
@@ -133,6 +134,29 @@ def test_jitter_keeps_shape_and_type() -> None:
     for seed in range(20):
         out = jitter(image, 0.4, np.random.default_rng(seed))
         assert out.shape == image.shape and out.dtype == np.uint8
+
+
+def test_blur_keeps_shape_and_brightness_and_takes_detail() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    for seed in range(5):
+        out = blur(image, np.random.default_rng(seed))
+        assert out.shape == image.shape and out.dtype == np.uint8
+        assert abs(out.mean() - image.mean()) < 2
+        assert out.std() < 0.98 * image.std()
+
+
+def test_the_share_of_blurred_samples_is_the_configurations(faces: Any) -> None:
+    record = read_coco(faces.coco, faces.images)[1]
+
+    def samples(share: str) -> list[torch.Tensor]:
+        mapper = FaceMapper(load_config("mobilenet_fpn", ["INPUT.BLUR", share]), is_train=True)
+        np.random.seed(3)
+        return [mapper(record)["image"] for _ in range(12)]
+
+    sharp, some, all_of_them = (samples(share) for share in ("0.0", "0.5", "1.0"))
+    equal = [torch.equal(one, other) for one, other in zip(sharp, some, strict=True)]
+    assert 0 < sum(equal) < 12
+    assert not any(torch.equal(*pair) for pair in zip(sharp, all_of_them, strict=True))
 
 
 @pytest.mark.parametrize("crop", ["True", "False"])

@@ -65,12 +65,16 @@ def test_training_leaves_a_complete_run_folder(run: Path, faces: Any) -> None:
     assert card["trained_on"][0]["pictures"] == 12 and len(card["trained_on"][0]["sha256"]) == 64
     assert card["command"].startswith("python -m detection.train --config-file mobilenet_fpn")
     assert card["hours"] >= 0 and card["parameters"] == 3_463_824
+    parts = card["parameters_by_part"]
+    assert sum(part["all"] for part in parts.values()) == card["parameters"]
+    assert card["peak_memory_gb"] > 0.1
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["validation"][0].keys() >= {"AP", "AP50", "AP75", "pictures"}
     cfg = load_config(run / "config.yaml")
     assert cfg.SOLVER.MAX_ITER == 2 and cfg.MODEL.SCORE_THRESHOLD == metrics["score_threshold"]
     rows = [json.loads(line) for line in (run / "training_log.jsonl").read_text().splitlines()]
-    assert rows[-1]["iteration"] == 1 and rows[-1]["total_loss"] > 0
+    assert [row["iteration"] for row in rows] == [0, 1]
+    assert all(row["total_loss"] > 0 for row in rows)
     detector = load_run(run, "cpu")
     assert detector.name == "light"
     assert len(detector.detect([read_image(faces.images / "picture_1.jpg")], 0.0)) == 1

@@ -146,6 +146,28 @@ def test_the_record_and_the_run_folder(
     assert "chosen" in capsys.readouterr().out
 
 
+def test_a_shipped_setting_keeps_what_was_not_chosen(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from detection.config import load_config
+    from twostage.models import ShippedModel
+
+    (data / "small.yaml").write_text(load_config("mobilenet_fpn").dump())
+    text = "_BASE_: small.yaml\nINPUT:\n  MIN_SIZE_TEST: 400\n"
+    (data / "large.yaml").write_text(text)
+    (data / "large.json").write_text('{"name": "large"}')
+    listed = {"large": ShippedModel("large", "", weights_of="small")}
+    monkeypatch.setattr("twostage.models.WEIGHTS", data)
+    monkeypatch.setattr("twostage.models.shipped_models", lambda stage: listed)
+    monkeypatch.setattr(operating_point, "load", lambda *_: Model())
+    assert call(data, "--detector", "large", "--write") == 0
+    cfg, card = load_config(data / "large.yaml"), json.loads((data / "large.json").read_text())
+    assert cfg.INPUT.MIN_SIZE_TEST == 400
+    assert cfg.MODEL.SCORE_THRESHOLD == card["score_threshold"] == 0.812
+    assert (data / "large.yaml").read_text().count("\n") < 10  # still what differs, and no more
+    assert card["name"] == "large" and card["operating_point"]["images"] == 1
+
+
 def test_other_detectors_get_a_threshold(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operating_point, "load", lambda *_: Known())
     assert call(data, "--detector", "known") == 0

@@ -70,6 +70,25 @@ def test_names_and_runs_joined_by_plus_are_an_ensemble(weights: Path, tmp_path: 
         load_classifier("tiny+nobody")
 
 
+def test_a_setting_shares_weights_and_says_what_differs(weights: Path) -> None:
+    (weights / "tiny.json").write_text('{"name": "tiny", "sha256": "x", "score_threshold": 1}')
+    (weights / "large.json").write_text('{"name": "large", "score_threshold": 2}')
+    model = models.ShippedModel("large", "", weights_of="tiny")
+    assert model.weights == weights / "tiny.safetensors" and model.config == weights / "large.yaml"
+    assert model.card() == {"name": "large", "sha256": "x", "score_threshold": 2}
+
+
+def test_the_accurate_detector_is_the_default_on_larger_pictures() -> None:
+    default, accurate = (
+        load_detector(name, "cpu") for name in ("default", "mobilenet_fpn_accurate")
+    )
+    assert default.test_sizes == (320, 544) and accurate.test_sizes == (400, 672)
+    shipped = shipped_models("detector")
+    assert shipped["mobilenet_fpn_accurate"].weights == shipped["mobilenet_fpn"].weights
+    card = shipped["mobilenet_fpn_accurate"].card()
+    assert accurate.score_threshold == card["score_threshold"] != default.score_threshold
+
+
 def test_unknown_names_list_the_known(weights: Path) -> None:
     with pytest.raises(ModelError, match=r"'tinny'.*default, tiny"):
         load_classifier("tinny")

@@ -1,0 +1,236 @@
+"""What training X101-FPN costs, by the number of frozen stages.
+
+One row per FREEZE_AT. Counted on the network itself, without data and without a GPU; hours follow
+from the speed that Detectron2's model zoo published for the same network. With --rounds the time of
+one picture on this machine's CPU is measured too.
+
+Definitions
+    freeze_at: MODEL.BACKBONE.FREEZE_AT, the stages of the body that stay as they are.
+    trained: the parts that change; trained_millions: their parameters.
+    forward_gflops: operations of one picture of --size in training, multiplications and additions
+        of convolutions and matrix products (torch.utils.flop_counter); ROI_HEADS.
+        BATCH_SIZE_PER_IMAGE boxes go through the box head.
+    training_gflops: the same and twice that of the trained parts, for the two products of the
+        backward pass.
+    memory_gb: weights, gradients and momentum of what is trained in float32, and what the forward
+        pass of SOLVER.IMS_PER_BATCH pictures of --size keeps for the backward pass.
+    zoo_memory_gb: the same with the model zoo's two pictures per GPU.
+    expected_memory_gb: memory_gb, and what the zoo measured beyond zoo_memory_gb with two frozen
+        stages (work space, proposals, losses), for each picture of the batch.
+    v100_hours: SOLVER.MAX_ITER iterations on one V100, if it computes as many operations per second
+        as in the zoo's training of this network; evaluations not included.
+    cpu_ms_per_image: median processor time of one picture of --size from pixels to boxes, random
+        weights, with the least and the most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from benchmarks.contest import Spread
+from eval import report
+from eval.command import EvaluationError, run
+from faces.provenance import command_line
+
+COMMAND = "benchmarks.detector_cost"
+
+ZOO = {"seconds_per_iteration": 0.638, "pictures_per_gpu": 2, "freeze_at": 2, "memory_gb": 6.7}
+"""Faster R-CNN X101-FPN 3x on V100s, from Detectron2's MODEL_ZOO.md (2019)."""
+
+CONFIG = "x101_fpn"
+DEPTHS = range(6)
+
+COLUMNS = {
+    "freeze_at": "count",
+    "trained": "text",
+    "trained_millions": "number",
+    "forward_gflops": "number",
+    "training_gflops": "number",
+    "memory_gb": "number",
+    "expected_memory_gb": "number",
+    "v100_hours": "number",
+    "cpu_ms_per_image": "number",
+}
+
+
+def build(freeze_at: int, device: str) -> tuple[Any, Any]:
+    """Return a detector with random (on ``meta``: no) weights, for training, and its config."""
+    from detectron2.modeling import build_model
+
+    from detection.config import load_config
+
+    keys = ["MODEL.WEIGHTS", "", "MODEL.BACKBONE.FREEZE_AT", str(freeze_at)]
+    cfg = load_config(CONFIG, [*keys, "MODEL.DEVICE", device])
+    return build_model(cfg), cfg
+
+
+def forward(model: Any, cfg: Any, pictures: int, size: tuple[int, int]) -> list[Tensor]:
+    """Run body, FPN, RPN head and box head on nothing, and return what comes out.
+
+    Args:
+        model: on the device ``meta``, where nothing is computed.
+        cfg: its configuration.
+        pictures: in a batch.
+        size: their (width, height), multiples of 32.
+    """
+    width, height = size
+    maps = model.backbone(torch.empty(pictures, 3, height, width, device="meta"))
+    levels = [maps[name] for name in cfg.MODEL.RPN.IN_FEATURES]
+    logits, deltas = model.proposal_generator.rpn_head(levels)
+    cells = cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION
+    boxes = pictures * cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
+    pooled = torch.empty(boxes, levels[0].shape[1], cells, cells, device="meta")
+    heads = model.roi_heads
+    return [*logits, *deltas, *heads.box_predictor(heads.box_head(pooled))]
+
+
+def flops_by_part(model: Any, cfg: Any, size: tuple[int, int]) -> dict[str, int]:
+    """Return the operations of one forward pass by the parts that ``detection.freezing`` names."""
+    with FlopCounterMode(display=False) as counter:
+        forward(model, cfg, 1, size)
+    counted = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+    backbone = type(model.backbone).__name__
+    body = f"{backbone}.bottom_up"
+    names = ("stem", *model.backbone.bottom_up.stage_names)
+    stages = {name: counted[f"{body}.{name}"] for name in names}
+    fpn = counted[backbone] - counted[body]
+    rpn = counted[type(model.proposal_generator.rpn_head).__name__]
+    rest = counted["Global"] - counted[backbone] - rpn
+    return stages | {"fpn": fpn, "rpn": rpn, "box head": rest}
+
+
+def kept_bytes(model: Any, cfg: Any, pictures: int, size: tuple[int, int]) -> int:
+    """Return how much the forward pass of a batch keeps for the backward pass, without weights."""
+    kept: dict[int, Any] = {}
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage  # held, so that no other takes its number
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = forward(model, cfg, pictures, size)
+    del outputs
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def row(freeze_at: int, size: tuple[int, int]) -> report.Run:
+    """Count one row; the module's docstring defines the numbers."""
+    from detection.freezing import parameters_by_part
+
+    model, cfg = build(freeze_at, "meta")
+    numbers = parameters_by_part(model)
+    changing = sum(number["trained"] for number in numbers.values())
+    weights = 4 * sum(number["all"] for number in numbers.values()) + 8 * changing
+    trained = [name for name, number in numbers.items() if number["trained"]]
+    flops = flops_by_part(model, cfg, size)
+    training = sum(flops.values()) + 2 * sum(flops[name] for name in trained)
+    batch, zoo_batch = cfg.SOLVER.IMS_PER_BATCH, int(ZOO["pictures_per_gpu"])
+    return {
+        "freeze_at": freeze_at,
+        "trained": ", ".join(trained),
+        "trained_millions": changing / 1e6,
+        "forward_gflops": sum(flops.values()) / 1e9,
+        "training_gflops": training / 1e9,
+        "memory_gb": (weights + kept_bytes(model, cfg, batch, size)) / 1e9,
+        "zoo_memory_gb": (weights + kept_bytes(model, cfg, zoo_batch, size)) / 1e9,
+        "iterations": cfg.SOLVER.MAX_ITER,
+        "pictures_per_iteration": batch,
+    }
+
+
+def add_estimates(rows: Sequence[report.Run]) -> None:
+    """Add ``v100_hours`` and ``expected_memory_gb``, from what the zoo measured."""
+    like_zoo = next(one for one in rows if one["freeze_at"] == ZOO["freeze_at"])
+    pictures = ZOO["pictures_per_gpu"]
+    per_second = like_zoo["training_gflops"] * pictures / ZOO["seconds_per_iteration"]
+    uncounted = (ZOO["memory_gb"] - like_zoo["zoo_memory_gb"]) / pictures
+    for one in rows:
+        batch = one["pictures_per_iteration"]
+        gflops = one["training_gflops"] * one["iterations"] * batch
+        one["v100_hours"] = gflops / per_second / 3600
+        one["expected_memory_gb"] = one["memory_gb"] + uncounted * batch
+
+
+def cpu_ms(size: tuple[int, int], rounds: int) -> Spread:
+    """Measure one picture of noise on the CPU; ``rounds`` times after a first one."""
+    from detection.random_start import measure_norms
+
+    model, _ = build(0, "cpu")
+    width, height = size
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    given = [{"image": image, "height": height, "width": width}]
+    measure_norms(model, lambda: given)
+    model.eval()
+    times = []
+    with torch.inference_mode():
+        for turn in tqdm(range(rounds + 1), unit=" pictures", disable=None):
+            start = time.process_time()
+            model(given)
+            if turn:
+                times.append(1000 * (time.process_time() - start))
+    return Spread.of(times)
+
+
+def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
+    from detection.errors import DetectionError
+
+    report.check_out(arguments.out)
+    if min(arguments.size) < 32 or any(side % 32 for side in arguments.size):
+        raise EvaluationError("--size: two multiples of 32, as the FPN takes them")
+    if min(arguments.rounds, arguments.threads - 1) < 0:
+        raise EvaluationError("--rounds must be 0 or more, --threads 1 or more")
+    torch.set_num_threads(arguments.threads)
+    size = tuple(arguments.size)
+    try:
+        rows = [row(depth, size) for depth in tqdm(DEPTHS, disable=None)]
+        add_estimates(rows)
+        if arguments.rounds:
+            spread = cpu_ms(size, arguments.rounds)
+            times = {"cpu_ms_per_image": spread.median, "cpu_ms_low": spread.low}
+            rows = [one | times | {"cpu_ms_high": spread.high} for one in rows]
+    except DetectionError as error:
+        raise EvaluationError(str(error)) from error
+    about = {"detector": CONFIG, "counted_size": list(size)}
+    rows = [one | about | report.provenance(made_by) for one in rows]
+    if arguments.out is not None:
+        report.write_report(arguments.out, rows)
+    print(report.table(rows, COLUMNS))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    result = argparse.ArgumentParser(
+        prog=f"python -m {COMMAND}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("--size", type=int, nargs=2, default=(1088, 800), metavar=("W", "H"))
+    result.add_argument("--rounds", type=int, default=0, help="on the CPU; default none")
+    result.add_argument("--threads", type=int, default=1, help="default %(default)s")
+    result.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    return run(COMMAND, lambda: benchmark(arguments, command_line(COMMAND, argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
