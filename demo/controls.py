@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from demo import views
-from demo.session import SCORE_FLOOR, Choice, Photo, Session, Turn
+from demo.session import SCORE_FLOOR, Choice, Photo, Session
+from demo.slider import percent_slider
 from faces.crops import CROP_MARGIN
 from faces.emotions import EMOTIONS
 from faces.paths import PICTURE_SUFFIXES
@@ -37,9 +39,13 @@ def classifier_of(name: str, device: str) -> EmotionClassifier:
 
 
 @st.cache_resource
-def turn() -> Turn:
-    """Return the lock under which all users' photos are analysed."""
-    return Turn()
+def worker() -> ThreadPoolExecutor:
+    """Return the one thread in which the models run, for all users in the order of asking.
+
+    One photo at a time bounds memory, lets nobody wait behind another's whole folder, and models
+    need no thread safety.
+    """
+    return ThreadPoolExecutor(1, "models")
 
 
 @st.cache_resource(show_spinner="Starting…")
@@ -92,13 +98,13 @@ def choose_photos() -> list[Photo]:
 
 def tell_of_photos() -> None:
     """Show how many photos are there and what becomes of them; and a button to remove them."""
-    kept = "stay in memory only, are never written to disk, and go when you close the page."
+    kept = "photos stay in memory only, are never written to disk, and go when you close the page."
     photos = session().photos
     if not photos:
-        st.caption(f"This is a sample. Your own photos {kept}")
+        st.caption(f"This is a sample. Your own {kept}")
         return
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-        st.caption(f"{views.count(len(photos), 'photo')} on this page. They {kept}")
+        st.caption(f"{views.count(len(photos), 'photo')} on this page. Your {kept}")
         st.button("Remove all", key="remove all", on_click=session().remove, args=(photos,))
 
 
@@ -209,17 +215,15 @@ def choose_suppressed() -> bool:
     return st.toggle(
         "Show suppressed boxes",
         key="suppressed",
-        help="What the detector also proposed, with scores too low to count as faces. Boxes that "
-        "largely overlap were merged before.",
+        help="What the detector also proposed: boxes whose score is too low to count as a face, "
+        "and further boxes on the same face. Of the classical detectors only the former are known.",
         persist_state="session",
     )
 
 
 def _threshold(label: str, key: str, disabled: bool = False) -> float:
     default = round(100 * DEFAULT_THRESHOLD)
-    percent = st.slider(
-        label, 0, 100, default, format="%d %%", key=key, disabled=disabled, persist_state="session"
-    )
+    percent = percent_slider(label, key, default, disabled)
     return DEFAULT_THRESHOLD if percent == default else percent / 100
 
 

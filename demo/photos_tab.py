@@ -87,7 +87,11 @@ def caption(analysis: Analysis, look: Look) -> str:
         f"{result.seconds:.2f} s"
     )
     if look.suppressed:
-        text += f" · {views.count(len(analysis.suppressed), 'suppressed box', 'suppressed boxes')}"
+        boxes = views.count(len(analysis.weak) + len(analysis.merged), "box", "boxes")
+        text += (
+            f" · {boxes} suppressed: {len(analysis.weak)} with a low score, "
+            f"{len(analysis.merged)} on the same faces (=)"
+        )
     return text
 
 

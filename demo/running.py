@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -12,25 +17,32 @@ from demo import controls, views
 from demo.controls import session
 from demo.session import Analysis, Choice, Photo
 
+QUICK = 0.3
+"""Seconds without a word: progress of what is done sooner would flicker, and drawing it takes time
+from the models."""
+
+T = TypeVar("T")
+
 
 def analyzed(photos: Sequence[Photo], choice: Choice) -> Iterator[Photo]:
     """Run what is missing, with progress; yield each photo as soon as its outcome is known."""
     place = st.empty()
     waiting = len({p.digest for p in photos if session().known(p, choice) is None})
-    done = 0
+    start, done = 0.0, 0
     bar = None
     for photo in photos:
         if session().known(photo, choice) is None and session().cancelled != choice:
-            text = f"Analysing {views.plain(photo.name)} ({done + 1} of {waiting})"
-            if bar is None:
-                bar = show_progress(place, choice)
-            bar.progress(done / waiting, text)
             stages = (
                 controls.detector_of(choice.detector, choice.device),
                 controls.classifier_of(choice.classifier, choice.device),
             )
-            with controls.turn():
-                session().analyze(photo, choice, *stages)
+            start = start or time.monotonic()
+            with submitted(partial(session().analyze, photo, choice, *stages)) as outcome:
+                quick = max(0.0, start + QUICK - time.monotonic())
+                if bar is not None or wait([outcome], quick).not_done:
+                    bar = show_progress(place, choice) if bar is None else bar
+                    text = f"Analysing {views.plain(photo.name)} ({done + 1} of {waiting})"
+                    bar.progress(done / waiting, text)
             done += 1
         yield photo
     place.empty()
@@ -39,6 +51,28 @@ def analyzed(photos: Sequence[Photo], choice: Choice) -> Iterator[Photo]:
         with place.container(horizontal=True, vertical_alignment="center"):
             st.warning(f"Cancelled: {views.count(left, 'photo')} not analysed.")
             st.button("Go on", key="go on", on_click=cancel, args=(None,))
+
+
+@contextmanager
+def submitted(work: Callable[[], T]) -> Iterator[Future[T]]:
+    """Run something in the models' thread; it does not run any more when the block is left.
+
+    Streamlit may end a script wherever it shows something, to start a new one: both must not work
+    on the same photo.
+    """
+    outcome = controls.worker().submit(work)
+    try:
+        yield outcome
+        outcome.result()
+    finally:
+        if not outcome.cancel():
+            wait([outcome])
+
+
+def in_turn(work: Callable[[], T]) -> T:
+    """Return what something returns that asks a model."""
+    with submitted(work) as outcome:
+        return outcome.result()
 
 
 def show_progress(place: DeltaGenerator, choice: Choice) -> DeltaGenerator:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +19,7 @@ from PIL import Image
 from faces.crops import CROP_MARGIN, crop_face
 from faces.images import read_image
 from faces.paths import ImageError
-from faces.pipeline import Detector, EmotionClassifier
+from faces.pipeline import Detector, EmotionClassifier, ExplainingDetector, Merged
 from faces.types import Detection, EmotionScores, Face, ImageResult
 
 PHOTO_BYTES = 256 << 20
@@ -30,8 +28,8 @@ PHOTO_BYTES = 256 << 20
 PICTURE_BYTES = 24 << 20
 """So much is kept of what can be made anew from a photo: previews, crops, maps."""
 
-ANALYSIS_BYTES = 24 << 20
-"""So much is kept of results: some ten thousand photos with two faces each."""
+ANALYSIS_BYTES = 48 << 20
+"""So much is kept of results: some six thousand photos with two faces each."""
 
 SCORE_FLOOR = 0.05
 """Boxes with a lower score are not even shown as suppressed."""
@@ -105,6 +103,7 @@ class Located:
         width: of the upright photo in pixels.
         height: of the upright photo in pixels.
         detections: from ``SCORE_FLOOR`` on, highest score first.
+        merged: what was dropped as further boxes of these; () if the detector cannot tell.
         score: from which the detector itself would show them.
         seconds: what reading and stage 1 took.
     """
@@ -112,6 +111,7 @@ class Located:
     width: int
     height: int
     detections: tuple[Detection, ...]
+    merged: tuple[Merged, ...]
     score: float
     seconds: dict[str, float]
 
@@ -127,12 +127,14 @@ class Analysis:
 
     Attributes:
         result: as ``twostage analyze`` gives it.
-        suppressed: detections whose score is too low to count as faces.
+        weak: detections whose score is too low to count as faces.
+        merged: boxes that were dropped because one of the faces has a better one.
         seconds: what each step took.
     """
 
     result: ImageResult
-    suppressed: tuple[Detection, ...]
+    weak: tuple[Detection, ...]
+    merged: tuple[Merged, ...]
     seconds: dict[str, float]
 
 
@@ -250,12 +252,13 @@ class Session:
         located = self._known.get(_place_key(photo, choice))
         if not isinstance(located, Located):
             located = locate(image, detector, read)
-            size = 500 + 250 * len(located.detections)
+            size = 500 + 250 * len(located.detections + located.merged)
             self._known.put(_place_key(photo, choice), located, size)
         count = located.count(choice.score)
         analysis, crops = classify(photo.name, image, located, count, classifier, choice.margin)
         key = _key(photo, choice, count)
-        self._known.put(key, analysis, 500 + 1000 * count + 250 * len(analysis.suppressed))
+        dropped = len(analysis.weak) + len(analysis.merged)
+        self._known.put(key, analysis, 500 + 1000 * count + 10 * dropped)
         pictures = _crops_key(photo, choice, count)
         self.keep(pictures, lambda: tuple(_card_picture(crop) for crop in crops))
         self.keep((photo.digest,), lambda: (_preview(image),))
@@ -302,10 +305,14 @@ def locate(image: NDArray[np.uint8], detector: Detector, read: float) -> Located
     """Run stage 1 on a picture, (H, W, 3) uint8 RGB, which took ``read`` seconds to read."""
     start = time.perf_counter()
     least = min(SCORE_FLOOR, detector.score_threshold)
-    detections = tuple(detector.detect([image], least)[0])
+    if isinstance(detector, ExplainingDetector):
+        detections, merged = detector.explain(image, least)
+    else:
+        detections, merged = detector.detect([image], least)[0], []
     seconds = {"read": read, "detect": time.perf_counter() - start}
     height, width = image.shape[:2]
-    return Located(width, height, detections, detector.score_threshold, seconds)
+    threshold = detector.score_threshold
+    return Located(width, height, tuple(detections), tuple(merged), threshold, seconds)
 
 
 def classify(
@@ -322,7 +329,7 @@ def classify(
         The analysis, and the crop of each face, (S, S, 3) uint8 RGB.
     """
     start = time.perf_counter()
-    shown, suppressed = located.detections[:count], located.detections[count:]
+    shown, weak = located.detections[:count], located.detections[count:]
     crops = [crop_face(image, detection.box, margin) for detection in shown]
     cut = time.perf_counter()
     rows = classifier.scores(crops)
@@ -331,34 +338,8 @@ def classify(
     seconds = {**located.seconds, "crop": cut - start, "classify": end - cut}
     total = located.seconds["detect"] + end - start
     result = ImageResult(name, located.width, located.height, total, tuple(faces))
-    return Analysis(result, suppressed, seconds), crops
-
-
-class Turn:
-    """A lock that serves in the order of asking: one photo at a time, whoever's it is.
-
-    It bounds memory, lets nobody wait behind another's whole folder, and models need no thread
-    safety.
-    """
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._next = self._serving = 0
-
-    def __enter__(self) -> None:
-        with self._condition:
-            ticket, self._next = self._next, self._next + 1
-            self._condition.wait_for(lambda: self._serving == ticket)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with self._condition:
-            self._serving += 1
-            self._condition.notify_all()
+    merged = tuple(box for box in located.merged if box.into < count)
+    return Analysis(result, weak, merged, seconds), crops
 
 
 def jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -39,8 +40,9 @@ FEW_FACES = 6
 """More labels than these are drawn at their usual size, as they would cover the picture."""
 
 NO_FACE = (
-    "No face found. Try a photo in which faces are larger (from about 20 pixels on), upright, "
-    "uncovered and well lit; or another detector; or lower the detection score under *Advanced*."
+    "No face found. Try a photo in which faces are larger (from about a twenty-fifth of its longer "
+    "side on), upright, uncovered and well lit; or another detector; or lower the detection score "
+    "under *Advanced*."
 )
 
 
@@ -75,10 +77,29 @@ def annotated_preview(
         image = np.array(picture)
     size = LETTERS if len(analysis.result.faces) <= FEW_FACES else 1.0
     if suppressed:
-        boxes = _scaled(analysis.suppressed, analysis.result, image.shape)
-        image = draw_suppressed(image, boxes, size)
+        image = draw_suppressed(image, suppressed_boxes(analysis, image.shape), size)
     result = scale_result(analysis.result, image.shape)
     return jpeg(draw_faces(image, result, threshold, notes, size))
+
+
+def suppressed_boxes(analysis: Analysis, shape: Sequence[int]) -> list[tuple[Box, str]]:
+    """Return what does not count as a face, in pixels of the picture at a size, (height, width, …).
+
+    Beside each box stands why; of those that were merged into one face, beside the best only. Among
+    many faces it is said in short: ``= 2`` for the same face as 2, the score alone if that is low.
+    """
+    few = len(analysis.result.faces) <= FEW_FACES
+    detections = [*(box.detection for box in analysis.merged), *analysis.weak]
+    numbers = Counter(box.into for box in analysis.merged)
+    reasons = []
+    for box in analysis.merged:
+        many = numbers.pop(box.into, 0)
+        boxes = f" ({many} boxes)" if many > 1 else ""
+        long, short = f"same face as {box.into + 1}{boxes}", f"= {box.into + 1}"
+        reasons.append((long if few else short) if many else "")
+    reasons += [f"{weak.score:.2f}{' low score' if few else ''}" for weak in analysis.weak]
+    scaled = _scaled(detections, analysis.result, shape)
+    return [(found.box, reason) for found, reason in zip(scaled, reasons, strict=True)]
 
 
 def scale_result(result: ImageResult, shape: Sequence[int]) -> ImageResult:

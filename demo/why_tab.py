@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from demo import controls, views, why
 from demo.controls import Look, choose_photo, session
-from demo.running import analysis_of, analyzed
+from demo.running import analysis_of, analyzed, in_turn
 from demo.session import Analysis, Choice, Photo
 from faces.crops import crop_face
 from faces.emotions import EMOTIONS
@@ -58,8 +58,7 @@ def show_face_reasons(photo: Photo, analysis: Analysis, choice: Choice, look: Lo
 
         def saliency() -> tuple[bytes, ...]:
             cut = crop()
-            with controls.turn():
-                found = explain.saliency_map(classifier, cut, emotion)
+            found = in_turn(lambda: explain.saliency_map(classifier, cut, emotion))
             return (why.saliency_picture(cut, found),)
 
         with st.spinner("Hiding one part of the face after another…"):
@@ -77,8 +76,7 @@ def show_face_reasons(photo: Photo, analysis: Analysis, choice: Choice, look: Lo
                 f"{views.plain(choice.classifier)} has no layers: it is no convolutional network."
             )
             return
-        with controls.turn():
-            layers = explain.layers(classifier)
+        layers = in_turn(lambda: explain.layers(classifier))
         layer: str = st.selectbox(
             "Layer",
             list(layers),
@@ -88,8 +86,8 @@ def show_face_reasons(photo: Photo, analysis: Analysis, choice: Choice, look: Lo
         )
 
         def sheet() -> tuple[bytes, ...]:
-            with controls.turn():
-                maps = explain.feature_maps(classifier, crop(), layer)
+            cut = crop()
+            maps = in_turn(lambda: explain.feature_maps(classifier, cut, layer))
             return (why.feature_sheet(maps),)
 
         (picture,) = session().keep((*key, "layer", layer), sheet)

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 from detectron2.modeling import build_model
 from numpy.typing import NDArray
+from torchvision.ops import box_iou, nms
 
 from detection import checkpoints
 from detection.config import load_config
@@ -22,13 +25,16 @@ from detection.errors import RunError
 from detection.mapper import Picture, resize_for_inference, to_tensor
 from detection.runtime import CompiledRCNN, compilable
 from detection.suppression import contained
-from faces.pipeline import Image
+from faces.pipeline import Image, Merged
 from faces.types import Box, Detection
 
 FloatArray = NDArray[np.float32]
 
 GPU_BATCH = 8
 """Pictures per forward pass on a GPU; a CPU gains nothing by more than one."""
+
+ALL_BOXES = 1 << 30
+"""More boxes than any picture has."""
 
 
 class DetectronDetector:
@@ -56,6 +62,7 @@ class DetectronDetector:
         self.test_sizes: tuple[int, int] = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
         self.most_detections: int = cfg.TEST.DETECTIONS_PER_IMAGE
         self._containment: float = cfg.MODEL.CONTAINMENT
+        self._lock = threading.Lock()
 
     @property
     def device(self) -> torch.device:
@@ -80,11 +87,52 @@ class DetectronDetector:
             ValueError: a picture has another shape or type.
         """
         least = self.score_threshold if min_score is None else min_score
-        return [
-            _detections(boxes, scores, least, self._containment)
-            for group in _groups(images, GPU_BATCH if self.device.type == "cuda" else 1)
-            for boxes, scores in self._find(group)
-        ]
+        with self._lock:
+            return [
+                _detections(boxes, scores, _shown(boxes, scores, least, self._containment))
+                for group in _groups(images, GPU_BATCH if self.device.type == "cuda" else 1)
+                for boxes, scores in self._find(group)
+            ]
+
+    def explain(
+        self, image: Image, min_score: float | None = None
+    ) -> tuple[list[Detection], list[Merged]]:
+        """Find the faces of a picture, and the boxes that were dropped as further ones of these.
+
+        Args:
+            image: see ``detect``.
+            min_score: see ``detect``; it holds for both lists.
+
+        Returns:
+            What ``detect`` returns, and what NMS and containment dropped, best first. Each of these
+            is said to be merged into the detection that it overlaps most.
+        """
+        least = self.score_threshold if min_score is None else min_score
+        with self._lock, self._unmerged() as (overlap, most):
+            ((boxes, scores),) = self._find([image])
+        apart = nms(torch.from_numpy(boxes), torch.from_numpy(scores), overlap).numpy()
+        best = apart[:most]
+        shown = best[_shown(boxes[best], scores[best], least, self._containment)]
+        every = _shown(boxes, scores, least, containment=np.inf)
+        rest = every[~np.isin(every, np.concatenate([shown, apart[most:]]))]
+        merged = _detections(boxes, scores, rest)
+        if not merged:
+            return _detections(boxes, scores, shown), []
+        shared = box_iou(torch.from_numpy(boxes[rest]), torch.from_numpy(boxes[shown]))
+        into = shared.argmax(1).tolist()
+        return _detections(boxes, scores, shown), list(map(Merged, merged, into))
+
+    @contextmanager
+    def _unmerged(self) -> Iterator[tuple[float, int]]:
+        """Let the model report all its boxes; gives how it merges them else: IoU, most of them."""
+        heads: Any = self._model.roi_heads
+        predictor = heads.box_predictor
+        kept = predictor.test_nms_thresh, predictor.test_topk_per_image
+        predictor.test_nms_thresh, predictor.test_topk_per_image = 1.0, ALL_BOXES
+        try:
+            yield kept
+        finally:
+            predictor.test_nms_thresh, predictor.test_topk_per_image = kept
 
     def _find(self, images: Sequence[Image]) -> Iterable[tuple[FloatArray, FloatArray]]:
         """Yield boxes (N, 4) in pixels of the picture, inside it, and scores (N,) of each."""
@@ -121,18 +169,19 @@ def _groups(images: Sequence[Image], size: int) -> Iterable[Sequence[Image]]:
         yield images[start : start + size]
 
 
-def _detections(
+def _shown(
     boxes: FloatArray, scores: FloatArray, least: float, containment: float
-) -> list[Detection]:
-    """Turn boxes, clipped to the picture already, into detections."""
+) -> NDArray[np.intp]:
+    """Return which boxes, clipped to the picture already, are detections; best first."""
     order = np.argsort(-scores, kind="stable")
-    boxes, scores = boxes[order], scores[order]
-    keep = (scores >= least) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
-    boxes, scores = boxes[keep], scores[keep]
-    keep = ~contained(boxes, containment)
+    order = order[(scores[order] >= least) & (boxes[order, :2] < boxes[order, 2:]).all(axis=1)]
+    return order[~contained(boxes[order], containment)]
+
+
+def _detections(boxes: FloatArray, scores: FloatArray, which: NDArray[np.intp]) -> list[Detection]:
     return [
         Detection(Box(*box), min(max(score, 0.0), 1.0))
-        for box, score in zip(boxes[keep].tolist(), scores[keep].tolist(), strict=True)
+        for box, score in zip(boxes[which].tolist(), scores[which].tolist(), strict=True)
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from faces.types import DEFAULT_THRESHOLD, Box, Detection, Face, ImageResult
+from faces.types import DEFAULT_THRESHOLD, Box, Face, ImageResult
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "angry": (213, 94, 0),
@@ -78,13 +78,14 @@ def draw_faces(
 
 
 def draw_suppressed(
-    image: NDArray[np.uint8], detections: Sequence[Detection], size: float = 1.0
+    image: NDArray[np.uint8], boxes: Sequence[tuple[Box, str]], size: float = 1.0
 ) -> NDArray[np.uint8]:
-    """Return a copy of a picture with boxes that do not count as faces: dashed, grey, their score.
+    """Return a copy of a picture with boxes that do not count as faces: dashed, grey, with a word.
 
     Args:
         image: the upright picture, (H, W, 3) uint8 RGB, any size.
-        detections: boxes in its pixels; they may lie partly or wholly outside.
+        boxes: each in pixels of the picture, partly or wholly outside perhaps; and what stands
+            below it, which may be nothing.
         size: see ``draw_faces``.
 
     Returns:
@@ -94,16 +95,18 @@ def draw_suppressed(
     draw = ImageDraw.Draw(picture)
     scale = _scale(picture) * size
     line = max(1, round(1.2 * scale))
-    font = _font_of(max(8, round(10 * scale)))
-    for detection in detections:
-        box = _pixels(detection.box, picture.size)
-        _dashed(draw, box, line, dash=max(3, round(6 * scale)))
-        score = f"{detection.score:.2f}"
-        width, height = round(draw.textlength(score, font=font)) + 2, _line_height(font)
-        x = max(0, min(box[0], picture.width - width))
-        y = max(0, min(box[3] + 1, picture.height - height))
+    font = _font_of(max(8, round(12 * scale)))
+    areas = [_pixels(box, picture.size) for box, _ in boxes]
+    for area in areas:
+        _dashed(draw, area, line, dash=max(3, round(6 * scale)))
+    for area, (_, text) in zip(areas, boxes, strict=True):
+        if not text:
+            continue
+        width, height = round(draw.textlength(text, font=font)) + 2, _line_height(font)
+        x = max(0, min(area[0], picture.width - width))
+        y = max(0, min(area[3] + 1, picture.height - height))
         draw.rectangle((x, y, x + width, y + height - 1), fill="black")
-        draw.text((x + 1, y + height // 2), score, fill=UNSURE_COLOUR, font=font, anchor="lm")
+        draw.text((x + 1, y + height // 2), text, fill=UNSURE_COLOUR, font=font, anchor="lm")
     return np.array(picture)
 
 

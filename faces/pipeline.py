@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,30 @@ class Detector(Protocol):
         Returns:
             One list per picture, in order, highest score first; a picture without faces gives [].
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A box that a detector dropped because a better one shows the same face.
+
+    Attributes:
+        detection: the box and its score.
+        into: which of the reported detections has the better box, counted from 0.
+    """
+
+    detection: Detection
+    into: int
+
+
+@runtime_checkable
+class ExplainingDetector(Detector, Protocol):
+    """A detector that can tell which boxes it merged; others need not."""
+
+    def explain(
+        self, image: Image, min_score: float | None = None
+    ) -> tuple[list[Detection], list[Merged]]:
+        """Return what ``detect`` returns for a picture, and the merged boxes, best first."""
         ...
 
 

@@ -11,6 +11,7 @@ import page_driver
 import pytest
 from page_driver import DESKTOP, PHONE, ROOT, Page, Server, wait_for
 from PIL import Image
+from selenium.webdriver import ActionChains, Keys
 
 from demo import results
 from twostage import cli
@@ -101,6 +102,28 @@ def test_what_is_downloaded_is_what_the_command_writes(page: Page, tmp_path: Pat
         expected = (tmp_path / f"faces{extension}").read_text("utf-8")
         found = page.download(kind, f"faces{extension}").decode()
         assert timeless(found) == timeless(expected.replace(f"{SAMPLES}/", ""))
+
+
+def test_the_slider_follows_the_mouse_and_the_keyboard(page: Page) -> None:
+    slider = page.find("input[type=range]", "Threshold")
+    width = slider.size["width"]
+    actions = ActionChains(page.driver, duration=20).move_to_element(slider).click_and_hold()
+    for _ in range(10):
+        actions.move_by_offset(width // 25, 0)
+    actions.release().perform()
+    page.settle()
+    (shown,) = re.findall(r"Threshold\n(\d+) %", page.text())
+    assert 80 <= int(shown) <= 100
+    lines = page.driver.execute_script(
+        "return document.querySelector('.faces .track s').style.left"
+    )
+    assert lines == f"{shown}%"  # the last step counts, however fast they came
+    for key, value in ((Keys.HOME, 0), (Keys.END, 100), (Keys.ARROW_LEFT, 99)):
+        slider.send_keys(key)
+        page.settle()
+        assert f"Threshold\n{value} %" in page.text()
+        assert slider.get_attribute("aria-valuetext") == f"{value} %"
+    assert page.labels() == ["unsure"] * 3
 
 
 def test_the_page_works_by_keyboard(page: Page) -> None:

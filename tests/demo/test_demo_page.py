@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from streamlit.testing.v1 import AppTest
 
 from classification.classifier import NetworkClassifier, TrainedNetwork
 from classification.models import build_network
-from demo import controls, results, views
+from demo import controls, results, running, views
 from demo import session as sessions
 from demo.session import Session
 from faces.emotions import EMOTIONS
@@ -149,6 +150,18 @@ def open_tab(app: AppTest, name: str) -> AppTest:
     return app
 
 
+def set_percent(app: AppTest, key: str, value: int) -> None:
+    """Move one of the page's own sliders."""
+    app.session_state[key] = {"value": value}
+    app.run()
+    assert not app.exception
+
+
+def percents(app: AppTest) -> list[dict[str, Any]]:
+    """What the page's own sliders are told."""
+    return [json.loads(slider.proto.json) for slider in app.get("bidi_component")]
+
+
 def photo(width: int = 64, height: int = 48, shade: int = 90) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (width, height), (shade, 120, 150)).save(file, "PNG")
@@ -244,7 +257,7 @@ def test_a_bad_file_gets_its_sentence_and_the_rest_goes_on(stand_ins: Models) ->
     assert len(app.error) == 2
     assert app.error[0].value.startswith(r"cut\.png\: ")
     assert "is empty" in app.error[1].value
-    app.slider(key="threshold").set_value(50).run()
+    set_percent(app, "threshold", 50)
     assert len(app.error) == 2
     assert len(stand_ins.seen) == 2 + 2  # the sample and the good one
     app.button(key="remove 0").click().run()
@@ -275,11 +288,11 @@ def test_the_slider_changes_labels_without_a_model(stand_ins: Models) -> None:
     app = page(("a.png", photo()))
     before = list(stand_ins.seen)
     picture = app.get("image")[0].proto.imgs[0].url
-    app.slider(key="threshold").set_value(41).run()
+    set_percent(app, "threshold", 41)
     assert labels(app) == [["happy"], ["unsure"]]
     assert alts(app) == ["a.png with 2 faces, face 1 happy, face 2 unsure"]
     assert app.get("image")[0].proto.imgs[0].url != picture
-    app.slider(key="threshold").set_value(61).run()
+    set_percent(app, "threshold", 61)
     assert labels(app) == [["unsure"], ["unsure"]]
     open_tab(app, "All faces")
     assert list(map(list, app.dataframe[0].value["shows"])) == [["unsure"], ["unsure"]]
@@ -291,11 +304,17 @@ def test_each_emotion_can_have_its_threshold_without_a_model(stand_ins: Models) 
     app = page(("a.png", photo()))
     before = list(stand_ins.seen)
     app.toggle(key="each").set_value(True).run()
-    assert [s.label for s in app.slider if s.label in EMOTIONS] == list(EMOTIONS)
-    assert app.slider(key="threshold").disabled
+    (first, *others) = percents(app)
+    assert [slider["label"] for slider in others] == list(EMOTIONS)
+    assert first["label"] == "Threshold" and first["disabled"]
     assert labels(app) == [["happy", "surprise"], ["unsure"]]
-    app.slider(key="threshold happy").set_value(70).run()
+    set_percent(app, "threshold happy", 70)
     assert labels(app) == [["surprise"], ["unsure"]]
+    app.toggle(key="each").set_value(False).run()
+    assert labels(app) == [["happy", "surprise"], ["unsure"]]
+    app.toggle(key="each").set_value(True).run()  # the sliders come back as they were
+    assert labels(app) == [["surprise"], ["unsure"]]
+    assert [slider["value"] for slider in percents(app)[1:]] == [30, 30, 30, 70, 30, 30, 30]
     assert stand_ins.seen == before
 
 
@@ -322,7 +341,7 @@ def test_suppressed_boxes_can_be_shown(stand_ins: Models) -> None:
     before = app.get("image")[0].proto.imgs[0].url
     assert "suppressed" not in captions(app)
     app.toggle(key="suppressed").set_value(True).run()
-    assert "1 suppressed box" in captions(app)
+    assert "1 box suppressed: 1 with a low score, 0 on the same faces" in captions(app)
     assert app.get("image")[0].proto.imgs[0].url != before
     assert len(labels(app)) == 2
 
@@ -359,7 +378,7 @@ def test_models_are_chosen_and_their_analyses_kept(stand_ins: Models) -> None:
 def test_models_are_loaded_once_for_all_users_who_do_not_see_each_other(stand_ins: Models) -> None:
     one, other = page(("a.png", photo())), page()
     assert stand_ins.loaded == ["light", "small"]
-    one.slider(key="threshold").set_value(41).run()
+    set_percent(one, "threshold", 41)
     other.run()
     assert (titles(one), titles(other)) == ([r"a\.png"], [r"group\.jpg"])
     assert labels(other) == [["happy", "surprise"], ["unsure"]]
@@ -393,11 +412,35 @@ def test_cancelled_photos_wait_until_they_are_asked_for(
     assert [text.value for text in app.info] == [r"1\.png\: not analysed", r"2\.png\: not analysed"]
     assert "2 photos not analysed" in app.warning[0].value
     count = len(stand_ins.seen)
-    app.slider(key="threshold").set_value(41).run()
+    set_percent(app, "threshold", 41)
     assert len(stand_ins.seen) == count
     monkeypatch.setattr(Session, "analyze", original)
     app.button(key="go on").click().run()
     assert len(titles(app)) == 3 and not app.warning
+
+
+@pytest.mark.parametrize("quick", [0.0, 0.05, 60.0])
+def test_progress_is_shown_once_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, quick: float
+) -> None:
+    shown = []
+    original, detect = running.show_progress, Detector.detect
+
+    def show_progress(*arguments: Any) -> Any:
+        shown.append(arguments)
+        return original(*arguments)
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.03)
+        return detect(*arguments)
+
+    app = page()
+    monkeypatch.setattr(running, "QUICK", quick)
+    monkeypatch.setattr(running, "show_progress", show_progress)
+    monkeypatch.setattr(Detector, "detect", slowly)
+    upload(app, *((f"{i}.png", photo(shade=i)) for i in range(4)))
+    assert len(shown) == (quick < 60)
+    assert len(titles(app)) == 4 and not app.get("progress")
 
 
 def test_removed_photos_are_forgotten(stand_ins: Models) -> None:
@@ -472,7 +515,7 @@ def test_two_classifiers_are_compared(stand_ins: Models) -> None:
     assert any("agree on the emotions of 1" in text.value for text in app.markdown)
     assert len(alts(app)) == 2
     count = len(stand_ins.seen)
-    app.slider(key="threshold").set_value(50).run()
+    set_percent(app, "threshold", 50)
     assert any("agree on the emotions of 2" in text.value for text in app.markdown)
     assert len(stand_ins.seen) == count
     app.selectbox(key="photo of 2").set_value(1).run()
@@ -503,7 +546,7 @@ def test_why_shows_maps_times_and_cards(stand_ins: Models, monkeypatch: pytest.M
     assert "find the faces" in html and "many" in html
     assert any("Not calibrated" in text.value for text in app.markdown)
     count = len(stand_ins.seen)
-    app.slider(key="threshold").set_value(50).run()
+    set_percent(app, "threshold", 50)
     assert len(stand_ins.seen) == count  # the map is kept
     (emotion,) = [box for box in app.selectbox if box.label == "Emotion"]
     emotion.set_value("sad").run()
@@ -536,7 +579,7 @@ def test_downloads_are_what_the_command_writes(
     for name, data in uploads.items():
         (folder / name).write_bytes(data)
     app = page(*uploads.items())
-    app.slider(key="threshold").set_value(41).run()
+    set_percent(app, "threshold", 41)
     open_tab(app, "All faces")
     for extension in results.DOWNLOADS.values():
         out = tmp_path / f"faces{extension}"

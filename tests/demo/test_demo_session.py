@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from demo import session as sessions
-from demo.session import RELEASED, Analysis, Cache, Choice, Photo, Session, Turn
-from faces.pipeline import analyze_image
+from demo.session import RELEASED, Analysis, Cache, Choice, Photo, Session
+from faces.pipeline import Merged, analyze_image
 from faces.types import Box, Detection
 
 CHOICE = Choice("one", "flat", "cpu")
@@ -94,12 +92,32 @@ def test_each_stage_runs_only_when_its_own_choices_change() -> None:
     assert detector.calls == 1
     assert [len(crop) for crop in classifier.crops] == [40, 40, 40, 40, 40, 80, 80]
     found = session.known(photo, lower)
-    assert isinstance(found, Analysis) and found.suppressed == ()
+    assert isinstance(found, Analysis) and found.weak == ()
     found = session.known(photo, CHOICE)
-    assert isinstance(found, Analysis) and [d.score for d in found.suppressed] == [0.4]
+    assert isinstance(found, Analysis) and [d.score for d in found.weak] == [0.4]
     assert list(found.seconds) == ["read", "detect", "crop", "classify"]
     same = Choice("one", "flat", "cpu", score=0.45)  # between two boxes: the same faces
     assert session.known(photo, same) == found
+
+
+def test_merged_boxes_of_faces_are_kept_where_the_detector_tells_them() -> None:
+    class Explaining(Detector):
+        def explain(
+            self, image: np.ndarray, min_score: float | None = None
+        ) -> tuple[list[Detection], list[Merged]]:
+            found = self.detect([image], min_score)[0]
+            return found, [Merged(detection, into) for into, detection in enumerate(found)]
+
+    session, data = Session(), picture()
+    session.add("a.png", data)
+    (photo,) = session.photos
+    for choice, faces in ((CHOICE, 2), (Choice("one", "flat", "cpu", score=0.6), 1)):
+        session.analyze(photo, choice, Explaining(), Classifier())
+        found = session.known(photo, choice)
+        assert isinstance(found, Analysis) and len(found.result.faces) == faces
+        assert [box.into for box in found.merged] == list(range(faces))
+        assert len(found.weak) == 3 - faces
+    assert found.result.faces == analyzed(Session(), photo).result.faces[:1]
 
 
 def test_a_detector_with_a_very_low_score_of_its_own_keeps_its_faces() -> None:
@@ -221,34 +239,3 @@ def test_a_cache_never_exceeds_its_limit_and_drops_the_least_recently_used(
                 del model[next(iter(model))]
         assert cache.keys() == list(model)
         assert cache.size == sum(model.values()) <= limit
-
-
-def test_turns_come_in_the_order_of_asking() -> None:
-    turn, order = Turn(), list[int]()
-    running = 0
-
-    def visit(number: int) -> None:
-        nonlocal running
-        with turn:
-            running += 1
-            assert running == 1
-            order.append(number)
-            time.sleep(0.005)
-            running -= 1
-
-    threads = [threading.Thread(target=visit, args=(number,)) for number in range(8)]
-    with turn:
-        for thread in threads:
-            thread.start()
-            time.sleep(0.005)
-    for thread in threads:
-        thread.join()
-    assert order == list(range(8))
-
-
-def test_an_error_ends_a_turn() -> None:
-    turn = Turn()
-    with pytest.raises(ZeroDivisionError), turn:
-        _ = 1 / 0
-    with turn:
-        pass

@@ -16,6 +16,7 @@ from demo import views
 from demo.session import Analysis
 from faces.draw import UNSURE_COLOUR
 from faces.emotions import EMOTIONS
+from faces.pipeline import Merged
 from faces.types import Box, Detection, EmotionScores, Face, ImageResult
 
 HAPPY_OR_SURPRISED = (0.0, 0.0, 0.05, 0.6, 0.0, 0.35, 0.0)
@@ -95,7 +96,7 @@ def test_suppressed_boxes_are_drawn_on_demand() -> None:
     file = io.BytesIO()
     Image.new("RGB", (640, 480), (10, 20, 30)).save(file, "PNG")
     box = Detection(Box(20, 15, 60, 45), 0.4)
-    analysis = Analysis(result_of(), (box,), {})
+    analysis = Analysis(result_of(), (box,), (), {})
     for shown in (False, True):
         data = views.annotated_preview(file.getvalue(), analysis, 0.3, shown)
         with Image.open(io.BytesIO(data)) as picture:
@@ -104,7 +105,21 @@ def test_suppressed_boxes_are_drawn_on_demand() -> None:
         assert bool(len(rows)) == shown
     # the box in pixels of the preview, which is eight times as large as the photo
     assert (columns.min() // 8, columns.max() // 8) == (20, 59)
-    assert (rows.min() // 8, rows.max() // 8) == (15, 46)  # its score stands below it
+    assert (rows.min() // 8, rows.max() // 8) == (15, 47)  # the reason stands below it
+
+
+def test_suppressed_boxes_carry_their_reason_once_per_face() -> None:
+    boxes = [Detection(Box(x, 0, x + 8, 8), 0.9 - x / 100) for x in range(4)]
+    merged = tuple(Merged(box, into) for box, into in zip(boxes, (1, 0, 1, 1), strict=True))
+    weak = (Detection(Box(60, 20, 70, 40), 0.4),)
+    analysis = Analysis(result_of(UNCLEAR, UNCLEAR), weak, merged, {})
+    found = views.suppressed_boxes(analysis, (120, 80, 3))
+    reasons = [reason for _, reason in found]
+    assert reasons == ["same face as 2 (3 boxes)", "same face as 1", "", "", "0.40 low score"]
+    crowd = Analysis(result_of(*[UNCLEAR] * 7), weak, merged, {})
+    found = views.suppressed_boxes(crowd, (120, 80, 3))
+    assert [reason for _, reason in found] == ["= 2", "= 1", "", "", "0.40"]
+    assert found[1][0] == Box(1, 0, 9, 16) and found[4][0] == Box(60, 40, 70, 80)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 3), (80, 60), (640, 400), (2000, 3000)])

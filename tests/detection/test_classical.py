@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from detection import classical
 from detection.classical import CLASSICAL, HaarDetector, MtcnnDetector
 from detection.errors import RunError
 from faces.images import read_image
 from faces.types import Box
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
-SHAPES = [(1, 1), (19, 300), (20, 20), (21, 33), (900, 2), (60, 80)]
+SHAPES = [(1, 1), (1, 5000), (19, 300), (20, 20), (21, 33), (900, 2), (60, 80)]
 
 
 def sample(name: str) -> NDArray[np.uint8]:
@@ -57,6 +58,24 @@ def test_haar_takes_any_size(haar: HaarDetector, shape: tuple[int, int]) -> None
     noise = np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
     assert len(haar.detect([noise, noise], 0.0)) == 2
     assert haar.detect([]) == []
+
+
+def test_haar_looks_at_large_pictures_scaled_down(
+    haar: HaarDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = sample("hopper.jpg")
+    large = np.asarray(cv2.resize(image, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC), np.uint8)
+    monkeypatch.setattr(classical, "LONGEST_SIDE", max(image.shape))
+    (small,), (found,) = haar.detect([image]), haar.detect([large])
+    assert found and len(found) == len(small)
+    for one, other in zip(small, found, strict=True):
+        box = Box(*(value / 3 for value in other.box.as_tuple()))
+        assert one.box.iou(box) > 0.8
+    monkeypatch.setattr(classical, "LONGEST_SIDE", 3 * max(image.shape))
+    smallest = min(found.box.width for found in haar.detect([large], 0.0)[0])
+    assert smallest < 60  # with its full size, smaller windows are looked at, too
+    monkeypatch.setattr(classical, "LONGEST_SIDE", max(image.shape))
+    assert min(found.box.width for found in haar.detect([large], 0.0)[0]) >= 60 - 1e-6
 
 
 Answer = tuple[Any, Any]

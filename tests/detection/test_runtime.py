@@ -182,6 +182,50 @@ def test_the_detector_uses_it(light: tuple[Any, Any], monkeypatch: pytest.Monkey
     assert len(found) == 1 and found[0].box.x2 <= image.shape[1]
 
 
+@pytest.mark.parametrize("name", ["group", "hopper", "noise"])
+@pytest.mark.parametrize("eagerly", [False, True], ids=["compiled", "eager"])
+@pytest.mark.parametrize("least", [None, 0.05])
+def test_merged_boxes_and_what_is_shown_are_all_boxes(
+    light: tuple[Any, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    eagerly: bool,
+    least: float | None,
+) -> None:
+    model, cfg = light
+    detector = DetectronDetector(model, cfg, "light", 0.5)
+    if eagerly:
+        monkeypatch.setattr(detector, "_compiled", None)
+    image = PICTURES[name]
+    shown, merged = detector.explain(image, least)
+    assert shown == detector.detect([image], least)[0]
+    for box in merged:
+        better = shown[box.into]
+        overlaps = [box.detection.box.iou(other.box) for other in shown]
+        assert overlaps[box.into] == pytest.approx(max(overlaps), abs=1e-5)
+        inside = box.detection.box.intersection(better.box) / box.detection.box.area
+        assert overlaps[box.into] > 0.45 or inside > 0.8 - 1e-3
+        assert box.detection.score <= better.score
+    predictor = model.roi_heads.box_predictor
+    monkeypatch.setattr(predictor, "test_nms_thresh", 1.0)
+    monkeypatch.setattr(detector, "_containment", 1.1)
+    every = detector.detect([image], least)[0]
+    found = [*shown, *(box.detection for box in merged)]
+    assert sorted(found, key=repr) == sorted(every, key=repr)
+    assert merged or name == "noise"
+
+
+def test_explaining_does_not_disturb_others(light: tuple[Any, Any]) -> None:
+    detector = DetectronDetector(*light, "light", 0.5)
+    image = PICTURES["group"]
+    alone = detector.detect([image])
+    with ThreadPoolExecutor(4) as pool:
+        explained = [pool.submit(detector.explain, image) for _ in range(4)]
+        others = [pool.submit(detector.detect, [image]) for _ in range(4)]
+    assert all(other.result() == alone for other in others)
+    assert all(each.result()[0] == alone[0] for each in explained)
+
+
 SIGNAL = """
 import os, signal
 import numpy as np

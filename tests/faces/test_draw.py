@@ -171,21 +171,24 @@ def test_letters_grow_on_demand(written: list[tuple[tuple[int, ...], str]]) -> N
 def test_suppressed_boxes_are_dashed_on_any_background(background: int) -> None:
     image = np.full((300, 400, 3), background, np.uint8)
     before = image.copy()
-    out = draw_suppressed(image, [Detection(Box(100, 120, 180, 220), 0.41)])
+    out = draw_suppressed(image, [(Box(100, 120, 180, 220), "0.41 low")])
     np.testing.assert_array_equal(image, before)
     for edge in (out[219, 100:180], out[120:220, 179]):
         light = (edge == np.uint8(UNSURE_COLOUR)).all(axis=1)
         dark = (edge == 0).all(axis=1)
         assert (light | dark).all() and light.sum() >= 30 and dark.sum() >= 30
     np.testing.assert_array_equal(out[121:219, 101:179], image[121:219, 101:179])
-    below = out[220:232, 101:120]  # its score
+    below = out[220:232, 101:120]  # its word
     assert (below == 0).all(axis=2).sum() > 50 and below.max() > 100
+    wordless = draw_suppressed(image, [(Box(100, 120, 180, 220), "")])
+    np.testing.assert_array_equal(wordless[120:220], out[120:220])
+    np.testing.assert_array_equal(wordless[220:], image[220:])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (5, 5), (48, 48)])
 def test_suppressed_boxes_on_odd_pictures(shape: tuple[int, int]) -> None:
     boxes = [(0, 0, 1, 1), (-5, -5, 3, 3), (0.2, 0.2, 0.3, 0.3), (900, 900, 950, 950)]
-    out = draw_suppressed(np.zeros((*shape, 3), np.uint8), [Detection(Box(*b), 0.1) for b in boxes])
+    out = draw_suppressed(np.zeros((*shape, 3), np.uint8), [(Box(*b), "0.10") for b in boxes])
     assert out.shape == (*shape, 3)
     assert draw_suppressed(out, []).tolist() == out.tolist()
 
