@@ -2,7 +2,8 @@
 
 Printed as JSON: seconds from the start of the server to the first analysed picture; the slider's
 answer (median of several moves); a photo of a megapixel with five faces against ``twostage
-analyze``; the server's memory over many uploads, one after another.
+analyze``, beside a browser that draws on the same cores, and without one; the server's memory over
+many uploads, one after another.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from page_driver import ROOT, Page, Server, wait_for
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 from tqdm import tqdm
 
 from faces.images import read_image
@@ -86,6 +88,20 @@ def measure_photo(page: Page, folder: Path) -> tuple[list[float], list[float]]:
     return there[1:], here[1:]
 
 
+def measure_photo_alone(folder: Path) -> list[float]:
+    """Return the seconds of both stages on the page when no browser draws on the same cores."""
+    page = AppTest.from_file(ROOT / "demo" / "app.py", default_timeout=60).run()
+    seconds = []
+    for index in range(REPEATS + 1):
+        path = five_faces(folder / f"alone {index}.jpg", 500 + index)
+        page.file_uploader[0].set_value([(path.name, path.read_bytes(), "image/jpeg")])
+        page.run()
+        caption = next(one.value for one in page.caption if "5 faces" in one.value)
+        seconds.append(float(caption.removesuffix(" s").rsplit(" ", 1)[1]))
+        page.session_state["session"].remove(page.session_state["session"].photos)
+    return seconds[1:]
+
+
 def measure_memory(page: Page, server: Server, folder: Path, uploads: int) -> dict[int, float]:
     """Return the server's megabytes after 20 uploads, and after each tenth of them all."""
     found = {}
@@ -112,11 +128,13 @@ def main() -> None:
             page.settle()
             slider = measure_slider(page)
             on_page, in_command = measure_photo(page, Path(scratch))
+            alone = measure_photo_alone(Path(scratch))
             memory = measure_memory(page, server, Path(scratch), uploads)
     record = {
         "first_picture_s": round(first, 2),
         "slider_s": round(statistics.median(slider), 3),
         "five_faces_on_the_page_s": round(statistics.median(on_page), 3),
+        "five_faces_without_a_browser_s": round(statistics.median(alone), 3),
         "five_faces_in_the_command_s": round(statistics.median(in_command), 3),
         "megabytes_after_uploads": {str(n): round(mb) for n, mb in memory.items()},
         "grown_since_the_20th": round(memory[uploads] / memory[20] - 1, 4),
