@@ -1,8 +1,9 @@
 """Measure anew what depends on changed weights: ``python -m eval.refresh --data data``.
 
 In order: every record of results/ that does not name the present weights by their hash, by the
-command that it holds; the systems of the comparison whose run folders are here; docs/results.md,
-the README's tables and docs/figures. --data stands for the folder ``data`` of these commands.
+command that it holds, unless that reads a run folder that is not here; the systems of the
+comparison whose run folders are here; docs/results.md, the README's tables and docs/figures. --data
+stands for the folder ``data`` of these commands.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from eval.tables import ROOT, read_runs
 from twostage.models import shipped_models
 
 COMMAND = "eval.refresh"
-DATA = "data"
+DATA, RUNS = "data", "runs"
 
 
 def present_hashes() -> dict[str, str]:
@@ -59,6 +60,12 @@ def moved(words: Sequence[str], data: Path) -> list[str]:
     ]
 
 
+def absent_runs(words: Sequence[str]) -> list[str]:
+    """Return the run folders that a command reads and that are not here."""
+    paths = [word.rpartition("=")[2] for word in words]
+    return [path for path in paths if path.startswith(f"{RUNS}/") and not Path(path).exists()]
+
+
 def refresh(data: Path, runs: Path, results: Path) -> None:
     """Do all that is out of date.
 
@@ -67,6 +74,10 @@ def refresh(data: Path, runs: Path, results: Path) -> None:
     """
     records = [one for one in read_runs(results) if "/" not in one["record"]]
     for words in stale_commands(records, present_hashes()):
+        absent = absent_runs(words)
+        if absent:
+            note(COMMAND, f"left out, as {', '.join(absent)} is not here: {shlex.join(words)}")
+            continue
         note(COMMAND, shlex.join(words))
         python(*moved(words, data))
     for system in read_systems():

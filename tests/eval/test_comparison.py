@@ -222,6 +222,8 @@ def test_stale_records_are_those_of_other_weights() -> None:
 def test_commands_find_data_elsewhere() -> None:
     words = ["python", "-m", "eval.x", "--data", "data/fer2013.zip", "--out", "results/x.json"]
     assert refresh.moved(words, Path("data")) == words[1:]
+    assert refresh.absent_runs([*words, "fer=runs/gone.json"]) == ["runs/gone.json"]
+    assert refresh.absent_runs(words) == []
     assert refresh.moved(words, Path("/d"))[3] == "/d/fer2013.zip"
     for broken in (["rm", "-rf", "data"], ["python", "-m", "eval.x"]):
         with pytest.raises(EvaluationError, match="no command of a record"):
