@@ -155,5 +155,5 @@ def test_a_differing_export_is_refused_and_leaves_no_file(network, tmp_path, mon
 def test_command_names_what_is_wrong(tmp_path, capsys):
     assert export_onnx.main(["nobody", str(tmp_path / "x.onnx")]) == 2
     assert "nobody" in capsys.readouterr().err
-    assert export_onnx.main(["face_resnet_small", str(tmp_path / "missing" / "x.onnx")]) == 2
+    assert export_onnx.main(["fast", str(tmp_path / "missing" / "x.onnx")]) == 2
     assert "folder does not exist" in capsys.readouterr().err
