@@ -1,11 +1,11 @@
 """Calibrate a classifier: ``python -m classification.calibrate --help``.
 
-Two numbers are fitted on FER2013's PublicTest by the negative log-likelihood and written into the
-weights file, for every use of the classifier from then on: how much label smoothing to undo, and a
-temperature (``classification.probabilities.rescale``). Which emotion comes first stays as it is.
-The truth is FER2013's label or, with ``--ferplus``, the shares of FER+'s votes: give them for a
-network that was trained on votes. A run's card, or the shipped model's, gets the figures before and
-after. Calibrating again starts from the network itself.
+Three numbers are fitted on FER2013's PublicTest by the negative log-likelihood and written into the
+weights file, for every use of the classifier from then on: how much label smoothing to undo, a
+temperature, and how it changes with the entropy (``classification.probabilities.rescale``). Which
+emotion comes first stays as it is. The truth is FER2013's label or, with ``--ferplus``, the shares
+of FER+'s votes: give them for a network that was trained on votes. A run's card, or the shipped
+model's, gets the figures before and after. Calibrating again starts from the network itself.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import Bounds, minimize
 
 from classification.card import write_json
 from classification.classifier import NetworkClassifier, WeightsError, load_network, save_network
@@ -42,61 +44,42 @@ from faces.provenance import command_line, git_commit
 
 COMMAND = "classification.calibrate"
 
-SMOOTHINGS = np.linspace(0, 0.2, 41)
-"""The amounts of label smoothing that are tried."""
-
-COLDEST, HOTTEST = 0.05, 20.0
-"""The temperatures between which is searched."""
+BOUNDS = {"temperature": (0.05, 20.0), "smoothing": (0.0, 0.2), "slope": (-2.0, 2.0)}
+"""Between which each number is searched."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """The two numbers, as ``rescale`` takes them."""
+    """The three numbers, as ``rescale`` takes them."""
 
     temperature: float = 1.0
     smoothing: float = 0.0
+    slope: float = 0.0
 
     def __call__(self, probabilities: ArrayLike) -> NDArray[np.float64]:
         """Return the rescaled probabilities, (N, 7) float64."""
-        return rescale(probabilities, self.temperature, self.smoothing)
-
-
-def fit_temperature(probabilities: ArrayLike, shares: ArrayLike) -> float:
-    """Return the temperature of the least negative log-likelihood.
-
-    In β = 1/T the likelihood is convex, so its slope's change of sign is found by bisection.
-
-    Args:
-        probabilities: shape (N, 7).
-        shares: the truth, shape (N, 7), rows summing to 1.
-
-    Returns:
-        T, between ``COLDEST`` and ``HOTTEST``.
-    """
-    p, truth = np.asarray(probabilities, np.float64), np.asarray(shares, np.float64)
-    logs = np.log(np.maximum(p, 1e-12))
-    low, high = 1 / HOTTEST, 1 / COLDEST
-    for _ in range(50):
-        middle = (low + high) / 2
-        rising = ((rescale(p, 1 / middle) - truth) * logs).sum() > 0
-        low, high = (low, middle) if rising else (middle, high)
-    return 2 / (low + high)
+        return rescale(probabilities, self.temperature, self.smoothing, self.slope)
 
 
 def fit_scaling(probabilities: ArrayLike, shares: ArrayLike) -> Scaling:
-    """Return the smoothing of ``SMOOTHINGS``, and its best temperature, of the least NLL.
+    """Return the scaling of the least negative log-likelihood, by Powell's method.
 
     Args:
         probabilities: of the network itself, shape (N, 7).
         shares: the truth, shape (N, 7), rows summing to 1.
     """
 
-    def fitted(smoothing: float) -> tuple[float, Scaling]:
-        unsmoothed = rescale(probabilities, smoothing=smoothing)
-        scaling = Scaling(fit_temperature(unsmoothed, shares), smoothing)
-        return negative_log_likelihood(scaling(probabilities), shares), scaling
+    def scaling(x: NDArray[np.float64]) -> Scaling:
+        return Scaling(float(np.exp(x[0])), float(x[1]), float(x[2]))
 
-    return min((fitted(float(value)) for value in SMOOTHINGS), key=lambda pair: pair[0])[1]
+    def loss(x: NDArray[np.float64]) -> float:
+        return negative_log_likelihood(scaling(x)(probabilities), shares)
+
+    lowest, highest = zip(*BOUNDS.values(), strict=True)
+    bounds = Bounds([math.log(lowest[0]), *lowest[1:]], [math.log(highest[0]), *highest[1:]])
+    starts = np.array([[0.0, 0.0, 0.0], [0.0, 0.1, 0.0]])
+    found = [minimize(loss, start, method="Powell", bounds=bounds) for start in starts]
+    return scaling(min(found, key=lambda one: float(one.fun)).x)
 
 
 def quality(probabilities: ArrayLike, shares: ArrayLike, votes: int = 1) -> dict[str, float]:
@@ -128,8 +111,7 @@ def calibrate(
         Fer2013Error: the data cannot be read.
     """
     network, state = load_network(weights)
-    plain = replace(network, temperature=1.0, smoothing=0.0)
-    classifier = NetworkClassifier(plain, state, device, weights.stem)
+    classifier = NetworkClassifier(network.uncalibrated(), state, device, weights.stem)
     public = load_fer2013(data, progress=sys.stderr.isatty()).split("PublicTest")
     shares, votes = one_hot(public.labels, len(EMOTIONS)), 1
     if ferplus is not None:
@@ -141,11 +123,12 @@ def calibrate(
     save_network(
         weights,
         state,
-        replace(network, temperature=scaling.temperature, smoothing=scaling.smoothing),
+        replace(network, **asdict(scaling)),
     )
     return scaling, {
         "temperature": scaling.temperature,
         "smoothing_undone": scaling.smoothing,
+        "slope": scaling.slope,
         "fitted_on": "FER2013, PublicTest",
         "truth": "labels" if ferplus is None else "shares of FER+'s votes",
         "pictures": int(known.sum()),
@@ -207,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_json(card_path, card)
     print(
         f"{weights}: temperature {scaling.temperature:.3f}, label smoothing undone "
-        f"{scaling.smoothing:.3f}"
+        f"{scaling.smoothing:.3f}, slope {scaling.slope:.3f}"
     )
     for key, name in (("nll", "NLL"), ("brier", "Brier"), ("ece", "ECE")):
         print(f"{name}: {figures['before'][key]:.4f} → {figures['after'][key]:.4f}")

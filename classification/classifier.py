@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,10 @@ class TrainedNetwork:
         std: of the training pixels, in 0..1.
         size: height and width of its input in pixels.
         classes: the emotion of each output, ``EMOTIONS``.
-        temperature: that makes the probabilities mean what they say, and
-        smoothing: the label smoothing undone before, both as ``probabilities.rescale`` takes them
-            and as ``classification.calibrate`` fits them.
+        temperature: that makes the probabilities mean what they say;
+        smoothing: the label smoothing undone before; and
+        slope: of the temperature over the entropy: all as ``probabilities.rescale`` takes them and
+            ``classification.calibrate`` fits them.
     """
 
     architecture: str
@@ -55,6 +56,16 @@ class TrainedNetwork:
     classes: Sequence[str] = EMOTIONS
     temperature: float = 1.0
     smoothing: float = 0.0
+    slope: float = 0.0
+
+    @property
+    def calibration(self) -> tuple[float, float, float]:
+        """Temperature, smoothing and slope."""
+        return self.temperature, self.smoothing, self.slope
+
+    def uncalibrated(self) -> TrainedNetwork:
+        """Return the same network as it was trained."""
+        return replace(self, temperature=1.0, smoothing=0.0, slope=0.0)
 
 
 def save_network(path: Path, state: Mapping[str, Tensor], network: TrainedNetwork) -> None:
@@ -150,8 +161,7 @@ class NetworkClassifier:
         for start in range(0, len(images), BATCH):
             x = to_tensor(images[start : start + BATCH], self.network.mean, self.network.std)
             plain = self._logits(x).softmax(1).cpu().numpy()
-            scaled = rescale(plain, self.network.temperature, self.network.smoothing)
-            rows.append(scaled.astype(np.float32))
+            rows.append(rescale(plain, *self.network.calibration).astype(np.float32))
         return np.concatenate(rows)
 
     def _logits(self, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import sys
 import warnings
@@ -57,8 +58,12 @@ class GreyToProbabilities(nn.Module):
             floor = self.network.smoothing / len(EMOTIONS)
             tail = floor * torch.exp((p / floor).clamp(max=2.0) - 2.0)
             p = torch.where(p > 2 * floor, p - floor, tail)
-        logs: Tensor = p.clamp(min=1e-12).log() / self.network.temperature
-        return logs.softmax(1)
+            p = p / p.sum(1, keepdim=True)
+        logs: Tensor = p.clamp(min=1e-12).log()
+        entropy = -(p * logs).sum(1, keepdim=True) / math.log(len(EMOTIONS))
+        heat = self.network.temperature * (self.network.slope * entropy).exp()
+        scaled: Tensor = (logs / heat).softmax(1)
+        return scaled
 
 
 def export_classifier(classifier: NetworkClassifier, path: Path) -> float:

@@ -19,7 +19,10 @@ _LEAST = 1e-12
 
 
 def rescale(
-    probabilities: ArrayLike, temperature: float = 1.0, smoothing: float = 0.0
+    probabilities: ArrayLike,
+    temperature: float = 1.0,
+    smoothing: float = 0.0,
+    slope: float = 0.0,
 ) -> NDArray[np.float64]:
     """Undo label smoothing, then change the temperature; the order of the emotions is kept.
 
@@ -27,11 +30,15 @@ def rescale(
     probability p; below 2ε/7, where little or nothing would be left, (ε/7)·exp(7p/ε - 2) goes on
     with the same value and slope. The result, normalised, is raised to 1/T and normalised again,
     which is dividing logits by T (Guo et al., "On Calibration of Modern Neural Networks", 2017).
+    With a slope s, T is multiplied by exp(s·H) for a row of entropy H, in 0..1 of its maximum: the
+    less a network decides, the more (or less) it is held back (after Balanya et al., "Adaptive
+    Temperature Scaling for Robust Calibration of Deep Neural Networks", 2022).
 
     Args:
         probabilities: shape (N, K), rows summing to 1.
         temperature: T, above 0.
         smoothing: ε, in [0, 1).
+        slope: s.
 
     Returns:
         Shape (N, K), rows summing to 1.
@@ -41,7 +48,10 @@ def rescale(
         floor = smoothing / p.shape[1]
         tail = floor * np.exp(np.minimum(p / floor, 2) - 2)
         p = np.where(p > 2 * floor, p - floor, tail)
-    logs = np.log(np.maximum(p, _LEAST)) / temperature
+        p = p / p.sum(axis=1, keepdims=True)
+    logs = np.log(np.maximum(p, _LEAST))
+    entropy = -(p * logs).sum(axis=1, keepdims=True) / math.log(p.shape[1])
+    logs = logs / (temperature * np.exp(slope * entropy))
     p = np.exp(logs - logs.max(axis=1, keepdims=True))
     return np.asarray(p / p.sum(axis=1, keepdims=True), np.float64)
 

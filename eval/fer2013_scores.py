@@ -6,7 +6,7 @@ import copy
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -166,8 +166,8 @@ def score_crops(classifier: EmotionClassifier, crops: Sequence[Image]) -> NDArra
 def uncalibrated(classifier: EmotionClassifier) -> EmotionClassifier | None:
     """Return the classifier as it was before ``classification.calibrate``; None if it still is."""
     network = getattr(classifier, "network", None)
-    if network is None or (network.temperature == 1 and network.smoothing == 0):
+    if network is None or network.uncalibrated() == network:
         return None
     plain = copy.copy(classifier)
-    plain.network = replace(network, temperature=1.0, smoothing=0.0)  # type: ignore[attr-defined]
+    plain.network = network.uncalibrated()  # type: ignore[attr-defined]
     return plain

@@ -132,7 +132,7 @@ def test_openvino_runs_without_its_telemetry(compiled):
     assert sys.modules["openvino_telemetry"] is None
 
 
-@pytest.mark.parametrize("calibration", [{}, {"temperature": 1.7, "smoothing": 0.1}])
+@pytest.mark.parametrize("calibration", [{}, {"temperature": 1.7, "smoothing": 0.1, "slope": -0.4}])
 def test_onnx_file_answers_as_the_classifier(network, tmp_path: Path, calibration):
     classifier = classifier_of(network, **calibration)
     path = tmp_path / "tiny.onnx"
