@@ -172,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder or zip")
     parser.add_argument("--ferplus", type=Path, metavar="CSV", help="take these votes as the truth")
     args = parser.parse_args(argv)
+    made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
     try:
         weights, card_path = find_files(args.model)
         card = json.loads(card_path.read_text(encoding="utf-8"))
@@ -183,7 +184,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except json.JSONDecodeError as error:
         print(f"{COMMAND}: {card_path}: not valid JSON ({error}); restore it", file=sys.stderr)
         return 2
-    made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
     card["calibration"] = figures | made
     if "sha256" in card:
         card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()

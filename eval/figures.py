@@ -110,7 +110,12 @@ _SHADES = ("#c6dbef", "#6baed6", "#08519c")
 
 def learning_figure(systems: Sequence[System]) -> Figure | None:
     """Draw PublicTest accuracy and training loss against the epoch; None if no record has them."""
-    known = [system for system in systems if (system.run or {}).get("history")]
+    trained = {
+        system.classifier: system
+        for system in reversed(systems)
+        if (system.run or {}).get("history")
+    }
+    known = list(trained.values())[::-1]  # several views are of one training
     if not known:
         return None
     figure = Figure(figsize=(10, 4), layout="constrained")

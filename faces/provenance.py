@@ -24,7 +24,8 @@ def command_line(module: str, argv: Sequence[str] | None = None) -> str:
 def git_commit() -> str | None:
     """Return this clone's commit, with ``+changes`` if tracked files differ; None outside git.
 
-    Records and documents do not count: they decide no figure, and several are written in a row.
+    Records, documents and cards do not count: they decide no figure, and several are written in a
+    row.
     """
     root = Path(__file__).resolve().parent.parent
 
@@ -34,6 +35,7 @@ def git_commit() -> str | None:
 
     try:
         others = [":/", ":(top,exclude)results", ":(top,exclude)docs", ":(top,exclude)*.md"]
+        others.append(":(top,exclude)weights/*.json")
         changed = git("status", "--porcelain", "--untracked-files=no", "--", *others)
         return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
