@@ -114,7 +114,7 @@ def test_best_and_worst_of_each_emotion_are_marked(folder: Path) -> None:
     table = {row[0]: row for row in rows(text, "#### Fear")}
     predicted = np.where(np.arange(N) < 122, TRUTH, 3)
     recall = sklearn.metrics.recall_score(TRUTH, predicted, average=None)[2]
-    assert table["ours, small, ten views"][2] == f"**{100 * recall:.2f} %**"
+    assert table["ours, accurate, ten views"][2] == f"**{100 * recall:.2f} %**"
     assert table["KNN on pixels"][2].startswith("*") and table["KNN on pixels"][4] == "20"
     assert "**" not in table["MLP on pixels, properly trained"][2]
     assert [e in text for e in EMOTIONS]
