@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import Bounds, minimize
+from scipy.optimize import Bounds, minimize, minimize_scalar
 
 from classification.card import write_json
 from classification.classifier import NetworkClassifier, WeightsError, load_network, save_network
@@ -62,7 +62,7 @@ class Scaling:
 
 
 def fit_scaling(probabilities: ArrayLike, shares: ArrayLike) -> Scaling:
-    """Return the scaling of the least negative log-likelihood, by Powell's method.
+    """Return the scaling of the least negative log-likelihood, by Powell's method from two starts.
 
     Args:
         probabilities: of the network itself, shape (N, 7).
@@ -77,7 +77,12 @@ def fit_scaling(probabilities: ArrayLike, shares: ArrayLike) -> Scaling:
 
     lowest, highest = zip(*BOUNDS.values(), strict=True)
     bounds = Bounds([math.log(lowest[0]), *lowest[1:]], [math.log(highest[0]), *highest[1:]])
-    starts = np.array([[0.0, 0.0, 0.0], [0.0, 0.1, 0.0]])
+    alone = minimize_scalar(
+        lambda heat: loss(np.array([heat, 0.0, 0.0])),
+        bounds=(bounds.lb[0], bounds.ub[0]),
+        method="bounded",
+    )
+    starts = np.array([[alone.x, 0.0, 0.0], [0.0, 0.1, 0.0]])
     found = [minimize(loss, start, method="Powell", bounds=bounds) for start in starts]
     return scaling(min(found, key=lambda one: float(one.fun)).x)
 

@@ -1,12 +1,14 @@
-"""The shipped classifier's network as an OpenVINO model, built layer by layer."""
+"""The shipped classifiers' networks as OpenVINO models, built layer by layer."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from classification.models import FaceResNet, ResidualBlock
+from classification.transfer import FaceRecognitionResNet, PaddedShortcutBlock
 from compiled.graph import import_openvino
 from compiled.layers import Builders, Node, layer, linear
 
@@ -30,6 +32,32 @@ def face_resnet(model: FaceResNet, shape: tuple[int, int, int]) -> Any:
     return ov.Model([logits], [faces], "face_resnet")
 
 
+def face_recognition_resnet(model: FaceRecognitionResNet, shape: tuple[int, int, int]) -> Any:
+    """Do as ``face_resnet`` for dlib's network."""
+    ov = import_openvino()
+    ops = ov.opset13
+    faces = ops.parameter([-1, *shape], np.float32, name="faces")
+    sizes, axes = (np.array(pair, np.int64) for pair in ((model.size, model.size), (2, 3)))
+    x = ops.interpolate(faces, sizes, "linear_onnx", "sizes", axes=axes)
+    x = ops.relu(layer(model.norm, layer(model.stem, x, _BUILDERS), _BUILDERS))
+    x = layer(nn.MaxPool2d(3, 2, 1), x, _BUILDERS)
+    pooled = ops.reduce_mean(layer(model.blocks, x, _BUILDERS), axes, False)
+    return ov.Model([linear(pooled, model.head.weight, model.head.bias)], [faces], "dlib")
+
+
+def _padded_shortcut_block(block: PaddedShortcutBlock, x: Node) -> Node:
+    ops = import_openvino().opset13
+    y = x
+    for part in (block.conv1, block.norm1, block.relu, block.conv2, block.norm2):
+        y = layer(part, y, _BUILDERS)
+    if block.stride > 1:
+        x = layer(nn.AvgPool2d(block.stride, ceil_mode=True), x, _BUILDERS)
+    if block.added:
+        ends = (np.array(pads, np.int64) for pads in ((0, 0, 0, 0), (0, block.added, 0, 0)))
+        x = ops.pad(x, *ends, "constant", np.float32(0))
+    return ops.relu(ops.add(x, y))
+
+
 def _residual_block(block: ResidualBlock, x: Node) -> Node:
     y = x
     for part in (block.conv1, block.norm1, block.relu, block.conv2, block.norm2):
@@ -38,4 +66,7 @@ def _residual_block(block: ResidualBlock, x: Node) -> Node:
     return layer(block.relu, total, _BUILDERS)
 
 
-_BUILDERS: Builders = {ResidualBlock: _residual_block}
+_BUILDERS: Builders = {
+    ResidualBlock: _residual_block,
+    PaddedShortcutBlock: _padded_shortcut_block,
+}

@@ -17,6 +17,7 @@ from torch import nn
 
 from classification import graphs
 from classification.models import FaceResNet
+from classification.transfer import FaceRecognitionResNet
 from compiled.graph import CompiledGraph, import_openvino
 
 
@@ -32,11 +33,12 @@ class CompiledNetwork:
     """
 
     def __init__(self, model: nn.Module, shape: tuple[int, int, int], *, bf16: bool) -> None:
-        graph = (
-            graphs.face_resnet(model, shape)
-            if isinstance(model, FaceResNet)
-            else traced(model, shape)
-        )
+        if isinstance(model, FaceResNet):
+            graph = graphs.face_resnet(model, shape)
+        elif isinstance(model, FaceRecognitionResNet):
+            graph = graphs.face_recognition_resnet(model, shape)
+        else:
+            graph = traced(model, shape)
         self._graph = CompiledGraph(graph, bf16=bf16, threads=torch.get_num_threads())
         self._lock = threading.Lock()
 

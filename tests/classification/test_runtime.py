@@ -14,6 +14,7 @@ from classification.classifier import NetworkClassifier, TrainedNetwork
 from classification.models import FaceResNet
 from classification.published import PlainCnn
 from classification.runtime import CompiledNetwork
+from classification.transfer import FaceRecognitionResNet
 from compiled.graph import CompiledGraph, import_openvino
 from compiled.layers import layer
 
@@ -43,6 +44,21 @@ def classifier_of(network: FaceResNet, **calibration: float) -> NetworkClassifie
 @pytest.fixture(scope="module")
 def compiled(network: FaceResNet) -> CompiledNetwork:
     return CompiledNetwork(network, (1, 48, 48), bf16=False)
+
+
+@pytest.mark.parametrize("size", [48, 61])
+def test_dlibs_graph_gives_the_logits_of_pytorch(size: int) -> None:
+    torch.manual_seed(0)
+    model = FaceRecognitionResNet(size=size, dropout=0.5).eval()
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if "norm" in name and value.is_floating_point():
+                value.uniform_(0.5, 1.0)
+        faces = torch.randn(3, 1, 48, 48)
+        expected = model(faces).numpy()
+    graph = graphs.face_recognition_resnet(model, (1, 48, 48))
+    found = CompiledGraph(graph, bf16=False, threads=1)(faces.numpy())[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("n", [1, 7, 2])
