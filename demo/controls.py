@@ -46,8 +46,8 @@ def classifier_of(name: str, device: str) -> EmotionClassifier:
 def settle() -> None:
     """Spare the garbage collector what is loaded by now.
 
-    Streamlit collects after every run of the page, before the answer is out: with PyTorch's million
-    objects that takes 0.2 s.
+    Streamlit collects after every run of the page, before the answer is out: among all of PyTorch's
+    objects that takes longer than the run.
     """
     gc.collect()
     gc.freeze()

@@ -30,7 +30,7 @@ LAST_STAGE = 53.755569458007812
 
 LONGEST_SIDE = 1280
 """Larger pictures are scaled down to this many pixels for the cascade, whose time grows with their
-area (a picture of 12 megapixels: a second instead of seven). Its windows have 20 pixels and more:
+area. Its windows have 20 pixels and more:
 of a picture 4000 pixels wide it finds faces from 63 pixels on."""
 
 MTCNN_PACKAGE = "facenet-pytorch"
