@@ -31,7 +31,7 @@ from faces.types import Box, Detection
 FloatArray = NDArray[np.float32]
 
 GPU_BATCH = 8
-"""Pictures per forward pass on a GPU; a CPU gains nothing by more than one."""
+"""Pictures per forward pass on a GPU; a CPU gains little by more than one."""
 
 ALL_BOXES = 1 << 30
 """More boxes than any picture has."""
