@@ -36,7 +36,7 @@ def test_recipes_build_and_their_networks_learn(path: Path) -> None:
     assert all(
         p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters() if p.ndim > 1
     )
-    assert recipe.schedule == "constant" and recipe.patience == 10
+    assert recipe.schedule == "constant" and recipe.patience == 6
     assert recipe.augment.mixup == recipe.augment.shift == recipe.augment.erase == 0
 
 
