@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from baselines.knn import Knn
 from baselines.perceptron import Perceptron
 from classification.classifier import to_grey
 from classification.fer2013 import SIZE
+from classification.probabilities import Scaling
 from faces.emotions import EMOTIONS
 
 BATCH = 256
@@ -39,13 +40,19 @@ class BaselineClassifier:
         name: how reports call it.
         features: what the model sees.
         model: which emotion that shows.
+        calibration: what makes its probabilities mean what they say.
         dtype: the number format it computes in.
     """
 
     name: str
     features: Features
     model: Knn | Perceptron
+    calibration: Scaling = field(default_factory=Scaling)
     dtype: str = "float32"
+
+    def uncalibrated(self) -> BaselineClassifier | None:
+        """Return the classifier as it was fitted; None if it still is."""
+        return replace(self, calibration=Scaling()) if self.calibration != Scaling() else None
 
     def scores(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return probabilities (N, 7) float32 of N square crops, each (S, S, 3) uint8 RGB."""
@@ -59,12 +66,14 @@ class BaselineClassifier:
         found = [np.zeros((0, len(EMOTIONS)), np.float32)]
         for start in range(0, len(images), BATCH):
             rows = self.features.rows(images[start : start + BATCH])
-            found.append(self.model.probabilities(rows))
+            plain = self.model.probabilities(rows)
+            found.append(self.calibration(plain).astype(np.float32))
         return np.concatenate(found)
 
 
-def save_baseline(path: Path, features: Features, model: Knn | Perceptron) -> None:
-    """Write features and model to one safetensors file, replacing an old one when whole."""
+def save_baseline(path: Path, baseline: BaselineClassifier) -> None:
+    """Write all but the name to one safetensors file, replacing an old one when whole."""
+    features, model = baseline.features, baseline.model
     arrays: dict[str, NDArray[Any]] = {
         f"features.{name}": value for name, value in features.arrays().items()
     }
@@ -72,10 +81,11 @@ def save_baseline(path: Path, features: Features, model: Knn | Perceptron) -> No
         "features": features.kind,
         "features_about": features.about(),
         "classes": EMOTIONS,
+        "calibration": asdict(baseline.calibration),
     }
     if isinstance(model, Knn):
         arrays |= {"rows": model.rows, "labels": model.labels.astype(np.uint8)}
-        about["knn"] = {"k": model.k, "metric": model.metric, "weighting": model.weighting}
+        about["knn"] = {"k": model.k, "metric": model.metric, "power": model.power}
     else:
         for index, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
             arrays |= {f"weights.{index}": weight, f"biases.{index}": bias}
@@ -119,7 +129,7 @@ def load_baseline(path: Path, name: str) -> BaselineClassifier:
             model = Perceptron(
                 [arrays[f"weights.{i}"] for i in layers], [arrays[f"biases.{i}"] for i in layers]
             )
-        found = BaselineClassifier(name, features, model)
+        found = BaselineClassifier(name, features, model, Scaling(**about["calibration"]))
         found.scores_of_grey(np.zeros((1, SIZE, SIZE), np.uint8))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BaselineError(

@@ -13,11 +13,11 @@ from sklearn.svm import LinearSVC
 from tqdm import tqdm
 
 from baselines.features import Rows
-from baselines.knn import METRICS, WEIGHTINGS, Knn, neighbours, prepare, votes
-from baselines.perceptron import Perceptron, best_temperature
+from baselines.knn import METRICS, POWERS, Knn, neighbours, prepare, votes
+from baselines.perceptron import Perceptron
 from faces.emotions import EMOTIONS
 
-NEIGHBOURS = (1, 3, 5, 7, 9, 11, 15, 21, 31, 51, 101)
+NEIGHBOURS = (1, 3, 5, 7, 9, 11, 15, 21, 31, 51, 101, 201)
 """The numbers of neighbours that are tried."""
 
 SVM_COSTS = (1e-5, 1e-4, 1e-3)
@@ -43,7 +43,7 @@ class Rowset:
 
 
 def fit_knn(training: Rowset, public: Rowset, seed: int) -> tuple[Knn, Tried]:
-    """Choose k, metric and weighting; of equals the first. Nothing is random."""
+    """Choose k, metric and power; of equals the first. Nothing is random."""
     ks = [k for k in NEIGHBOURS if k <= len(training.labels)]
     tried: Tried = []
     for metric in METRICS:
@@ -52,21 +52,17 @@ def fit_knn(training: Rowset, public: Rowset, seed: int) -> tuple[Knn, Tried]:
             prepare(public.rows, metric), references, max(ks), progress=True
         )
         for k in ks:
-            for weighting in WEIGHTINGS:
-                shares = votes(training.labels[found[:, :k]], distances[:, :k], weighting)
-                choice = {"metric": metric, "k": k, "weighting": weighting}
+            for power in POWERS:
+                shares = votes(training.labels[found[:, :k]], distances[:, :k], power)
+                choice = {"metric": metric, "k": k, "power": power}
                 tried.append(choice | {"accuracy": _accuracy(shares, public)})
     best = max(tried, key=lambda one: one["accuracy"])
-    chosen = {key: best[key] for key in ("k", "metric", "weighting")}
+    chosen = {key: best[key] for key in ("k", "metric", "power")}
     return Knn(training.rows, training.labels, **chosen), tried
 
 
 def fit_svm(training: Rowset, public: Rowset, seed: int) -> tuple[Perceptron, Tried]:
-    """Choose C of a linear SVM, one against the rest, squared hinge, on standardised rows.
-
-    Its margins become probabilities by a softmax whose temperature PublicTest chooses, which keeps
-    the order of the classes.
-    """
+    """Choose C of a linear SVM, one against the rest, squared hinge, on standardised rows."""
     mean, std, rows = _standardised(training.rows)
     tried: Tried = []
     models = []
@@ -78,13 +74,13 @@ def fit_svm(training: Rowset, public: Rowset, seed: int) -> tuple[Perceptron, Tr
         model = Perceptron([coefficients], [biases]).after_standardising(mean, std)
         tried.append({"C": cost, "accuracy": _accuracy(model.logits(public.rows), public)})
         models.append(model)
-    return _calibrated(models[_best(tried)], public), tried
+    return models[_best(tried)], tried
 
 
 def fit_mlp(training: Rowset, public: Rowset, seed: int) -> tuple[Perceptron, Tried]:
     """Train one hidden layer on standardised rows; choose the penalty and the pass to stop after.
 
-    Adam at 1e-3, batches of 256. The logits' temperature is chosen as well.
+    Adam at 1e-3, batches of 256.
     """
     mean, std, rows = _standardised(training.rows)
     seen = (public.rows - mean) / std
@@ -111,7 +107,7 @@ def fit_mlp(training: Rowset, public: Rowset, seed: int) -> tuple[Perceptron, Tr
                     break
             tried.append({"alpha": alpha, "passes": best_epoch, "accuracy": best})
             kept.append(model.after_standardising(mean, std))
-    return _calibrated(kept[_best(tried)], public), tried
+    return kept[_best(tried)], tried
 
 
 def fit_mlp_defaults(training: Rowset, public: Rowset, seed: int) -> tuple[Perceptron, Tried]:
@@ -147,10 +143,6 @@ def _layers(mlp: MLPClassifier) -> Perceptron:
         [np.array(w, np.float32) for w in mlp.coefs_],
         [np.array(b, np.float32) for b in mlp.intercepts_],
     )
-
-
-def _calibrated(model: Perceptron, public: Rowset) -> Perceptron:
-    return model.with_temperature(best_temperature(model.logits(public.rows), public.labels))
 
 
 def _standardised(stored: NDArray[Any]) -> tuple[Rows, Rows, Rows]:

@@ -19,8 +19,9 @@ METRICS = ("euclidean", "cosine", "correlation")
 """Each is a matrix product away: cosine is Euclid after scaling every row to length 1, correlation
 the same after subtracting every row's own mean (and so blind to brightness and contrast)."""
 
-WEIGHTINGS = ("uniform", "distance")
-"""One vote per neighbour, or 1/distance; where a distance is 0, only such neighbours vote."""
+POWERS = (0, 1, 4, 8, 16)
+"""A neighbour's vote is 1/distance to such a power: 1 is usual, 0 makes all votes alike. Where a
+distance is 0, only such neighbours vote, unless the power is 0."""
 
 CHUNK = 256
 """Faces per matrix product: 256 × 28,709 distances take 29 MB."""
@@ -70,16 +71,16 @@ def neighbours(
 
 
 def votes(
-    labels: NDArray[np.int64], distances: NDArray[np.float32], weighting: str
+    labels: NDArray[np.int64], distances: NDArray[np.float32], power: int
 ) -> NDArray[np.float32]:
     """Return vote shares (N, 7) float32 of neighbours' labels (N, k) at distances (N, k)."""
-    if weighting == "uniform":
-        weights = np.ones_like(distances)
+    if power == 0:
+        weights = np.ones(distances.shape)
     else:
         exact = distances == 0
-        weights = np.where(
-            exact.any(1, keepdims=True), exact, 1 / np.where(exact, 1, distances)
-        ).astype(np.float32)
+        nearest = distances.min(1, keepdims=True)
+        nearer = nearest / np.where(exact, 1, distances.astype(np.float64))  # in 0..1
+        weights = np.where(exact.any(1, keepdims=True), exact, nearer**power)
     shares = np.stack([(weights * (labels == c)).sum(1) for c in range(len(EMOTIONS))], 1)
     result: NDArray[np.float32] = (shares / shares.sum(1, keepdims=True)).astype(np.float32)
     return result
@@ -94,21 +95,21 @@ class Knn:
         labels: shape (M,), int64, indices into ``EMOTIONS``.
         k: how many neighbours vote, 1..M.
         metric: one of ``METRICS``.
-        weighting: one of ``WEIGHTINGS``.
+        power: one of ``POWERS``.
     """
 
     rows: NDArray[Any]
     labels: NDArray[np.int64]
     k: int
     metric: str
-    weighting: str
+    power: int
 
     def __post_init__(self) -> None:
         fits = self.rows.ndim == 2 and self.labels.shape == self.rows.shape[:1]
         if not fits or not 1 <= self.k <= len(self.rows):
             raise ValueError(f"k {self.k}, rows {self.rows.shape}, labels {self.labels.shape}")
-        if self.metric not in METRICS or self.weighting not in WEIGHTINGS:
-            raise ValueError(f"unknown metric {self.metric} or weighting {self.weighting}")
+        if self.metric not in METRICS or self.power not in POWERS:
+            raise ValueError(f"unknown metric {self.metric} or power {self.power}")
 
     @property
     def parameters(self) -> int:
@@ -118,7 +119,7 @@ class Knn:
     def probabilities(self, rows: Rows) -> NDArray[np.float32]:
         """Return vote shares (N, 7) float32 of rows (N, D)."""
         found, distances = neighbours(prepare(rows, self.metric), self._references, self.k)
-        return votes(self.labels[found], distances, self.weighting)
+        return votes(self.labels[found], distances, self.power)
 
     @cached_property
     def _references(self) -> Tensor:

@@ -45,28 +45,9 @@ class Perceptron:
         bias = (self.biases[0] - mean @ first).astype(np.float32)
         return Perceptron([first, *self.weights[1:]], [bias, *self.biases[1:]])
 
-    def with_temperature(self, temperature: float) -> Perceptron:
-        """Return the layers whose logits are these, divided by ``temperature``."""
-        scale = np.float32(1 / temperature)
-        return Perceptron(
-            [*self.weights[:-1], self.weights[-1] * scale],
-            [*self.biases[:-1], self.biases[-1] * scale],
-        )
-
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return probabilities, rows summing to 1."""
     powers = np.exp(logits - logits.max(1, keepdims=True))
     result: NDArray[np.float32] = powers / powers.sum(1, keepdims=True)
     return result
-
-
-def best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return the divisor of logits (N, 7) that makes labels (N,) most likely (Guo et al., 2017).
-
-    Chosen among 10^-2 … 10^2 in steps of 2 %.
-    """
-    candidates = np.geomspace(1e-2, 1e2, 466)
-    at = np.arange(len(labels))
-    losses = [-np.log(softmax(logits / t)[at, labels] + 1e-12).mean() for t in candidates]
-    return float(candidates[int(np.argmin(losses))])

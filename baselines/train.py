@@ -1,4 +1,4 @@
-"""Train a baseline on FER2013: fit on Training, choose on PublicTest.
+"""Train a baseline on FER2013: fit on Training, choose and calibrate on PublicTest.
 
 Models: knn (k nearest neighbours), svm (linear), mlp (one hidden layer), mlp_defaults
 (scikit-learn's MLP as it comes). Features: pixels; hog, lbp (histograms); pca, hog_pca (128
@@ -24,7 +24,7 @@ from typing import Any
 
 import sklearn
 
-from baselines.classifier import load_baseline, save_baseline
+from baselines.classifier import BaselineClassifier, load_baseline, save_baseline
 from baselines.features import (
     FEATURES,
     PLAIN,
@@ -34,9 +34,12 @@ from baselines.features import (
     PlainFeatures,
 )
 from baselines.fitting import MODELS, Rowset
+from classification.calibrate import card_entry, fit_scaling
 from classification.card import model_card, write_json
 from classification.classifier import WeightsError, load_network
 from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.probabilities import one_hot
+from faces.emotions import EMOTIONS
 from faces.images import ImageError
 from faces.provenance import command_line, git_commit
 
@@ -100,8 +103,10 @@ def train_baseline(
     seen = Rowset(features.rows(public.images), public.labels)
     fitted, tried = MODELS[model](Rowset(rows, training.labels), seen, seed)
     seconds = time.perf_counter() - start
+    plain, shares = fitted.probabilities(seen.rows), one_hot(public.labels, len(EMOTIONS))
+    scaling = fit_scaling(plain, shares)
     out.mkdir(parents=True, exist_ok=True)
-    save_baseline(out / MODEL_FILE, features, fitted)
+    save_baseline(out / MODEL_FILE, BaselineClassifier(out.name, features, fitted, scaling))
     return {
         "model": model,
         "features": kind,
@@ -117,6 +122,7 @@ def train_baseline(
         "commit": git_commit(),
         "versions": {"scikit-learn": sklearn.__version__, "python": sys.version.split()[0]},
         "tried": tried,
+        "calibration": card_entry(scaling, plain, shares),
     }
 
 
@@ -124,11 +130,11 @@ def write_card(run: Path, record: dict[str, Any], public: Fer2013) -> None:
     """Measure the run's baseline, as it lies on the disk, and write ``card.json`` beside it."""
     classifier = load_baseline(run / MODEL_FILE, run.name)
     predicted = classifier.scores_of_grey(public.images).argmax(1)
-    left_out = ("training_pictures", "data_fingerprint", "data_differences")
+    left_out = ("training_pictures", "data_fingerprint", "data_differences", "calibration")
     training = {key: value for key, value in record.items() if key not in left_out}
-    write_json(
-        run / "card.json", model_card(record, training, "PublicTest accuracy", public, predicted)
-    )
+    card = model_card(record, training, "PublicTest accuracy", public, predicted)
+    made = {key: record[key] for key in ("command", "commit")}
+    write_json(run / "card.json", card | {"calibration": record["calibration"] | made})
 
 
 def ship(run: Path, weights: Path = WEIGHTS) -> Path:

@@ -16,7 +16,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,38 +31,25 @@ from classification.export import WEIGHTS
 from classification.fer2013 import Fer2013Error, load_fer2013
 from classification.ferplus import load_ferplus
 from classification.probabilities import (
+    Scaling,
     brier_score,
     calibration_error,
     chance_calibration_error,
     negative_log_likelihood,
     one_hot,
     reliability,
-    rescale,
 )
 from faces.emotions import EMOTIONS
 from faces.provenance import command_line, git_commit
 
 COMMAND = "classification.calibrate"
 
-BOUNDS = {"temperature": (0.05, 20.0), "smoothing": (0.0, 0.2), "slope": (-2.0, 2.0)}
+BOUNDS = {"temperature": (0.05, 20.0), "smoothing": (-2.0, 0.2), "slope": (-2.0, 2.0)}
 """Between which each number is searched."""
 
 
-@dataclass(frozen=True)
-class Scaling:
-    """The three numbers, as ``rescale`` takes them."""
-
-    temperature: float = 1.0
-    smoothing: float = 0.0
-    slope: float = 0.0
-
-    def __call__(self, probabilities: ArrayLike) -> NDArray[np.float64]:
-        """Return the rescaled probabilities, (N, 7) float64."""
-        return rescale(probabilities, self.temperature, self.smoothing, self.slope)
-
-
 def fit_scaling(probabilities: ArrayLike, shares: ArrayLike) -> Scaling:
-    """Return the scaling of the least negative log-likelihood, by Powell's method from two starts.
+    """Return the scaling of the least negative log-likelihood (Powell's method, three starts).
 
     Args:
         probabilities: of the network itself, shape (N, 7).
@@ -82,7 +69,7 @@ def fit_scaling(probabilities: ArrayLike, shares: ArrayLike) -> Scaling:
         bounds=(bounds.lb[0], bounds.ub[0]),
         method="bounded",
     )
-    starts = np.array([[alone.x, 0.0, 0.0], [0.0, 0.1, 0.0]])
+    starts = np.array([[alone.x, 0.0, 0.0], [0.0, 0.1, 0.0], [0.0, -0.1, 0.0]])
     found = [minimize(loss, start, method="Powell", bounds=bounds) for start in starts]
     return scaling(min(found, key=lambda one: float(one.fun)).x)
 
@@ -94,6 +81,30 @@ def quality(probabilities: ArrayLike, shares: ArrayLike, votes: int = 1) -> dict
         "brier": brier_score(probabilities, shares),
         "ece": calibration_error(probabilities, shares),
         "ece_by_chance": chance_calibration_error(probabilities, votes),
+    }
+
+
+def card_entry(
+    scaling: Scaling, probabilities: ArrayLike, shares: ArrayLike, votes: int = 1
+) -> dict[str, Any]:
+    """Return what a card says of a scaling that was fitted on PublicTest.
+
+    Args:
+        scaling: the three numbers.
+        probabilities: that it was fitted on, shape (N, 7).
+        shares: the truth about them, shape (N, 7).
+        votes: how many votes make a share.
+    """
+    scaled = scaling(probabilities)
+    return {
+        "temperature": scaling.temperature,
+        "smoothing_undone": scaling.smoothing,
+        "slope": scaling.slope,
+        "fitted_on": "FER2013, PublicTest",
+        "truth": "labels",
+        "pictures": len(scaled),
+        "before": quality(probabilities, shares, votes),
+        "after": quality(scaled, shares, votes) | {"reliability": reliability(scaled, shares)},
     }
 
 
@@ -125,22 +136,9 @@ def calibrate(
     known = shares.sum(axis=1) > 0
     probabilities, shares = classifier.scores_of_grey(public.images[known]), shares[known]
     scaling = fit_scaling(probabilities, shares)
-    save_network(
-        weights,
-        state,
-        replace(network, **asdict(scaling)),
-    )
-    return scaling, {
-        "temperature": scaling.temperature,
-        "smoothing_undone": scaling.smoothing,
-        "slope": scaling.slope,
-        "fitted_on": "FER2013, PublicTest",
-        "truth": "labels" if ferplus is None else "shares of FER+'s votes",
-        "pictures": int(known.sum()),
-        "before": quality(probabilities, shares, votes),
-        "after": quality(scaling(probabilities), shares, votes)
-        | {"reliability": reliability(scaling(probabilities), shares)},
-    }
+    save_network(weights, state, replace(network, **asdict(scaling)))
+    truth = "labels" if ferplus is None else "shares of FER+'s votes"
+    return scaling, card_entry(scaling, probabilities, shares, votes) | {"truth": truth}
 
 
 def find_files(name_or_run: str, folder: Path = WEIGHTS) -> tuple[Path, Path]:

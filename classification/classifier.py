@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from classification.models import MODELS, best_autocast_dtype
-from classification.probabilities import rescale
+from classification.probabilities import Scaling
 from classification.runtime import CompiledNetwork
 from faces.emotions import EMOTIONS
 
@@ -59,13 +60,13 @@ class TrainedNetwork:
     slope: float = 0.0
 
     @property
-    def calibration(self) -> tuple[float, float, float]:
-        """Temperature, smoothing and slope."""
-        return self.temperature, self.smoothing, self.slope
+    def calibration(self) -> Scaling:
+        """Temperature, smoothing and slope, ready to use."""
+        return Scaling(self.temperature, self.smoothing, self.slope)
 
     def uncalibrated(self) -> TrainedNetwork:
         """Return the same network as it was trained."""
-        return replace(self, temperature=1.0, smoothing=0.0, slope=0.0)
+        return replace(self, **asdict(Scaling()))
 
 
 def save_network(path: Path, state: Mapping[str, Tensor], network: TrainedNetwork) -> None:
@@ -146,6 +147,14 @@ class NetworkClassifier:
                 f"{path}: the weights do not fit their description: {error}"
             ) from error
 
+    def uncalibrated(self) -> NetworkClassifier | None:
+        """Return the classifier as its training left it; None if it still is."""
+        if self.network.calibration == Scaling():
+            return None
+        plain = copy.copy(self)
+        plain.network = self.network.uncalibrated()
+        return plain
+
     def scores(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return probabilities (N, 7) float32 of N square crops, each (S, S, 3) uint8 RGB."""
         size = self.network.size
@@ -161,7 +170,7 @@ class NetworkClassifier:
         for start in range(0, len(images), BATCH):
             x = to_tensor(images[start : start + BATCH], self.network.mean, self.network.std)
             plain = self._logits(x).softmax(1).cpu().numpy()
-            rows.append(rescale(plain, *self.network.calibration).astype(np.float32))
+            rows.append(self.network.calibration(plain).astype(np.float32))
         return np.concatenate(rows)
 
     def _logits(self, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ people's votes are several. In numpy alone.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,12 +25,13 @@ def rescale(
     smoothing: float = 0.0,
     slope: float = 0.0,
 ) -> NDArray[np.float64]:
-    """Undo label smoothing, then change the temperature; the order of the emotions is kept.
+    """Undo or add label smoothing, then change the temperature; the order of the emotions is kept.
 
     A network trained on targets (1 - ε)·label + ε/7 answers that way, so ε/7 is taken off each
     probability p; below 2ε/7, where little or nothing would be left, (ε/7)·exp(7p/ε - 2) goes on
-    with the same value and slope. The result, normalised, is raised to 1/T and normalised again,
-    which is dividing logits by T (Guo et al., "On Calibration of Modern Neural Networks", 2017).
+    with the same value and slope. A negative ε adds -ε/7 to each instead, for what gives zeros, as
+    votes of neighbours do. The result, normalised, is raised to 1/T and normalised again, which is
+    dividing logits by T (Guo et al., "On Calibration of Modern Neural Networks", 2017).
     With a slope s, T is multiplied by exp(s·H) for a row of entropy H, in 0..1 of its maximum: the
     less a network decides, the more (or less) it is held back (after Balanya et al., "Adaptive
     Temperature Scaling for Robust Calibration of Deep Neural Networks", 2022).
@@ -37,14 +39,16 @@ def rescale(
     Args:
         probabilities: shape (N, K), rows summing to 1.
         temperature: T, above 0.
-        smoothing: ε, in [0, 1).
+        smoothing: ε, below 1.
         slope: s.
 
     Returns:
         Shape (N, K), rows summing to 1.
     """
     p = np.asarray(probabilities, np.float64)
-    if smoothing:
+    if smoothing < 0:
+        p = (p - smoothing / p.shape[1]) / (1 - smoothing)
+    elif smoothing > 0:
         floor = smoothing / p.shape[1]
         tail = floor * np.exp(np.minimum(p / floor, 2) - 2)
         p = np.where(p > 2 * floor, p - floor, tail)
@@ -54,6 +58,19 @@ def rescale(
     logs = logs / (temperature * np.exp(slope * entropy))
     p = np.exp(logs - logs.max(axis=1, keepdims=True))
     return np.asarray(p / p.sum(axis=1, keepdims=True), np.float64)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The three numbers that calibrate a classifier, as ``rescale`` takes them."""
+
+    temperature: float = 1.0
+    smoothing: float = 0.0
+    slope: float = 0.0
+
+    def __call__(self, probabilities: ArrayLike) -> NDArray[np.float64]:
+        """Return the rescaled probabilities, (N, 7) float64."""
+        return rescale(probabilities, self.temperature, self.smoothing, self.slope)
 
 
 def one_hot(labels: ArrayLike, classes: int) -> NDArray[np.float64]:

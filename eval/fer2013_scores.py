@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
@@ -164,10 +163,8 @@ def score_crops(classifier: EmotionClassifier, crops: Sequence[Image]) -> NDArra
 
 
 def uncalibrated(classifier: EmotionClassifier) -> EmotionClassifier | None:
-    """Return the classifier as it was before ``classification.calibrate``; None if it still is."""
-    network = getattr(classifier, "network", None)
-    if network is None or network.uncalibrated() == network:
-        return None
-    plain = copy.copy(classifier)
-    plain.network = network.uncalibrated()  # type: ignore[attr-defined]
-    return plain
+    """Return the classifier as it was before its calibration; None if it has none."""
+    plain: Callable[[], EmotionClassifier | None] = getattr(
+        classifier, "uncalibrated", lambda: None
+    )
+    return plain()

@@ -11,8 +11,7 @@ from sklearn.svm import LinearSVC
 
 from baselines import fitting
 from baselines.fitting import Rowset, fit_knn, fit_mlp, fit_mlp_defaults, fit_svm
-from baselines.knn import METRICS, WEIGHTINGS, Knn
-from baselines.perceptron import Perceptron, best_temperature, softmax
+from baselines.knn import METRICS, POWERS, Knn
 
 RANDOM = np.random.default_rng(1)
 CENTRES = RANDOM.normal(size=(7, 20))
@@ -28,9 +27,9 @@ TRAINING, PUBLIC = sample(350), sample(140)
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("weighting", WEIGHTINGS)
-def test_knn_agrees_with_scikit_learn(metric: str, weighting: str) -> None:
-    ours = Knn(TRAINING.rows, TRAINING.labels, 9, metric, weighting)
+@pytest.mark.parametrize("power", POWERS)
+def test_knn_agrees_with_scikit_learn(metric: str, power: int) -> None:
+    ours = Knn(TRAINING.rows, TRAINING.labels, 9, metric, power)
     queries = np.concatenate([PUBLIC.rows, TRAINING.rows[:5]])
 
     def plain(rows: np.ndarray) -> np.ndarray:
@@ -39,31 +38,36 @@ def test_knn_agrees_with_scikit_learn(metric: str, weighting: str) -> None:
             rows = rows - rows.mean(1, keepdims=True)
         return rows if metric == "euclidean" else rows / np.linalg.norm(rows, axis=1)[:, None]
 
-    theirs = KNeighborsClassifier(9, weights=weighting, algorithm="brute", metric="euclidean")
+    def weights(distances: np.ndarray) -> np.ndarray:
+        exact = distances < 1e-6
+        powers = np.maximum(distances, 1e-6) ** -float(power)
+        return np.where(exact.any(1, keepdims=True) & (power > 0), exact, powers)
+
+    theirs = KNeighborsClassifier(9, weights=weights, algorithm="brute", metric="euclidean")
     theirs.fit(plain(TRAINING.rows), TRAINING.labels)
     assert np.allclose(ours.probabilities(queries), theirs.predict_proba(plain(queries)), atol=2e-3)
 
 
 def test_the_nearest_of_cosine_is_that_of_scikit_learn() -> None:
-    ours = Knn(TRAINING.rows, TRAINING.labels, 1, "cosine", "uniform").probabilities(PUBLIC.rows)
+    ours = Knn(TRAINING.rows, TRAINING.labels, 1, "cosine", 0).probabilities(PUBLIC.rows)
     nearest = sklearn.metrics.pairwise.cosine_distances(PUBLIC.rows, TRAINING.rows).argmin(1)
     assert np.array_equal(ours.argmax(1), TRAINING.labels[nearest])
 
 
 def test_twins_alone_vote_where_votes_go_by_distance() -> None:
-    knn = Knn(TRAINING.rows, TRAINING.labels, 15, "euclidean", "distance")
+    knn = Knn(TRAINING.rows, TRAINING.labels, 15, "euclidean", 1)
     assert np.array_equal(knn.probabilities(TRAINING.rows), np.eye(7)[TRAINING.labels])
 
 
 def test_knn_refuses_what_does_not_fit() -> None:
     for k, metric, labels in ((0, "cosine", 350), (351, "cosine", 350), (3, "taxi", 350)):
         with pytest.raises(ValueError):
-            Knn(TRAINING.rows, TRAINING.labels[:labels], k, metric, "uniform")
+            Knn(TRAINING.rows, TRAINING.labels[:labels], k, metric, 0)
 
 
 def test_knn_takes_the_choice_that_is_best_on_public_test() -> None:
     knn, tried = fit_knn(TRAINING, PUBLIC, 0)
-    assert len(tried) == len(METRICS) * len(WEIGHTINGS) * len(fitting.NEIGHBOURS)
+    assert len(tried) == len(METRICS) * len(POWERS) * len(fitting.NEIGHBOURS)
     best = max(one["accuracy"] for one in tried)
     right = knn.probabilities(PUBLIC.rows).argmax(1) == PUBLIC.labels
     assert right.mean() == best > 0.7
@@ -107,11 +111,3 @@ def test_mlp_defaults_stops_where_scikit_learn_stops() -> None:
     assert tried[0]["passes"] <= 200
     same = mlp.probabilities(PUBLIC.rows).argmax(1) == theirs.predict(PUBLIC.rows)
     assert same.mean() > 0.9
-
-
-def test_temperature_is_undone() -> None:
-    logits = RANDOM.normal(size=(4000, 7)).astype(np.float32)
-    labels = np.array([RANDOM.choice(7, p=p / p.sum()) for p in softmax(logits).astype(float)])
-    assert best_temperature(5 * logits, labels) == pytest.approx(5, rel=0.1)
-    model = Perceptron([np.eye(7, dtype=np.float32)], [np.zeros(7, np.float32)])
-    assert np.allclose(model.with_temperature(4).logits(logits), logits / 4)

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from baselines import fitting, train
 from baselines.classifier import BaselineError, is_baseline, load_baseline
 from baselines.features import FEATURES
+from classification.probabilities import rescale
 from faces.emotions import EMOTIONS
 from twostage import models
 from twostage.models import ModelError, classifier_facts, load_classifier
@@ -72,6 +73,14 @@ def test_a_run_is_a_classifier(fer2013: Path, tmp_path: Path, model: str, featur
     assert facts["parameters"] == record["parameters"] > 0
     assert facts["weights_bytes"] == (out / "model.safetensors").stat().st_size
     assert list(facts["weights_sha256"]) == ["run"]
+    figures = card["calibration"]
+    assert figures["after"]["nll"] <= figures["before"]["nll"] and figures["pictures"] == 28
+    plain = classifier.uncalibrated()
+    assert plain is not None and plain.uncalibrated() is None
+    scaled = rescale(
+        plain.scores(crops), *(figures[k] for k in ("temperature", "smoothing_undone", "slope"))
+    )
+    assert np.allclose(scores, scaled, atol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_file(fer2013: Path, tmp_path: Path) -> None:

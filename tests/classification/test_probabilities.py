@@ -16,7 +16,8 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
 from classification import probabilities as prob
-from classification.calibrate import Scaling, fit_scaling
+from classification.calibrate import fit_scaling
+from classification.probabilities import Scaling
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -45,7 +46,7 @@ def test_the_slope_makes_the_temperature_depend_on_the_entropy(
     np.testing.assert_allclose(got, softmax(z / heat, axis=1), atol=1e-6)
 
 
-@given(seeds, st.floats(0.3, 3), st.floats(0.001, 0.3), st.floats(-1, 1))
+@given(seeds, st.floats(0.3, 3), st.floats(-1, 0.3), st.floats(-1, 1))
 @settings(deadline=None)
 def test_rescaling_keeps_the_order_and_the_sum(
     seed: int, t: float, smoothing: float, slope: float
@@ -64,6 +65,11 @@ def test_smoothed_labels_are_undone() -> None:
     mixed = 0.9 * np.array([[0.5, 0.3, 0.2, 0, 0, 0, 0]]) + 0.1 / 7
     taken = prob.rescale(mixed, smoothing=0.1)[0]
     assert taken[:3] / taken[0] == pytest.approx([1, 0.6, 0.4])
+
+
+def test_zeros_get_something_where_smoothing_is_negative() -> None:
+    got = prob.rescale([[1, 0, 0, 0, 0, 0, 0]], smoothing=-0.4)
+    assert got[0] == pytest.approx(np.array([1 + 0.4 / 7, *[0.4 / 7] * 6]) / 1.4)
 
 
 def test_log_likelihood_and_brier_agree_with_scikit_learn() -> None:
