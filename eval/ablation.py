@@ -1,7 +1,9 @@
 """What each ingredient of a training gives: ``python -m eval.ablation --help``.
 
-Trains every variant of a plan (eval/ablation.toml) that is not trained yet, one run folder per
-variant and seed, and measures all of them on PublicTest. Ctrl-C stops; the same command goes on.
+Trains every variant of a plan (eval/ablation.toml), or those of --only, with each of its seeds,
+unless that is done, and measures it on PublicTest. What a training answered is a record of its own
+in --answers, so that a table may grow over days and machines: it has the variants whose trainings,
+and whose opposites', are all recorded. Ctrl-C stops; the same command goes on.
 
 Definitions
     accuracy: on PublicTest, mean over the seeds, one figure per way of viewing a face.
@@ -18,7 +20,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classification.card import write_json
 from classification.fer2013 import Fer2013
-from classification.recipe import RecipeError, load_recipe
+from classification.recipe import Recipe, RecipeError, load_recipe
 from eval import command, report
 from eval.bootstrap import Bootstrap, ratio_metric
 from eval.classification import fer2013_batches, open_fer2013
@@ -146,26 +149,62 @@ def training_command(
     return words + variant.arguments(seed)
 
 
-def train_missing(variants: Sequence[Variant], data: Path, votes: Path | None, runs: Path) -> None:
-    """Train what has no record yet, each in a process of its own.
+def train(words: Sequence[str], what: str) -> None:
+    """Run a training in a process of its own.
+
+    Args:
+        words: Python's arguments.
+        what: it trains, for messages.
 
     Raises:
-        EvaluationError: a training failed; the others' runs are kept.
-        KeyboardInterrupt: a training was stopped.
+        EvaluationError: it failed.
+        KeyboardInterrupt: it was stopped.
     """
-    wanted = [(variant, seed) for variant in variants for seed in variant.seeds]
-    missing = [w for w in wanted if not (run_folder(runs, *w) / "record.json").is_file()]
-    commands = [training_command(variant, seed, data, votes, runs) for variant, seed in missing]
-    for number, ((variant, seed), words) in enumerate(zip(missing, commands, strict=True), 1):
-        print(f"training {number} of {len(missing)}: {variant.name}, seed {seed}", file=sys.stderr)
-        status = subprocess.run([sys.executable, *words], check=False).returncode
-        if status == 130:
-            raise KeyboardInterrupt
-        if status:
-            raise EvaluationError(
-                f"{variant.name}, seed {seed}: the training failed; see above. Its command: "
-                f"python {shlex.join(words)}"
-            )
+    status = subprocess.run([sys.executable, *words], check=False).returncode
+    if status == 130:
+        raise KeyboardInterrupt
+    if status:
+        raise EvaluationError(
+            f"{what}: the training failed; see above. Its command: python {shlex.join(words)}"
+        )
+
+
+def answers_file(answers: Path, variant: Variant, seed: int) -> Path:
+    """Return where what a training answered is recorded, or will be."""
+    return answers / f"{variant.name}_s{seed}.json"
+
+
+def read_answers(path: Path, variant: Variant, seed: int, data: Fer2013) -> dict[str, Any] | None:
+    """Return a training's record; None if there is none of the plan's present recipe and data.
+
+    Raises:
+        EvaluationError: the file is no such record.
+    """
+    if not path.is_file():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        recipe = load_recipe(variant.recipe, variant.arguments(seed)).to_dict()
+        same = {**Recipe().to_dict(), **record["recipe"]} == json.loads(json.dumps(recipe))
+        same &= record["fingerprint"] == data.fingerprint
+        return record if same and set(variant.views) <= set(record["right"]) else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(f"{path}: no record of an ablation ({error}); remove it") from error
+
+
+def measure(variant: Variant, folder: Path, data: Fer2013, device: str | None) -> dict[str, Any]:
+    """Return the record of a finished training: how it was made, and which pictures it knows."""
+    (classifier,) = command.load_classifiers([str(folder)], device)
+    training = json.loads((folder / "record.json").read_text("utf-8"))
+    kept = ("recipe", "parameters", "hours", "precision", "best_epoch")
+    right = {views: right_answers(classifier, data, views) for views in variant.views}
+    return {
+        **{key: training[key] for key in kept},
+        "training": training["command"],
+        "trained_at": training["commit"],
+        "fingerprint": data.fingerprint,
+        "right": {views: "".join("01"[int(r)] for r in rows) for views, rows in right.items()},
+    }
 
 
 def right_answers(classifier: EmotionClassifier, data: Fer2013, views: str) -> NDArray[np.bool_]:
@@ -227,41 +266,59 @@ def rows(
     return table
 
 
+def complete(
+    variants: Sequence[Variant], known: Mapping[tuple[str, int], object]
+) -> Iterator[Variant]:
+    """Yield the variants all of whose trainings, and whose opposites', are known."""
+    done = {v.name for v in variants if all((v.name, seed) in known for seed in v.seeds)}
+    yield from (v for v in variants if {v.name, v.against} <= done)
+
+
 def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     report.check_out(arguments.out)
     command.existing(arguments.data, "--data")
     variants = read_plan(arguments.plan)
-    if arguments.only:
-        unknown = set(arguments.only) - {variant.name for variant in variants}
-        if unknown:
-            raise EvaluationError(f"{arguments.plan}: has no {', '.join(sorted(unknown))}")
-        variants = [
-            v
-            for v in variants
-            if v.name in arguments.only
-            or any(o.against == v.name for o in variants if o.name in arguments.only)
-        ]
-    train_missing(variants, arguments.data, arguments.votes, arguments.runs)
+    names = {variant.name for variant in variants}
+    if unknown := set(arguments.only) - names:
+        raise EvaluationError(f"{arguments.plan}: has no {', '.join(sorted(unknown))}")
     data, split, _ = open_fer2013(arguments.data, "PublicTest")
-    right: dict[tuple[str, int, str], NDArray[np.bool_]] = {}
-    records: dict[str, Any] = {}
-    for variant in variants:
-        for seed in variant.seeds:
-            folder = run_folder(arguments.runs, variant, seed)
-            (classifier,) = command.load_classifiers([str(folder)], arguments.device)
-            for views in variant.views:
-                right[variant.name, seed, views] = right_answers(classifier, data, views)
-            records.setdefault(
-                variant.name, json.loads((folder / "record.json").read_text("utf-8"))
-            )
-    table = rows(variants, right, Bootstrap.of(len(data.labels)))
+    known: dict[tuple[str, int], dict[str, Any]] = {}
+    missing: list[tuple[Variant, int, list[str]]] = []
+    for variant, seed in [(v, seed) for v in variants for seed in v.seeds]:
+        record = read_answers(answers_file(arguments.answers, variant, seed), variant, seed, data)
+        if record is not None:
+            known[variant.name, seed] = record
+        elif variant.name in (arguments.only or names):
+            words = training_command(variant, seed, arguments.data, arguments.votes, arguments.runs)
+            missing.append((variant, seed, words))
+    arguments.answers.mkdir(parents=True, exist_ok=True)
+    for number, (variant, seed, words) in enumerate(missing, 1):
+        what = f"{variant.name}, seed {seed}"
+        command.note(COMMAND, f"training {number} of {len(missing)}: {what}")
+        folder = run_folder(arguments.runs, variant, seed)
+        if not (folder / "record.json").is_file():
+            train(words, what)
+        record = measure(variant, folder, data, arguments.device)
+        write_json(
+            answers_file(arguments.answers, variant, seed), record | report.provenance(made_by)
+        )
+        known[variant.name, seed] = record
+    shown = list(complete(variants, known))
+    if absent := [v.name for v in variants if v not in shown]:
+        command.note(COMMAND, f"not in the table, as not all is trained: {', '.join(absent)}")
+    right = {
+        (*key, views): np.array([letter == "1" for letter in answers])
+        for key, record in known.items()
+        for views, answers in record["right"].items()
+    }
+    table = rows(shown, right, Bootstrap.of(len(data.labels)))
     about = {"ablation": str(arguments.plan), "split": split, "n": len(data.labels)}
     about |= {"fingerprint": data.fingerprint} | report.provenance(made_by)
-    for row in table:
-        record = records[row["variant"]]
-        row |= {key: record[key] for key in ("parameters", "hours", "precision", "best_epoch")}
-        row |= {"training": record["command"], "trained_at": record["commit"]} | about
+    kept = ("parameters", "hours", "precision", "best_epoch", "training", "trained_at")
+    for variant, row in zip(shown, table, strict=True):
+        record = known[variant.name, variant.seeds[0]]
+        row |= {key: record[key] for key in kept} | about
     if arguments.out is not None:
         report.write_report(arguments.out, table)
     print(report.table([_shown(row) for row in table], COLUMNS))
@@ -290,10 +347,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
     parser.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s votes")
     parser.add_argument("--plan", type=Path, default=PLAN, help="default: eval/ablation.toml")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the run folders")
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="VARIANT", help="these, and those compared with"
+        "--runs", type=Path, default=Path("runs/ablation"), help="run folders (%(default)s)"
     )
+    parser.add_argument(
+        "--answers",
+        type=Path,
+        default=Path("results/ablation"),
+        help="records of the trainings (%(default)s)",
+    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="train only these")
     command.add_common_options(parser)
     arguments = parser.parse_args(argv)
     made_by = command_line(COMMAND, argv)

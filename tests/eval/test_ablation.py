@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from classification.recipe import load_recipe
 from eval import ablation
 from eval.bootstrap import Bootstrap
 from eval.command import EvaluationError
+from faces.pipeline import Image
 
 PLAN = """
 recipe = "{recipe}"
@@ -64,31 +68,127 @@ def test_a_plan_becomes_commands_that_say_everything(plan: Path, tmp_path: Path)
         ablation.training_command(votes, 0, Path("fer.csv"), None, Path("runs"))
 
 
-def test_only_what_is_missing_is_trained(
-    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Reader:
+    """Sees the label in the first pixel, and is right about the first ``share`` pictures of ten."""
+
+    def __init__(self, share: int) -> None:
+        self.share, self.name = share, "reader"
+
+    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+        rows = [int(c[0, 0, 0]) if c[0, 1, 0] < self.share else 6 for c in crops]
+        return np.eye(7, dtype=np.float32)[rows]
+
+
+@pytest.fixture
+def fer2013(tmp_path: Path) -> Path:
+    """Ten pictures of PublicTest, the first three of them angry."""
+    lines = ["emotion,pixels,Usage"]
+    for number in range(10):
+        pixels = np.zeros(48 * 48, int)
+        pixels[:2] = label, _ = (0 if number < 3 else 3, number)
+        lines.append(f"{label},{' '.join(map(str, pixels))},PublicTest")
+    (tmp_path / "fer.csv").write_text("\n".join(lines))
+    return tmp_path / "fer.csv"
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replace trainings by notes of them; the last letter of a run's name says what it knows."""
+    ran: list[str] = []
+
+    def run(words: list[str], what: str) -> None:
+        folder = Path(words[words.index("--out") + 1])
+        ran.append(folder.name)
+        if folder.name == "stopped_s0":
+            raise KeyboardInterrupt
+        recipe_file = Path(words[words.index("--recipe") + 1])
+        recipe = load_recipe(recipe_file, words[words.index("--resume") + 1 :])
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text(
+            json.dumps(
+                {"recipe": recipe.to_dict(), "parameters": 5, "hours": 0.5, "precision": "float32"}
+                | {"best_epoch": 2, "command": "python -m x", "commit": "abc"}
+            )
+        )
+
+    shares = {"reference_s0": 5, "reference_s1": 6, "votes_s0": 8, "other_s0": 8}
+    monkeypatch.setattr(ablation, "train", run)
+    monkeypatch.setattr(
+        ablation.command,
+        "load_classifiers",
+        lambda names, _: [Reader(shares[Path(names[0]).name])],
+    )
+    return ran
+
+
+def run_ablation(plan: Path, data: Path, *more: str) -> int:
+    folder = plan.parent
+    options = ["--data", str(data), "--votes", "votes.csv", "--plan", str(plan)]
+    options += ["--runs", str(folder / "runs"), "--answers", str(folder / "answers")]
+    return ablation.main([*options, "--out", str(folder / "table.json"), *more])
+
+
+def table(plan: Path) -> list[dict[str, Any]]:
+    document = json.loads((plan.parent / "table.json").read_text())
+    runs: list[dict[str, Any]] = document.get("runs", [document])
+    return runs
+
+
+def test_the_table_grows_with_what_is_trained(
+    plan: Path, fer2013: Path, trained: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert run_ablation(plan, fer2013, "--only", "reference", "other") == 0
+    assert trained == ["reference_s0", "reference_s1", "other_s0"]
+    assert [row["variant"] for row in table(plan)] == ["reference"]  # other lacks its opposite
+    assert "not all is trained: votes, other" in capsys.readouterr().err
+    shutil.rmtree(plan.parent / "runs")  # the records are enough
+    assert run_ablation(plan, fer2013) == 0
+    assert trained[3:] == ["votes_s0"]
+    reference, votes, other = table(plan)
+    assert reference["accuracies"] == [0.5, 0.6] and reference["parameters"] == 5
+    assert votes["difference"] == pytest.approx(0.3)
+    assert other["difference"] == 0 and other["against"] == "votes"
+    assert run_ablation(plan, fer2013) == 0 and len(trained) == 4
+
+
+def test_another_recipe_is_trained_anew(
+    plan: Path, fer2013: Path, trained: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_ablation(plan, fer2013) == 0
+    shutil.rmtree(plan.parent / "runs")
+    plan.write_text(plan.read_text().replace("votes = 0.5", "votes = 0.6"))
+    assert run_ablation(plan, fer2013) == 0
+    assert trained[4:] == ["votes_s0"]
+    (plan.parent / "answers" / "votes_s0.json").write_text("[]")
+    assert run_ablation(plan, fer2013) == 2
+    assert "votes_s0.json: no record of an ablation" in capsys.readouterr().err
+
+
+def test_what_was_trained_before_a_stop_is_kept(
+    plan: Path, fer2013: Path, trained: list[str]
+) -> None:
+    text = plan.read_text().replace("variants.votes", "variants.stopped")
+    plan.write_text(text.replace('against = "votes"', 'against = "stopped"'))
+    assert run_ablation(plan, fer2013) == 130
+    assert trained == ["reference_s0", "reference_s1", "stopped_s0"]
+    assert len(list((plan.parent / "answers").iterdir())) == 2
+
+
+def test_a_training_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[list[str]] = []
-    status = [0]
 
-    def run(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        ran.append(words)
-        return subprocess.CompletedProcess(words, status[0])
+    def run(status: int) -> Any:
+        return lambda words, **_: ran.append(words) or subprocess.CompletedProcess(words, status)
 
-    monkeypatch.setattr(subprocess, "run", run)
-    variants = ablation.read_plan(plan)
-    runs = tmp_path / "runs"
-    (runs / "reference_s1").mkdir(parents=True)
-    (runs / "reference_s1" / "record.json").write_text("{}")
-    ablation.train_missing(variants, Path("fer.csv"), Path("votes.csv"), runs)
-    outs = [Path(words[words.index("--out") + 1]).name for words in ran]
-    assert outs == ["reference_s0", "votes_s0", "other_s0"]
-    assert all(words[0] == sys.executable for words in ran)
-    status[0] = 130
+    monkeypatch.setattr(subprocess, "run", run(0))
+    ablation.train(["-m", "x"], "votes, seed 0")
+    assert ran == [[sys.executable, "-m", "x"]]
+    monkeypatch.setattr(subprocess, "run", run(2))
+    with pytest.raises(EvaluationError, match="votes, seed 0: the training failed"):
+        ablation.train(["-m", "x"], "votes, seed 0")
+    monkeypatch.setattr(subprocess, "run", run(130))
     with pytest.raises(KeyboardInterrupt):
-        ablation.train_missing(variants, Path("fer.csv"), Path("votes.csv"), runs)
-    status[0] = 2
-    with pytest.raises(EvaluationError, match="reference, seed 0: the training failed"):
-        ablation.train_missing(variants, Path("fer.csv"), Path("votes.csv"), runs)
+        ablation.train(["-m", "x"], "votes, seed 0")
 
 
 def test_differences_are_paired_by_picture_and_seed(plan: Path) -> None:
