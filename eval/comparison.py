@@ -36,6 +36,7 @@ class System:
         protocol: of that figure.
         train: the module and options that train it, None for what is shipped.
         resplit: trained and measured on a random split of all pictures.
+        tolerance: points of accuracy by which a repeated training may differ.
         run: the record, None if there is none.
     """
 
@@ -47,6 +48,7 @@ class System:
     protocol: str | None = None
     train: str | None = None
     resplit: bool = False
+    tolerance: float = 0.0
     run: Run | None = None
 
 
@@ -63,7 +65,10 @@ def find_systems(runs: Sequence[Run], path: Path = SYSTEMS) -> list[System]:
 
 def read_systems(path: Path = SYSTEMS) -> list[System]:
     """Read the systems, in order, without their records."""
-    return [System(**one) for one in tomllib.loads(path.read_text(encoding="utf-8"))["system"]]
+    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    systems = [System(**one) for one in document["system"]]
+    tolerances: dict[str, float] = document["tolerance"]
+    return [replace(s, tolerance=tolerances[s.train.split()[0]]) if s.train else s for s in systems]
 
 
 def sections(runs: Sequence[Run], path: Path = SYSTEMS) -> list[str]:

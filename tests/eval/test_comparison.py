@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 import sklearn.metrics
 from PIL import Image
 
+from baselines import train
 from eval import figures, page, refresh, systems, tables
 from eval.classification import figures as measured_figures
 from eval.command import EvaluationError
 from eval.comparison import System, find_systems, read_systems, sections
+from eval.dependence import present_hashes
 from eval.grouping import group_figures, top_k
 from eval.report import Run, write_report
 from faces.emotions import EMOTIONS, GROUPINGS
@@ -211,12 +214,32 @@ def test_stale_records_are_those_of_other_weights() -> None:
     records = [
         {"weights_sha256": {"a": "1"}, "command": "fresh"},
         {"weights_sha256": {"a": "0"}, "command": "python -m x --out old"},
-        {"weights_sha256": {"a": "1", "b": "0"}, "command": "python -m x --out both"},
-        {"command": "python -m x --out unknown"},
-        {"command": "python -m x --out unknown"},
+        {"weights_sha256": {"a": "1", "b": "0"}, "command": "python -m x --keep y --out both"},
+        {"weights_sha256": {"gone": "3"}, "command": "python -m x --classifier gone --out gone"},
+        {"weights_sha256": {"own": "3"}, "command": "python -m x --classifier runs/own --out own"},
+        {"weights_sha256": {}, "command": "python -m x --detector haar --out others"},
+        {"command": "python -m x --write --out unknown"},
+        {"command": "python -m x --write --out unknown"},
     ]
     found = refresh.stale_commands(records, present)
-    assert [words[-1] for words in found] == ["old", "both", "unknown"]
+    assert [words[-1] for words in found] == ["unknown", "both", "old", "gone"]
+
+
+def test_records_name_the_shipped_weights_that_their_commands_do(tmp_path: Path) -> None:
+    present = present_hashes()
+    fast, light = (
+        hashlib.sha256(Path(f"weights/{name}.safetensors").read_bytes()).hexdigest()
+        for name in ("fast", "mobilenet_fpn")
+    )
+    assert (present["fast"], present["mobilenet_fpn"]) == (fast, light)
+    assert present["mobilenet_fpn_accurate"] == light and "haar" not in present
+    command = "python -m x --detector default haar --classifier accurate+fast runs/fast --out y"
+    runs: list[Run] = [{"command": command, "classifier": "fer"}, {"command": "c", "detector": "z"}]
+    runs += [{"command": "c", "weights_sha256": {"own": "1"}}, {"command": "c", "detector": None}]
+    write_report(tmp_path / "r.json", runs)
+    named = [one["weights_sha256"] for one in json.loads((tmp_path / "r.json").read_text())["runs"]]
+    assert set(named[0]) == {"mobilenet_fpn", "accurate", "fast"}
+    assert named[0]["fast"] == fast and named[1:] == [{}, {"own": "1"}, {}]
 
 
 def test_commands_find_data_elsewhere() -> None:
@@ -231,12 +254,108 @@ def test_commands_find_data_elsewhere() -> None:
 
 
 def test_committed_records_are_of_the_shipped_weights() -> None:
-    present = refresh.present_hashes()
+    present = present_hashes()
     for one in tables.read_runs(tables.ROOT / "results"):
-        for name, sha in (one.get("weights_sha256") or {}).items():
-            assert present.get(name, sha) == sha, (
-                f"{one['record']} measured other weights of {name}: run make refresh DATA=data"
+        if "weights_sha256" in one:
+            assert refresh.is_current(one, present), (
+                f"{one['record']} measured other weights: run make refresh DATA=data"
             )
+
+
+def test_a_record_of_weights_that_are_no_longer_shipped_is_found() -> None:
+    present = present_hashes() | {"accurate": "0"}
+    stale = {
+        one["record"]
+        for one in tables.read_runs(tables.ROOT / "results")
+        if "weights_sha256" in one and not refresh.is_current(one, present)
+    }
+    assert {"fer2013_private_single", "fer2013_private_ten"} <= stale
+    assert "systems/knn_hog_pca" not in stale
+
+
+def test_everything_is_redone_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, runs = tmp_path / "results", tmp_path / "runs"
+    (results / "systems").mkdir(parents=True)
+    for name in ("knn_pixels", "knn_embedding"):
+        weights = {name: "1"} | ({"accurate": "0"} if "embedding" in name else {})
+        command = f"python -m eval.classification --classifier runs/{name} --out x"
+        one = record(name, 90, weights_sha256=weights, command=command)
+        write_report(results / "systems" / f"{name}.json", [one])
+    for name, words in (
+        ("a", "--data data/a.zip"),
+        ("b", "--results z=runs/gone.json --gallery runs/page.html"),
+        ("c", "--keep runs/kept"),
+    ):
+        one = record(name, 90, command=f"python -m eval.x {words} --out results/{name}.json")
+        write_report(results / f"{name}.json", [one | {"weights_sha256": {"accurate": "0"}}])
+    calls: list[str] = []
+    monkeypatch.setattr(refresh, "python", lambda *words: calls.append(" ".join(words[1:4])))
+    monkeypatch.setattr(
+        refresh, "train_and_measure", lambda system, *rest: calls.append(system.classifier)
+    )
+    monkeypatch.setattr(refresh, "stale_cards", lambda: ["accurate"])
+    (left,) = refresh.refresh(tmp_path, runs, results)
+    assert left.startswith("runs/gone.json is not here: python -m eval.x --results")
+    assert calls == [
+        "eval.card accurate --data",
+        "eval.x --keep runs/kept",
+        f"eval.x --data {tmp_path}/a.zip",
+        "knn_embedding",
+        "eval.tables",
+        "eval.figures --photo samples/group.jpg",
+    ]
+
+
+def test_cards_without_the_present_weights_figures_are_stale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fast = refresh.shipped_models("classifier")["fast"]
+    sha = present_hashes()["fast"]
+    for measured, expected in (({"weights_sha256": sha}, []), ({}, ["fast"])):
+        monkeypatch.setattr(type(fast), "card", lambda self, m=measured: {"measured": m})
+        monkeypatch.setattr(refresh, "shipped_models", lambda stage: {"fast": fast})
+        assert refresh.stale_cards() == expected
+
+
+# --- Repeating
+
+
+@pytest.fixture
+def fer2013(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(5)
+    patterns = rng.integers(0, 200, (7, 48, 48))
+    lines = ["emotion,Usage,pixels"]
+    for part, count in (("Training", 140), ("PublicTest", 28), ("PrivateTest", 40)):
+        for number in range(count):
+            pixels = (patterns[number % 7] + rng.integers(0, 56, (48, 48))).ravel()
+            lines.append(f"{number % 7},{part},{' '.join(map(str, pixels))}")
+    path = tmp_path / "fer2013.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_repetition_gives_the_recorded_figure(
+    fer2013: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(systems, "python", lambda *words: train.main(words[2:]))
+    places = ["--data", str(fer2013), "--out", str(tmp_path / "records")]
+    check = ["svm_hog", "--check", *places]
+    assert systems.main(check) == 2
+    assert "no record to compare with" in capsys.readouterr().err
+    made = ["svm_hog", "--runs", str(tmp_path / "runs"), *places]
+    assert systems.main(made) == 0
+    assert systems.main(check) == 0
+    out = capsys.readouterr().out
+    file = tmp_path / "records" / "svm_hog.json"
+    one = json.loads(file.read_text())
+    shown = f"{100 * one['accuracy']:.2f} %"
+    assert f"recorded {shown}, repeated {shown}: within 0.2 points" in out
+    file.write_text(json.dumps(one | {"accuracy": one["accuracy"] - 0.003}))
+    assert systems.main(check) == 1
+    assert "NOT within 0.2 points" in capsys.readouterr().out
 
 
 # --- Figures
