@@ -85,11 +85,11 @@ def sections(runs: Sequence[Run], path: Path = SYSTEMS) -> list[str]:
         "`eval/systems.toml`; `python -m eval.systems NAME` does it. What this says in words: "
         "[comparison.md](comparison.md).",
         accuracy_table(systems),
-        "### What each costs",
+        "### What each is called, and costs",
         "KNN keeps its training faces: its parameters are their numbers. Minutes and milliseconds "
         "are wall time, of a face in batches of 64, all its views included; an ensemble's are its "
         "members' sums.",
-        cost_table(measured),
+        cost_table(systems),
         "### Right at the second or third guess, and in coarser classes",
         "*Six classes*: disgust counts as angry. *Valence*: positive (happy, surprise), neutral, "
         "negative. KNN has no second guess where all its neighbours agree: the emotions that are "
@@ -139,10 +139,10 @@ def _chance_row() -> list[str]:
     return ["chance", "14.3 %", "arithmetic", _percent(1 / len(EMOTIONS)), *["–"] * 4]
 
 
-def cost_table(measured: Sequence[System]) -> str:
-    """Lay out size and time, one row per system."""
+def cost_table(systems: Sequence[System]) -> str:
+    """Lay out name, size and time, one row per system."""
     rows = []
-    for system in measured:
+    for system in systems:
         run = system.run or {}
         size, parameters, hours = (
             run.get(key) for key in ("weights_bytes", "parameters", "training_hours")
@@ -153,9 +153,10 @@ def cost_table(measured: Sequence[System]) -> str:
             None if hours is None else 60 * hours,
             run.get("ms_per_face"),
         )
-        rows.append([system.title, *(cell(value, "number") for value in values)])
-    heads = ["system", "parameters (million)", "file (MB)", "training (minutes)", "ms per face"]
-    return _markdown(heads, rows, text=(0,))
+        numbers = (cell(value, "number") for value in values)
+        rows.append([system.title, f"`{system.classifier}`", *numbers])
+    heads = ["system", "name", "parameters (million)", "file (MB)", "training (minutes)"]
+    return _markdown([*heads, "ms per face"], rows, text=(0, 1))
 
 
 def guesses_table(measured: Sequence[System]) -> str:

@@ -90,9 +90,9 @@ def test_rows_stand_in_the_order_of_the_systems(folder: Path) -> None:
     assert knn[5] == f"{100 * (10 + sum(TRUTH[80:] == 3)) / 70:.2f} %"
     assert by_title["base net: 2 convolutions"][3:] == ["–"] * 5
     assert by_title["always the largest class"][3] == "14.29 %"
-    costs = {row[0]: row[1:] for row in rows(text, "### What each costs")}
-    assert costs["KNN on pixels"] == ["0.5", "2", "15", "1.5"]
-    assert "base net: 2 convolutions" not in costs
+    costs = {row[0]: row[1:] for row in rows(text, "### What each is called, and costs")}
+    assert costs["KNN on pixels"] == ["`knn_pixels`", "0.5", "2", "15", "1.5"]
+    assert costs["base net: 2 convolutions"] == ["`base_cnn`", *["–"] * 4]
 
 
 def test_systems_have_no_place_in_the_readme_and_the_general_table(folder: Path) -> None:
