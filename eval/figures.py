@@ -45,6 +45,9 @@ GRID_SIDE = 8
 CONFUSIONS = ("knn_pixels", "simple_cnn", "resnet18_scratch", "accurate")
 """Systems whose confusion matrices are drawn: a neighbour, a small network, a large one, ours."""
 
+IGNORED = ("output", "runs")
+"""Folders of the clone that git ignores."""
+
 CURVES_ACROSS = 4
 """Learning curves beside each other."""
 
@@ -243,6 +246,21 @@ def draw_records(systems: Sequence[System], folder: Path) -> list[Path]:
     return written
 
 
+def check_private(folder: Path) -> None:
+    """Make sure that pictures of the data's faces cannot be committed by mistake.
+
+    Raises:
+        EvaluationError: ``folder`` is in the clone, and not where git ignores it.
+    """
+    place = folder.resolve()
+    if place.is_relative_to(ROOT) and not any(
+        place.is_relative_to(ROOT / name) for name in IGNORED
+    ):
+        raise EvaluationError(
+            f"{folder}: pictures of the data's faces go to output/, runs/ or out of the clone"
+        )
+
+
 def draw_faces(data: Path, classifier_name: str, folder: Path) -> list[Path]:
     """Draw pictures that show FER2013's faces; returns the files.
 
@@ -302,8 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def action() -> int:
         if args.data is not None:
             existing(args.data, "--data")
-        if args.faces.resolve().is_relative_to(ROOT / "docs"):
-            raise EvaluationError(f"{args.faces}: pictures of faces do not go into docs/")
+        check_private(args.faces)
         written = draw_records(find_systems(read_runs(args.results)), args.out)
         if args.photo is not None:
             written += draw_photo(args.photo, args.classifier, args.out)

@@ -374,12 +374,18 @@ def test_figures_are_drawn_from_the_records(folder: Path, tmp_path: Path) -> Non
             assert picture.width > 400 and len(picture.convert("L").getcolors(256)) > 10
 
 
-def test_pictures_of_faces_do_not_go_into_the_documents(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("place", ["docs/x", "mine", "."])
+def test_pictures_of_faces_cannot_be_committed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
     options = ["--results", str(folder), "--out", str(tmp_path / "f"), "--data", str(folder)]
-    assert figures.main([*options, "--faces", str(tables.ROOT / "docs" / "x")]) == 2
-    assert "do not go into docs/" in capsys.readouterr().err
+    assert figures.main([*options, "--faces", str(tables.ROOT / place)]) == 2
+    assert "go to output/, runs/ or out of the clone" in capsys.readouterr().err
+    ignored = (tables.ROOT / ".gitignore").read_text().split()
+    for name in figures.IGNORED:
+        figures.check_private(tables.ROOT / name / "figures")
+        assert {f"/{name}", f"/{name}/"} & set(ignored)
+    figures.check_private(tmp_path)
 
 
 def test_answers_are_framed() -> None:
