@@ -1,8 +1,8 @@
 """Train and measure the systems of the comparison: ``python -m eval.systems --data fer2013.zip``.
 
 Each system of eval/systems.toml that can be trained is trained, into RUNS/NAME, unless that is done
-already, and measured, into OUT/NAME.json, unless the record there is of the same weights. Names
-choose some of them. Ctrl-C stops; the same command goes on.
+already, and measured, into OUT/NAME.json, unless the record there is of the same weights. Shipped
+ones are measured as they are. Names choose some. Ctrl-C stops; the same command goes on.
 
 --check trains each named system again, in a folder of its own, and compares the accuracy with the
 record's: the exit status is 1 if one differs by more than the tolerance that systems.toml states.

@@ -374,6 +374,33 @@ def test_figures_are_drawn_from_the_records(folder: Path, tmp_path: Path) -> Non
             assert picture.width > 400 and len(picture.convert("L").getcolors(256)) > 10
 
 
+def test_each_training_has_its_curve_and_each_system_its_guesses(folder: Path) -> None:
+    measured = [one for one in find_systems(tables.read_runs(folder)) if one.run is not None]
+    learning = figures.learning_figure(measured)
+    assert learning is not None
+    titles = [axes.get_title() for axes in learning.axes if axes.get_title()]
+    assert len(titles) == 4 and "ours, accurate, ten views" not in titles
+    own = learning.axes[titles.index("simple CNN: 3 convolutions")].get_lines()[-1]
+    assert np.allclose(own.get_ydata(), [10, 20])
+    left, right = figures.guesses_figure(measured).axes
+    for k, line in enumerate(left.get_lines()):
+        assert np.allclose(line.get_xdata(), [100 * (one.run or {})["top"][k] for one in measured])
+    shown = [line.get_label() for line in right.get_lines()]
+    assert shown == ["seven emotions", "six classes", "positive, neutral, negative"]
+    assert figures.learning_figure([]) is None
+
+
+def test_confusion_matrices_are_shown_as_counts_and_as_shares(folder: Path) -> None:
+    (knn,) = (s for s in find_systems(tables.read_runs(folder)) if s.classifier == "knn_pixels")
+    for shares in (False, True):
+        (axes,) = figures.confusion_figure([knn], shares=shares).axes
+        shown = np.array([int(text.get_text()) for text in axes.texts]).reshape(7, 7)
+        true = sklearn.metrics.confusion_matrix(
+            TRUTH, np.where(np.arange(N) < 80, TRUTH, 3), normalize="true" if shares else None
+        )
+        assert np.array_equal(shown, np.rint(100 * true) if shares else true)
+
+
 @pytest.mark.parametrize("place", ["docs/x", "mine", "."])
 def test_pictures_of_faces_cannot_be_committed(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
