@@ -276,6 +276,24 @@ def test_a_record_of_weights_that_are_no_longer_shipped_is_found() -> None:
     assert not {"systems/knn_hog_pca", "wider_held_out", "x101_cost"} & stale
 
 
+def test_every_picture_of_the_documents_is_redone_or_said_to_be_left_out() -> None:
+    commands = [one["command"].split() for one in tables.read_runs(tables.ROOT / "results")]
+    redone = {words[words.index("--picture") + 1] for words in commands if "--picture" in words}
+    for words in commands:
+        if "--figures" in words:
+            stem, folder = Path(words[words.index("--out") + 1]).stem, words[-1]
+            redone |= {f"{folder}/{stem}_{kind}.png" for kind in ("miss_rate", "precision_recall")}
+    drawn = "classes confusion_counts confusion_shares guesses learning explained".split()
+    redone |= {f"docs/figures/{name}.png" for name in drawn} | {"docs/figures/sample.jpg"}
+    pictures = {
+        path.relative_to(tables.ROOT).as_posix()
+        for kind in ("png", "jpg")
+        for path in (tables.ROOT / "docs").rglob(f"*.{kind}")
+    }
+    assert pictures - redone == {"docs/demo_dark.png", "docs/demo_light.png"}
+    assert "tests/browser/screenshots.py" in str(refresh.__doc__)
+
+
 def test_everything_is_redone_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results, runs = tmp_path / "results", tmp_path / "runs"
     (results / "systems").mkdir(parents=True)
@@ -292,13 +310,20 @@ def test_everything_is_redone_in_order(tmp_path: Path, monkeypatch: pytest.Monke
         one = record(name, 90, command=f"python -m eval.x {words} --out results/{name}.json")
         write_report(results / f"{name}.json", [one | {"weights_sha256": {"accurate": "0"}}])
     calls: list[str] = []
-    monkeypatch.setattr(refresh, "python", lambda *words: calls.append(" ".join(words[1:4])))
+
+    def fake_python(*words: str) -> None:
+        calls.append(" ".join(words[1:4]))
+        if "--keep" in words:
+            raise EvaluationError("no packages")
+
+    monkeypatch.setattr(refresh, "python", fake_python)
     monkeypatch.setattr(
         refresh, "train_and_measure", lambda system, *rest: calls.append(system.classifier)
     )
     monkeypatch.setattr(refresh, "stale_cards", lambda: ["accurate"])
-    (left,) = refresh.refresh(tmp_path, runs, results)
-    assert left.startswith("runs/gone.json is not here: python -m eval.x --results")
+    failed, absent = refresh.refresh(tmp_path, runs, results)
+    assert failed == "no packages"
+    assert absent.startswith("runs/gone.json is not here: python -m eval.x --results")
     assert calls == [
         "eval.card accurate --data",
         "eval.x --keep runs/kept",
