@@ -47,7 +47,7 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "macro_f1": "number",
             "balanced_accuracy": "percent",
             "ms_per_face": "number",
-            "precision": "text",
+            "number format": "text",
         },
     ),
     "ap": (
@@ -395,6 +395,7 @@ def _markdown(runs: Sequence[Run], columns: Mapping[str, str]) -> str:
         for key in ("without_twins", "ferplus_majority"):
             if isinstance(one.get(key), dict):
                 one = {**one, key: one[key]["accuracy"]}
+        one = {**one, "number format": one.get("precision")}
         if isinstance(one.get("without_doubtful"), dict):
             one = {**one, "without_doubtful": one["without_doubtful"]["joint_accuracy"]}
         rows.append([cell(one.get(key), kind) for key, kind in columns.items()])

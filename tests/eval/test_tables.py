@@ -95,7 +95,9 @@ def test_the_readme_has_a_table_of_pairs_for_each_set(tmp_path: Path) -> None:
 
 
 def test_every_run_becomes_a_row_and_every_command_a_line(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps({**CLASSIFIED, "split": "PrivateTest"}))
+    (tmp_path / "a.json").write_text(
+        json.dumps({**CLASSIFIED, "split": "PrivateTest", "precision": "bfloat16"})
+    )
     (tmp_path / "b.json").write_text(json.dumps({"runs": [DETECTED, {**DETECTED, "ap": 0.25}]}))
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{START}\nold\n{END}\nafter\n")
@@ -120,7 +122,7 @@ def test_every_run_becomes_a_row_and_every_command_a_line(tmp_path: Path) -> Non
         "macro f1": "0.6",
         "balanced accuracy": "–",
         "ms per face": "–",
-        "precision": "–",
+        "number format": "bfloat16",
     }
     detected = [dict(zip(rows[3], row, strict=True)) for row in rows[5:]]
     assert [row["ap"] for row in detected] == ["50.00 %", "25.00 %", "–"]
