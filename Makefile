@@ -81,8 +81,8 @@ figures: $(STAMP) ## make docs/figures from results/; with DATA=DIR also, in OUT
 systems: $(STAMP) ## train and measure every system of the comparison that is not yet; FER2013=FILE
 	$(BIN)/python -m eval.systems --data "$$FER2013"
 
-refresh: $(STAMP) ## measure anew what depends on changed weights, then tables and figures; DATA=DIR of the data sets
-	$(BIN)/python -m eval.refresh --data "$$DATA"
+refresh: $(STAMP) ## measure anew what depends on changed weights, then tables and figures; DATA=DIR of the data sets (data)
+	$(BIN)/python -m eval.refresh --data "$${DATA:-data}"
 
 format: $(STAMP) ## put the code into the form that make test asks for
 	$(BIN)/ruff format .

@@ -20,7 +20,7 @@ from faces.emotions import EMOTIONS
 NEIGHBOURS = (1, 3, 5, 7, 9, 11, 15, 21, 31, 51, 101, 201)
 """The numbers of neighbours that are tried."""
 
-SVM_COSTS = (1e-5, 1e-4, 1e-3)
+SVM_COSTS = (1e-6, 1e-5, 1e-4, 1e-3)
 """The penalties C that are tried."""
 
 MLP_HIDDEN = 256

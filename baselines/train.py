@@ -12,7 +12,6 @@ also puts the model and its card into weights/ under the name of --out's folder.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -41,7 +40,7 @@ from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
 from classification.probabilities import one_hot
 from faces.emotions import EMOTIONS
 from faces.images import ImageError
-from faces.provenance import command_line, git_commit
+from faces.provenance import command_line, file_sha256, git_commit
 
 COMMAND = "baselines.train"
 MODEL_FILE = "model.safetensors"
@@ -110,7 +109,8 @@ def train_baseline(
     return {
         "model": model,
         "features": kind,
-        "network_sha256": None if network is None else _sha256(network),
+        "network": None if network is None else network.stem,
+        "network_sha256": None if network is None else file_sha256(network),
         "seed": seed,
         "parameters": fitted.parameters,
         "training_pictures": len(training.labels),
@@ -143,13 +143,10 @@ def ship(run: Path, weights: Path = WEIGHTS) -> Path:
     shutil.copyfile(run / MODEL_FILE, f"{target}.tmp")
     os.replace(f"{target}.tmp", target)
     card = json.loads((run / "card.json").read_text(encoding="utf-8"))
-    write_json(target.with_suffix(".json"), {"name": run.name, "sha256": _sha256(target), **card})
+    write_json(
+        target.with_suffix(".json"), {"name": run.name, "sha256": file_sha256(target), **card}
+    )
     return target
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -249,6 +249,7 @@ class Session:
             self._known.put((photo.digest,), error.cause, 1000)
             return
         read = time.perf_counter() - start
+        self.keep((photo.digest,), lambda: (_preview(image),))
         located = self._known.get(_place_key(photo, choice))
         if not isinstance(located, Located):
             located = locate(image, detector, read)
@@ -261,7 +262,6 @@ class Session:
         self._known.put(key, analysis, 500 + 1000 * count + 10 * dropped)
         pictures = _crops_key(photo, choice, count)
         self.keep(pictures, lambda: tuple(_card_picture(crop) for crop in crops))
-        self.keep((photo.digest,), lambda: (_preview(image),))
 
     def preview(self, photo: Photo) -> bytes:
         """Return a photo as JPEG, scaled to ``PREVIEW_SIDES``.

@@ -3,7 +3,8 @@
 For the last step of a network that was chosen: ``measured`` is written into its card, with, for
 PublicTest and PrivateTest, one view of each face and ten, accuracy and its interval, macro F1, the
 same per class and as a confusion matrix, without pixel twins, and against what most of FER+'s
-annotators saw (as ``eval.classification`` defines them); and the calibration on one view.
+annotators saw (as ``eval.classification`` defines them); the calibration on one view; and the hash
+of the weights.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from eval.command import EvaluationError
 from eval.fer2013_scores import probabilities
 from faces.emotions import EMOTIONS
 from faces.pipeline import EmotionClassifier
-from faces.provenance import command_line, git_commit
+from faces.provenance import command_line, file_sha256, git_commit
 
 COMMAND = "eval.card"
 TESTS = ("PublicTest", "PrivateTest")
@@ -75,7 +76,7 @@ def complete(name_or_run: str, data: Path, ferplus: Path, made_by: str) -> Path:
         EvaluationError: there is no such network, or data or votes cannot be read.
     """
     try:
-        _, path = find_files(name_or_run)
+        weights, path = find_files(name_or_run)
         card = json.loads(path.read_text(encoding="utf-8"))
         whole = load_fer2013(data, progress=sys.stderr.isatty())
         parts = {name: whole.split(name) for name in SPLITS}
@@ -85,7 +86,7 @@ def complete(name_or_run: str, data: Path, ferplus: Path, made_by: str) -> Path:
     classifier = command.load_classifiers([name_or_run], None)[0]
     card["measured"] = {
         name: figures(classifier, parts[name], parts["Training"], votes[name]) for name in TESTS
-    } | {"command": made_by, "commit": git_commit()}
+    } | {"command": made_by, "commit": git_commit(), "weights_sha256": file_sha256(weights)}
     write_json(path, report.strict(card))
     return path
 

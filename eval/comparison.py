@@ -36,6 +36,7 @@ class System:
         protocol: of that figure.
         train: the module and options that train it, None for what is shipped.
         resplit: trained and measured on a random split of all pictures.
+        tolerance: points of accuracy by which a repeated training may differ.
         run: the record, None if there is none.
     """
 
@@ -47,6 +48,7 @@ class System:
     protocol: str | None = None
     train: str | None = None
     resplit: bool = False
+    tolerance: float = 0.0
     run: Run | None = None
 
 
@@ -63,7 +65,10 @@ def find_systems(runs: Sequence[Run], path: Path = SYSTEMS) -> list[System]:
 
 def read_systems(path: Path = SYSTEMS) -> list[System]:
     """Read the systems, in order, without their records."""
-    return [System(**one) for one in tomllib.loads(path.read_text(encoding="utf-8"))["system"]]
+    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    systems = [System(**one) for one in document["system"]]
+    tolerances: dict[str, float] = document["tolerance"]
+    return [replace(s, tolerance=tolerances[s.train.split()[0]]) if s.train else s for s in systems]
 
 
 def sections(runs: Sequence[Run], path: Path = SYSTEMS) -> list[str]:
@@ -76,11 +81,19 @@ def sections(runs: Sequence[Run], path: Path = SYSTEMS) -> list[str]:
         "## The comparison on FER2013",
         "Trained on Training, chosen on PublicTest, measured once on PrivateTest, unless the row "
         "says otherwise. *Without twins* leaves out the pictures that are pixel for pixel in "
-        "Training too. Milliseconds are per face in batches of 64.",
-        overall_table(systems),
+        "Training too. A dash: not published, or not measured yet. How each is trained is in "
+        "`eval/systems.toml`; `python -m eval.systems NAME` does it. What this says in words: "
+        "[comparison.md](comparison.md).",
+        accuracy_table(systems),
+        "### What each is called, and costs",
+        "KNN keeps its training faces: its parameters are their numbers. Minutes and milliseconds "
+        "are wall time, of a face in batches of 64, all its views included; an ensemble's are its "
+        "members' sums.",
+        cost_table(systems),
         "### Right at the second or third guess, and in coarser classes",
         "*Six classes*: disgust counts as angry. *Valence*: positive (happy, surprise), neutral, "
-        "negative.",
+        "negative. KNN has no second guess where all its neighbours agree: the emotions that are "
+        "left then count in their usual order.",
         guesses_table(measured),
         "### Neighbours",
         "Each system and the next better one on the same pictures, by McNemar's test: below p = "
@@ -92,45 +105,58 @@ def sections(runs: Sequence[Run], path: Path = SYSTEMS) -> list[str]:
     ]
 
 
-def overall_table(systems: Sequence[System]) -> str:
-    """Lay out accuracy, size, time and the published figure, one row per system."""
+def accuracy_table(systems: Sequence[System]) -> str:
+    """Lay out the published figure and ours, one row per system."""
     rows = [_majority_row(systems), _chance_row()]
     for system in systems:
         run = system.run or {}
-        size = run.get("weights_bytes")
         rows.append(
             [
                 system.title,
+                system.published or "–",
+                system.protocol or "–",
                 _percent(run.get("accuracy")),
                 cell(run.get("accuracy_ci"), "percent"),
                 _percent((run.get("without_twins") or {}).get("accuracy")),
                 cell(run.get("macro_f1"), "number"),
                 _percent(run.get("balanced_accuracy")),
-                cell(_million(run.get("parameters")), "number"),
-                cell(None if size is None else size / 1e6, "number"),
-                cell(_minutes(run.get("training_hours")), "number"),
-                cell(run.get("ms_per_face"), "number"),
-                system.published or "–",
-                system.protocol or "–",
             ]
         )
-    heads = [
-        *("system", "accuracy", "95 % interval", "without twins", "macro F1", "balanced accuracy"),
-        *("parameters (M)", "file (MB)", "training (min)", "ms per face"),
-        *("published", "measured there on"),
-    ]
-    return _markdown(heads, rows, text=(0, 10, 11))
+    heads = ["system", "published", "measured there on", "accuracy", "95 % interval"]
+    return _markdown(
+        [*heads, "without twins", "macro F1", "balanced accuracy"], rows, text=(0, 1, 2)
+    )
 
 
 def _majority_row(systems: Sequence[System]) -> list[str]:
     run = next((s.run for s in systems if s.run and s.run["split"] == "PrivateTest"), None)
     supports = [run["per_class"][e]["support"] for e in EMOTIONS] if run else [0]
     share = max(supports) / sum(supports) if sum(supports) else None
-    return ["always the largest class", _percent(share), *["–"] * 10]
+    return ["always the largest class", "–", "–", _percent(share), *["–"] * 4]
 
 
 def _chance_row() -> list[str]:
-    return ["chance", _percent(1 / len(EMOTIONS)), *["–"] * 8, "14.3 %", "arithmetic"]
+    return ["chance", "14.3 %", "arithmetic", _percent(1 / len(EMOTIONS)), *["–"] * 4]
+
+
+def cost_table(systems: Sequence[System]) -> str:
+    """Lay out name, size and time, one row per system."""
+    rows = []
+    for system in systems:
+        run = system.run or {}
+        size, parameters, hours = (
+            run.get(key) for key in ("weights_bytes", "parameters", "training_hours")
+        )
+        values = (
+            None if parameters is None else parameters / 1e6,
+            None if size is None else size / 1e6,
+            None if hours is None else 60 * hours,
+            run.get("ms_per_face"),
+        )
+        numbers = (cell(value, "number") for value in values)
+        rows.append([system.title, f"`{system.classifier}`", *numbers])
+    heads = ["system", "name", "parameters (million)", "file (MB)", "training (minutes)"]
+    return _markdown([*heads, "ms per face"], rows, text=(0, 1))
 
 
 def guesses_table(measured: Sequence[System]) -> str:
@@ -209,14 +235,6 @@ def emotion_tables(measured: Sequence[System]) -> list[str]:
 
 def _percent(value: float | None) -> str:
     return cell(value, "percent")
-
-
-def _million(count: int | None) -> float | None:
-    return None if count is None else count / 1e6
-
-
-def _minutes(hours: float | None) -> float | None:
-    return None if hours is None else 60 * hours
 
 
 def _markdown(heads: Sequence[str], rows: Sequence[Sequence[Any]], text: Sequence[int]) -> str:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from classification.classifier import NetworkClassifier
 from classification.explain import feature_maps, layers, saliency_map
 from faces.crops import crop_face
-from faces.pipeline import Detector, EmotionClassifier, Image, analyze_image
-from faces.types import EmotionScores
+from faces.pipeline import EmotionClassifier, Image
+from faces.types import EmotionScores, Face
 
 LAYERS = 3
 """Layers whose maps are drawn: the first, the last that has an extent, and one between."""
@@ -22,22 +22,16 @@ MAPS = 2
 """Channels per layer: those that vary most over the face."""
 
 
-def explained_figure(photo: Image, detector: Detector, classifier: EmotionClassifier) -> Figure:
+def explained_figure(photo: Image, faces: Sequence[Face], classifier: EmotionClassifier) -> Figure:
     """Draw one row per face of a photo: the crop, the saliency map of its emotion, feature maps.
 
     Feature maps are drawn for single networks only.
 
     Args:
-        photo: (H, W, 3) uint8 RGB, with at least one face.
-        detector: stage 1.
-        classifier: stage 2.
-
-    Raises:
-        ValueError: the detector finds no face.
+        photo: (H, W, 3) uint8 RGB.
+        faces: those found in it, at least one.
+        classifier: stage 2, which gave their emotions.
     """
-    faces = analyze_image("photo", photo, detector, classifier).faces
-    if not faces:
-        raise ValueError("no face is found in the photo")
     chosen: Sequence[str] = ()
     if isinstance(classifier, NetworkClassifier):
         names = list(layers(classifier))

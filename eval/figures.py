@@ -1,8 +1,9 @@
 """Draw the figures of the comparison from the records: ``python -m eval.figures``.
 
-docs/figures/ gets the class distribution, the confusion matrices (counts, and shares of each true
+docs/figures/ gets the class distribution, confusion matrices (counts, and shares of each true
 emotion), how often the right emotion is among the first guesses, the coarser classes, and the
-learning curves. With --photo it also gets what the classifier looks at in that photo's faces.
+learning curves. With --photo it also gets that photo with the emotions of its faces, and what the
+classifier looks at in them.
 
 With --data (FER2013, or the folder that holds fer2013.zip), --faces gets pictures that show its
 faces: samples of each emotion, and a grid of answers with the wrong ones framed; these are for
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from PIL import Image
 
 from classification.fer2013 import OFFICIAL_COUNTS, SIZE, Fer2013
 from eval import command, curves
@@ -29,29 +32,36 @@ from eval.command import EvaluationError, existing, run
 from eval.comparison import System, find_systems
 from eval.explained import explained_figure
 from eval.tables import ROOT, read_runs
+from faces.draw import draw_faces as draw_answers
 from faces.emotions import EMOTIONS
 from faces.images import ImageError, read_image
+from faces.pipeline import analyze_image
 from twostage.models import DEFAULT
 
 COMMAND = "eval.figures"
 
 FACES_PER_CLASS = 10
 GRID_SIDE = 8
-CONFUSIONS = 4
-"""Systems whose confusion matrices are drawn: the worst, the best, and between."""
+CONFUSIONS = ("knn_pixels", "simple_cnn", "resnet18_scratch", "accurate")
+"""Systems whose confusion matrices are drawn: a neighbour, a small network, a large one, ours."""
+
+IGNORED = ("output", "runs")
+"""Folders of the clone that git ignores."""
+
+CURVES_ACROSS = 4
+"""Learning curves beside each other."""
 
 
 def class_distribution() -> Figure:
-    """Draw each emotion's share of FER2013's official parts; counts stand on Training's bars."""
+    """Draw each emotion's share of FER2013's official parts, with the counts of Training."""
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     axes = figure.subplots()
     places, width = np.arange(len(EMOTIONS)), 0.8 / len(OFFICIAL_COUNTS)
     for index, (split, counts) in enumerate(OFFICIAL_COUNTS.items()):
         shares = 100 * np.array(counts) / sum(counts)
-        bars = axes.bar(places + (index - 1) * width, shares, width, label=split)
-        if split == "Training":
-            axes.bar_label(bars, labels=[str(count) for count in counts], fontsize=7, padding=1)
-    axes.set_xticks(places, EMOTIONS)
+        axes.bar(places + (index - 1) * width, shares, width, label=split)
+    counted = zip(EMOTIONS, OFFICIAL_COUNTS["Training"], strict=True)
+    axes.set_xticks(places, [f"{emotion}\n{count:,}" for emotion, count in counted])
     axes.set(ylabel="share of the part (%)", title="FER2013 (numbers: pictures of Training)")
     axes.legend(fontsize=8)
     return figure
@@ -66,7 +76,8 @@ def confusion_figure(systems: Sequence[System], *, shares: bool) -> Figure:
         if shares:
             matrix = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
         _draw_matrix(axes, matrix)
-        axes.set_title(f"{system.title} ({'%' if shares else 'faces'})", fontsize=10)
+        axes.set_title(system.title, fontsize=10)
+    figure.suptitle("Percent of each true emotion" if shares else "Faces", fontsize=11)
     return figure
 
 
@@ -82,34 +93,44 @@ def _draw_matrix(axes: Axes, matrix: NDArray[np.float64]) -> None:
 
 
 def guesses_figure(systems: Sequence[System]) -> Figure:
-    """Draw top-1, top-2 and top-3 accuracy, and that over coarser classes, one bar per system."""
-    figure = Figure(figsize=(9, 1.4 + 0.32 * len(systems)), layout="constrained")
+    """Draw top-1, top-2 and top-3 accuracy, and that over coarser classes, one row per system."""
+    figure = Figure(figsize=(11, 1.4 + 0.24 * len(systems)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(systems))[::-1]
     runs = [system.run or {} for system in systems]
-    guesses = {f"top {k}": [one["top"][k - 1] for one in runs] for k in (3, 2, 1)}
+    guesses = {f"top {k}": [one["top"][k - 1] for one in runs] for k in (1, 2, 3)}
     coarse = {
-        "valence": [one["groups"]["valence"]["accuracy"] for one in runs],
-        "six classes": [one["groups"]["six"]["accuracy"] for one in runs],
         "seven emotions": [one["accuracy"] for one in runs],
+        "six classes": [one["groups"]["six"]["accuracy"] for one in runs],
+        "positive, neutral, negative": [one["groups"]["valence"]["accuracy"] for one in runs],
     }
     for axes, shares in ((left, guesses), (right, coarse)):
-        for (name, values), colour in zip(shares.items(), _SHADES, strict=True):
-            axes.barh(places, [100 * value for value in values], 0.75, label=name, color=colour)
-        axes.set(xlabel="accuracy (%)", xlim=(0, 100))
-        axes.grid(axis="x", alpha=0.3)
+        points = 100 * np.array(list(shares.values()))
+        axes.hlines(places, points.min(0), points.max(0), color="0.75", linewidth=1)
+        for name, row, (marker, colour) in zip(shares, points, _MARKS, strict=True):
+            axes.plot(row, places, marker, label=name, color=colour, markersize=6)
+        axes.set(xlabel="accuracy (%)", xlim=(0, 100), ylim=(-0.7, len(systems) - 0.3))
+        axes.grid(alpha=0.25)
         axes.legend(
-            fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, reverse=True
+            fontsize=7.5,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=3,
+            columnspacing=0.8,
+            handletextpad=0.1,
         )
     left.set_yticks(places, [system.title for system in systems], fontsize=8)
     return figure
 
 
-_SHADES = ("#c6dbef", "#6baed6", "#08519c")
+_MARKS = (("o", "#08519c"), ("|", "#d95f02"), ("d", "#6baed6"))
 
 
 def learning_figure(systems: Sequence[System]) -> Figure | None:
-    """Draw PublicTest accuracy and training loss against the epoch; None if no record has them."""
+    """Draw PublicTest accuracy and training loss against the epoch; None if no record has them.
+
+    One panel per training: its accuracy before the others' in grey, its loss on a scale of its own.
+    """
     trained = {
         system.classifier: system
         for system in reversed(systems)
@@ -118,22 +139,34 @@ def learning_figure(systems: Sequence[System]) -> Figure | None:
     known = list(trained.values())[::-1]  # several views are of one training
     if not known:
         return None
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    accuracy, loss = figure.subplots(1, 2)
-    lines: dict[str, list[tuple[str, list[float], list[float]]]] = {
-        "accuracy": [],
-        "training_loss": [],
-    }
-    for system in known:
-        history = (system.run or {})["history"]
-        epochs = [entry["epoch"] for entry in history]
-        for key, scale in (("accuracy", 100), ("training_loss", 1)):
-            lines[key].append((system.title, epochs, [scale * entry[key] for entry in history]))
-    curves.draw_lines(accuracy, lines["accuracy"], "epoch", "PublicTest accuracy (%)")
-    curves.draw_lines(loss, lines["training_loss"], "epoch", "training loss")
-    loss.get_legend().remove()
-    accuracy.legend(fontsize=6)
+    curves_of = {system.title: _curves((system.run or {})["history"]) for system in known}
+    highest = max(accuracy.max() for _, accuracy, _ in curves_of.values())
+    figure, panels = curves.panels(len(known), columns=CURVES_ACROSS, side=2.7)
+    for place, (axes, system) in enumerate(zip(panels, known, strict=True)):
+        for epochs, accuracy, _ in curves_of.values():
+            axes.plot(epochs, accuracy, color="0.85", linewidth=0.8)
+        epochs, accuracy, loss = curves_of[system.title]
+        axes.plot(epochs, accuracy, color="tab:blue")
+        axes.set_title(textwrap.fill(system.title, 32), fontsize=8)
+        axes.set(ylim=(0, highest + 5))
+        beside = axes.twinx()
+        beside.plot(epochs, loss, color="tab:orange", linestyle="--", linewidth=1.2)
+        beside.set_ylim(0, 1.1 * loss.max())
+        for one, colour in ((axes, "tab:blue"), (beside, "tab:orange")):
+            one.tick_params(labelsize=7)
+            one.tick_params(axis="y", colors=colour)
+        if place % CURVES_ACROSS == 0:
+            axes.set_ylabel("PublicTest accuracy (%)", fontsize=8, color="tab:blue")
+        if place % CURVES_ACROSS == CURVES_ACROSS - 1 or place == len(known) - 1:
+            beside.set_ylabel("training loss", fontsize=8, color="tab:orange")
+        axes.set_xlabel("epoch", fontsize=8)
     return figure
+
+
+def _curves(history: Sequence[dict[str, float]]) -> tuple[NDArray[np.float64], ...]:
+    """Return epochs, accuracies in percent, and losses."""
+    rows = np.array([[e["epoch"], 100 * e["accuracy"], e["training_loss"]] for e in history])
+    return tuple(rows.T)
 
 
 def samples_figure(data: Fer2013) -> Figure:
@@ -194,12 +227,13 @@ def draw_records(systems: Sequence[System], folder: Path) -> list[Path]:
     measured = [s for s in systems if s.run is not None and s.split == "PrivateTest"]
     figures: dict[str, Figure | None] = {"classes": class_distribution()}
     if measured:
-        ranked = sorted(measured, key=lambda system: (system.run or {})["accuracy"])
-        spread = np.linspace(0, len(ranked) - 1, min(CONFUSIONS, len(ranked)))
-        shown = [ranked[round(place)] for place in spread]
+        shown = [s for s in measured if s.classifier in CONFUSIONS and s.views == "single"]
         figures |= {
-            "confusion_counts": confusion_figure(shown, shares=False),
-            "confusion_shares": confusion_figure(shown, shares=True),
+            f"confusion_{kind}": confusion_figure(shown, shares=kind == "shares")
+            for kind in ("counts", "shares")
+            if shown
+        }
+        figures |= {
             "guesses": guesses_figure(measured),
             "learning": learning_figure(measured),
         }
@@ -210,6 +244,21 @@ def draw_records(systems: Sequence[System], folder: Path) -> list[Path]:
             curves.save(figure, folder / f"{name}.png")
             written.append(folder / f"{name}.png")
     return written
+
+
+def check_private(folder: Path) -> None:
+    """Make sure that pictures of the data's faces cannot be committed by mistake.
+
+    Raises:
+        EvaluationError: ``folder`` is in the clone, and not where git ignores it.
+    """
+    place = folder.resolve()
+    if place.is_relative_to(ROOT) and not any(
+        place.is_relative_to(ROOT / name) for name in IGNORED
+    ):
+        raise EvaluationError(
+            f"{folder}: pictures of the data's faces go to output/, runs/ or out of the clone"
+        )
 
 
 def draw_faces(data: Path, classifier_name: str, folder: Path) -> list[Path]:
@@ -232,8 +281,8 @@ def draw_faces(data: Path, classifier_name: str, folder: Path) -> list[Path]:
     return [folder / f"{name}.png" for name in figures]
 
 
-def draw_photo(photo: Path, classifier_name: str, folder: Path) -> Path:
-    """Draw what a classifier looks at in a photo's faces; returns the file.
+def draw_photo(photo: Path, classifier_name: str, folder: Path) -> list[Path]:
+    """Draw the answers to a photo, and what a classifier looks at in its faces; returns the files.
 
     Raises:
         EvaluationError: the photo or the classifier cannot be used, or there is no face.
@@ -244,12 +293,13 @@ def draw_photo(photo: Path, classifier_name: str, folder: Path) -> Path:
         picture = read_image(existing(photo, "--photo").read_bytes(), name=str(photo))
     except ImageError as error:
         raise EvaluationError(str(error)) from error
-    try:
-        figure = explained_figure(picture, detector, classifier)
-    except ValueError as error:
-        raise EvaluationError(f"{photo}: {error}") from error
-    curves.save(figure, folder / "explained.png")
-    return folder / "explained.png"
+    result = analyze_image(str(photo), picture, detector, classifier)
+    if not result.faces:
+        raise EvaluationError(f"{photo}: no face is found in it; take another --photo")
+    answered, explained = folder / "sample.jpg", folder / "explained.png"
+    Image.fromarray(draw_answers(picture, result)).save(answered, quality=90)
+    curves.save(explained_figure(picture, result.faces, classifier), explained)
+    return [answered, explained]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -262,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of records")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures", help="to write to")
     parser.add_argument("--data", type=Path, help="FER2013: also draw pictures that show its faces")
-    parser.add_argument("--photo", type=Path, help="also draw what the classifier looks at in it")
+    parser.add_argument("--photo", type=Path, help="also draw the answers to it")
     parser.add_argument("--classifier", default="default", help="whose answers these are")
     parser.add_argument("--faces", type=Path, default=Path("output/figures"), help="to write to")
     args = parser.parse_args(argv)
@@ -270,11 +320,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def action() -> int:
         if args.data is not None:
             existing(args.data, "--data")
-        if args.faces.resolve().is_relative_to(ROOT / "docs"):
-            raise EvaluationError(f"{args.faces}: pictures of faces do not go into docs/")
+        check_private(args.faces)
         written = draw_records(find_systems(read_runs(args.results)), args.out)
         if args.photo is not None:
-            written.append(draw_photo(args.photo, args.classifier, args.out))
+            written += draw_photo(args.photo, args.classifier, args.out)
         if args.data is not None:
             written += draw_faces(args.data, args.classifier, args.faces)
         for path in written:

@@ -2,7 +2,8 @@
 
 ``comparison_page.md`` is the text; ``{{NAME KEY}}`` in it becomes a figure of the system NAME
 (``simple_cnn accuracy``, ``simple_cnn per_class.disgust.f1``) and ``{{NAME - OTHER KEY}}`` the
-difference in points. A system without a record gives a dash.
+difference in points. ``NAME@ten`` is the system over ten views of each face. A system without a
+record gives a dash.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ def fill(text: str, systems: Sequence[System]) -> str:
     Raises:
         EvaluationError: a figure names no system, or a key that its record lacks.
     """
-    runs = {system.classifier: system.run for system in reversed(systems)}
+    runs = {
+        system.classifier + ("" if system.views == "single" else f"@{system.views}"): system.run
+        for system in systems
+    }
 
     def figure(match: re.Match[str]) -> str:
         name, other, key = match.groups()

@@ -16,6 +16,7 @@ import torch
 from tabulate import tabulate
 
 from eval.command import EvaluationError
+from eval.dependence import shipped_weights
 from faces.provenance import git_commit
 
 Run = dict[str, Any]
@@ -46,9 +47,16 @@ def check_out(path: Path | None) -> None:
 def write_report(path: Path, runs: Sequence[Run]) -> None:
     """Write one run as one object, several as ``{"runs": [object, …]}``; all or nothing.
 
-    The file is strict JSON: undefined values (nan) become null.
+    The file is strict JSON: undefined values (nan) become null. A run that names its command also
+    gets ``weights_sha256``, the shipped weights that it was measured with, if it has none yet.
     """
-    document = runs[0] if len(runs) == 1 else {"runs": list(runs)}
+    runs = [
+        run | {"weights_sha256": shipped_weights(run)}
+        if "command" in run and "weights_sha256" not in run
+        else run
+        for run in runs
+    ]
+    document = runs[0] if len(runs) == 1 else {"runs": runs}
     text = json.dumps(strict(document), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     temporary = _temporary(path)
     try:

@@ -1,18 +1,21 @@
 """Train and measure the systems of the comparison: ``python -m eval.systems --data fer2013.zip``.
 
 Each system of eval/systems.toml that can be trained is trained, into RUNS/NAME, unless that is done
-already, and measured, into OUT/NAME.json, unless the record there is of the same weights. Names
-choose some of them. Ctrl-C stops; the same command goes on.
+already, and measured, into OUT/NAME.json, unless the record there is of the same weights. Shipped
+ones are measured as they are. Names choose some. Ctrl-C stops; the same command goes on.
+
+--check trains each named system again, in a folder of its own, and compares the accuracy with the
+record's: the exit status is 1 if one differs by more than the tolerance that systems.toml states.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +23,8 @@ from classification.resplit import COMMAND as RESPLIT
 from eval import classification
 from eval.command import EvaluationError, classifier_facts, existing, note, run
 from eval.comparison import System, read_systems
+from faces.provenance import file_sha256
+from twostage.models import shipped_models
 
 COMMAND = "eval.systems"
 
@@ -53,38 +58,94 @@ def is_trained(system: System, run_folder: Path) -> bool:
     if "--network" not in words:
         return True
     training = json.loads(card.read_text(encoding="utf-8"))["training"]
-    with Path(words[words.index("--network") + 1]).open("rb") as file:
-        return bool(training["network_sha256"] == hashlib.file_digest(file, "sha256").hexdigest())
+    network = Path(words[words.index("--network") + 1])
+    return bool(training["network_sha256"] == file_sha256(network))
 
 
-def is_measured(record: Path, run_folder: Path) -> bool:
-    """Tell whether a record is there and of the run's present weights."""
+def is_measured(record: Path, name_or_run: str) -> bool:
+    """Tell whether a record is there and of the classifier's present weights."""
     if not record.is_file():
         return False
     try:
         known = json.loads(record.read_text(encoding="utf-8"))["weights_sha256"]
     except (ValueError, KeyError, TypeError):
         return False
-    return bool(known == classifier_facts(str(run_folder))["weights_sha256"])
+    return bool(known == classifier_facts(name_or_run)["weights_sha256"])
+
+
+def data_of(system: System, data: Path, runs: Path) -> Path:
+    """Return FER2013 as a system has it; where that is a random split, made in ``runs`` once."""
+    if not system.resplit:
+        return data
+    split = runs / "fer2013_resplit.zip"
+    if not split.exists():
+        python("-m", RESPLIT, "--data", str(data), "--out", str(split))
+    return split
+
+
+def measure(system: System, data: Path, name_or_run: str, record: Path) -> None:
+    """Write a system's record.
+
+    Raises:
+        EvaluationError: it could not be measured; the cause is on standard error.
+    """
+    words = ["--data", str(data), "--split", system.split, "--classifier", name_or_run]
+    if classification.main([*words, "--views", system.views, "--out", str(record)]):
+        raise EvaluationError(f"{system.classifier}: could not be measured")
 
 
 def train_and_measure(system: System, data: Path, runs: Path, out: Path) -> None:
-    """Do what of a system is not done yet.
+    """Do what of a system is not done yet; one that is shipped is measured as shipped.
 
     Raises:
         EvaluationError: its training or measurement failed; the command that did is in the message.
     """
-    folder, record = runs / system.classifier, out / f"{system.classifier}.json"
-    if system.resplit:
-        whole, data = data, runs / "fer2013_resplit.zip"
-        if not data.exists():
-            python("-m", RESPLIT, "--data", str(whole), "--out", str(data))
-    if not is_trained(system, folder):
-        python(*training_words(system, data, folder))
-    if not is_measured(record, folder):
-        words = ["--data", str(data), "--split", system.split, "--classifier", str(folder)]
-        if classification.main([*words, "--views", system.views, "--out", str(record)]):
-            raise EvaluationError(f"{system.classifier}: could not be measured")
+    data = data_of(system, data, runs)
+    name_or_run = system.classifier
+    if name_or_run not in shipped_models("classifier"):
+        folder = runs / system.classifier
+        if not is_trained(system, folder):
+            python(*training_words(system, data, folder))
+        name_or_run = str(folder)
+    record = out / f"{system.classifier}.json"
+    if not is_measured(record, name_or_run):
+        measure(system, data, name_or_run, record)
+
+
+def repeat(system: System, data: Path, out: Path) -> tuple[float, float]:
+    """Train and measure a system again, in a folder of its own that is gone afterwards.
+
+    Returns:
+        The accuracies of its record in ``out`` and of the repetition.
+
+    Raises:
+        EvaluationError: it has no record, or its training or measurement failed.
+    """
+    record = out / f"{system.classifier}.json"
+    if not record.is_file():
+        raise EvaluationError(f"{record}: no record to compare with; leave --check out first")
+    with tempfile.TemporaryDirectory() as name:
+        runs = Path(name)
+        data = data_of(system, data, runs)
+        python(*training_words(system, data, runs / system.classifier))
+        again = runs / record.name
+        measure(system, data, str(runs / system.classifier), again)
+        first, second = (
+            json.loads(path.read_text(encoding="utf-8"))["accuracy"] for path in (record, again)
+        )
+    return float(first), float(second)
+
+
+def check(system: System, data: Path, out: Path) -> bool:
+    """Tell, also on standard output, whether a system's repetition gives the recorded accuracy."""
+    recorded, repeated = repeat(system, data, out)
+    points = 100 * abs(recorded - repeated)
+    right = points <= system.tolerance + 1e-9
+    print(
+        f"{system.classifier}: recorded {100 * recorded:.2f} %, repeated {100 * repeated:.2f} %: "
+        f"{'within' if right else 'NOT within'} {system.tolerance} points"
+    )
+    return right
 
 
 def python(*words: str) -> None:
@@ -112,14 +173,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder, or zip")
     parser.add_argument("--runs", type=Path, default=Path("runs/systems"), help="run folders")
     parser.add_argument("--out", type=Path, default=Path("results/systems"), help="records")
+    parser.add_argument("--check", action="store_true", help="repeat and compare with the records")
     args = parser.parse_args(argv)
 
     def action() -> int:
         existing(args.data, "--data")
+        right = True
         for system in choose(read_systems(), args.names):
             note(COMMAND, system.title)
-            train_and_measure(system, args.data, args.runs, args.out)
-        return 0
+            if args.check:
+                right &= check(system, args.data, args.out)
+            else:
+                train_and_measure(system, args.data, args.runs, args.out)
+        return 0 if right else 1
 
     return run(COMMAND, action)
 

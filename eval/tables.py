@@ -47,7 +47,7 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "macro_f1": "number",
             "balanced_accuracy": "percent",
             "ms_per_face": "number",
-            "precision": "text",
+            "number format": "text",
         },
     ),
     "ap": (
@@ -215,16 +215,16 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
 """The key that marks a kind of run → its section's title, and columns as in ``eval.report``."""
 
 
-HEADLINE = (
-    *("classifier", "split", "views", "accuracy", "95 % interval", "ferplus_majority", "macro_f1"),
-)
-"""The columns that the README shows of the classifiers' section."""
-
-GRIDS = {
-    "ap": (("detector",), "ap50"),
-    "joint_accuracy": (("detector", "classifier"), "joint_accuracy"),
+SHOWN = {
+    "dataturks": "Dataturks",
+    "portraits_detection": "portraits",
+    "portraits_joint": "portraits",
+    "scenes_detection": "scenes",
+    "scenes_joint": "scenes",
+    "wider_held_out": "WIDER, held out",
+    "crossval": "mobilenet_fpn, trained on Dataturks, cross-validated",
 }
-"""The sections of which the README shows one figure → what names a row, and the figure."""
+"""What the README calls records and models whose names say too little."""
 
 COMPARE_DETECTORS = ("ap", "joint_accuracy")
 NOT_MEASURED: Run = {
@@ -291,43 +291,95 @@ def update_readme(text: str, runs: Sequence[Run]) -> str:
     _, end, after = rest.partition(END)
     if not start or not end:
         raise EvaluationError(f"README.md: lacks the marks {START} and {END}; put them back")
-    title, columns = SECTIONS["confusion"]
-    crops = _of_section(runs, "confusion")
-    tables = [f"{title}:\n\n{_markdown(crops, {key: columns[key] for key in HEADLINE})}"]
-    for mark, (names, figure) in GRIDS.items():
-        chosen = _of_section(runs, mark)
-        if chosen:
-            title = f"{SECTIONS[mark][0]} ({figure.replace('_', ' ')}, its 95 % interval)"
-            tables.append(f"{title}:\n\n{grid(chosen, names, figure)}")
-    return before + START + "\n\n" + "\n\n".join(tables) + "\n\n" + END + after
+    faces, joint = _of_section(runs, "ap"), [one for one in runs if "joint_accuracy" in one]
+    tables = {
+        "Which emotion a face crop shows (accuracy on FER2013's PrivateTest)": emotions(runs),
+        "Where the faces of a photo are (AP50)": grid(faces, "detector", "record", "ap50"),
+    }
+    for record in dict.fromkeys(one["record"] for one in joint):
+        chosen = [one for one in joint if one["record"] == record]
+        title = f"Both together: faces found and named right, of all {_data_set(chosen[0])}"
+        tables[title] = grid(chosen, "classifier", "detector", "joint_accuracy")
+    parts = [f"{title}:\n\n{table}" for title, table in tables.items() if table]
+    return before + START + "\n\n" + "\n\n".join(parts) + "\n\n" + END + after
 
 
-def grid(runs: Sequence[Run], names: Sequence[str], figure: str) -> str:
-    """Lay out one figure of several models (rows) on several data sets (columns) in Markdown.
+def emotions(runs: Sequence[Run]) -> str:
+    """Lay out classifiers' figures on PrivateTest in Markdown, a row each, for the README.
+
+    Packages that only the benchmark measured stand below ours.
+    """
+    rows: dict[str, dict[str, Run]] = {}
+    private = [one for one in runs if "confusion" in one and one["split"] == "PrivateTest"]
+    for one in sorted(private, key=lambda one: "ms_by_batch" in one):
+        if "/" not in one["record"]:
+            rows.setdefault(one["classifier"], {}).setdefault(one["views"], one)
+    body = []
+    for name, by_view in rows.items():
+        single, ten = (by_view.get(views, {}) for views in ("single", "ten"))
+        twins, majority = (single.get(key) or {} for key in ("without_twins", "ferplus_majority"))
+        body.append(
+            [
+                name,
+                _with_interval(single, "accuracy"),
+                _with_interval(ten, "accuracy"),
+                cell(twins.get("accuracy"), "percent"),
+                cell(majority.get("accuracy"), "percent"),
+                cell(single.get("macro_f1"), "number"),
+            ]
+        )
+    heads = ["classifier", "one view", "ten views", "without twins", "FER+ majority", "macro F1"]
+    return _pipe(body, heads)
+
+
+def grid(runs: Sequence[Run], row: str, column: str, figure: str) -> str:
+    """Lay out one figure of several models on several data sets, or of their pairs, in Markdown.
 
     Args:
         runs: as ``read_runs`` gives them; the record is the data set.
-        names: the keys whose values name a row.
+        row: the key whose value names a row.
+        column: the same of a column.
         figure: the key of a fraction, whose interval is ``figure_ci``.
     """
-    sets = list(dict.fromkeys(one["record"] for one in runs if figure in one))
-    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    columns = list(dict.fromkeys(one[column] for one in runs if figure in one))
+    rows: dict[str, dict[str, str]] = {}
+    heads = {}
     for one in runs:
-        row = rows.setdefault(tuple(str(one.get(name, "–")) for name in names), {})
+        name = str(one.get(row))
+        cells = rows.setdefault(SHOWN.get(name, name), {})
         if figure in one:
-            value, interval = cell(one[figure], "percent"), cell(one[f"{figure}_ci"], "percent")
-            row[one["record"]] = f"{value} ({interval.removesuffix(' %')})"
-    heads = [*names, *(name.replace("_", " ") for name in sets)]
-    body = [[*key, *(row.get(name, "–") for name in sets)] for key, row in rows.items()]
-    align = ["left"] * len(names) + ["right"] * len(sets)
+            cells[one[column]] = _with_interval(one, figure)
+            heads[one[column]] = _data_set(one) if column == "record" else one[column]
+    body = [[name, *(cells.get(key, "–") for key in columns)] for name, cells in rows.items()]
+    return _pipe(body, [row, *(heads[key] for key in columns)])
+
+
+def _pipe(body: Sequence[Sequence[str]], heads: Sequence[str]) -> str:
+    """Return a table in Markdown whose first column is text; empty without a row."""
+    if not body:
+        return ""
+    align = ["left"] + ["right"] * (len(heads) - 1)
     return str(tabulate(body, heads, "pipe", colalign=align, disable_numparse=True))
+
+
+def _data_set(run: Run) -> str:
+    name = SHOWN.get(run["record"], run["record"].replace("_", " "))
+    return f"{name} ({run['faces']} faces)" if "faces" in run else name
+
+
+def _with_interval(run: Run, figure: str) -> str:
+    if run.get(figure) is None:
+        return "–"
+    interval = cell(run[f"{figure}_ci"], "percent").removesuffix(" %")
+    return f"{cell(run[figure], 'percent')} ({interval})"
 
 
 def _of_section(runs: Sequence[Run], mark: str) -> list[Run]:
     """Return a section's runs; those of ``systems`` have a part of the document of their own."""
     chosen = [one for one in runs if mark in one and "/" not in one["record"]]
-    if mark != "ms_low":  # what measured speed has a section of its own
-        chosen = [one for one in chosen if "ms_low" not in one]
+    for speed in ("ms_low", "ms_by_batch"):  # what measured speed has a section of its own
+        if mark != speed:
+            chosen = [one for one in chosen if speed not in one]
     measured = {str(one.get("detector")) for one in chosen}
     if mark in COMPARE_DETECTORS and chosen and not any("x101" in name for name in measured):
         chosen.append(NOT_MEASURED)
@@ -343,6 +395,7 @@ def _markdown(runs: Sequence[Run], columns: Mapping[str, str]) -> str:
         for key in ("without_twins", "ferplus_majority"):
             if isinstance(one.get(key), dict):
                 one = {**one, key: one[key]["accuracy"]}
+        one = {**one, "number format": one.get("precision")}
         if isinstance(one.get("without_doubtful"), dict):
             one = {**one, "without_doubtful": one["without_doubtful"]["joint_accuracy"]}
         rows.append([cell(one.get(key), kind) for key, kind in columns.items()])

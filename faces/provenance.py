@@ -1,7 +1,8 @@
-"""Where a figure or a set of weights came from: the command and the commit that made it."""
+"""Where a figure or a set of weights came from: the command, the commit, the files' hashes."""
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import subprocess
 import sys
@@ -40,3 +41,9 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,6 @@ and wrong arguments answer at once.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from faces.pipeline import Detector, EmotionClassifier
+from faces.provenance import file_sha256
 from twostage.imports import import_torchvision
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -155,9 +155,10 @@ def classifier_facts(name_or_run: str) -> dict[str, Any]:
         name_or_run: as in ``load_classifier``.
 
     Returns:
-        ``weights_sha256``: model → sha256 of its weights file; ``weights_bytes``; and, None where a
-        card does not say: ``parameters``, ``training_hours``, ``training_command``, ``history``
-        (one object per epoch). For an ensemble the sums, without command and history.
+        ``weights_sha256``: model → sha256 of its weights file, and of the network whose embedding
+        it looks at; ``weights_bytes``; and, None where a card does not say: ``parameters``,
+        ``training_hours``, ``training_command``, ``history`` (one object per epoch). For an
+        ensemble the sums, without command and history.
 
     Raises:
         ModelError: there is no such classifier.
@@ -177,19 +178,17 @@ def classifier_facts(name_or_run: str) -> dict[str, Any]:
         weights, path = model / "model.safetensors", model / "card.json"
         card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     training = card.get("training", {})
+    hashes = {model.name: file_sha256(weights)}
+    if training.get("network_sha256"):
+        hashes[training["network"]] = training["network_sha256"]
     return {
-        "weights_sha256": {model.name: _sha256(weights)},
+        "weights_sha256": hashes,
         "weights_bytes": weights.stat().st_size,
         "parameters": training.get("parameters"),
         "training_hours": training.get("hours"),
         "training_command": training.get("command"),
         "history": training.get("history"),
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_device(name: str | None) -> str:
@@ -258,7 +257,7 @@ def _verify(model: ShippedModel) -> None:
     restore = "restore it: git checkout -- weights"
     if not model.weights.is_file():
         raise ModelError(f"{model.weights}: the shipped weights are missing; {restore}")
-    found = _sha256(model.weights)
+    found = file_sha256(model.weights)
     expected = model.card()["sha256"]
     if found != expected:
         raise ModelError(

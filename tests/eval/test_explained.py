@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 
@@ -13,23 +12,14 @@ from classification.classifier import NetworkClassifier, TrainedNetwork
 from classification.models import FaceResNet
 from eval.explained import LAYERS, MAPS, explained_figure
 from faces.pipeline import Image
-from faces.types import Box, Detection
+from faces.types import Box, Detection, EmotionScores, Face
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
 
 
-class TwoFaces:
-    name = "two"
-    score_threshold = 0.5
-
-    def __init__(self, count: int = 2) -> None:
-        self.count = count
-
-    def detect(
-        self, images: Sequence[Image], min_score: float | None = None
-    ) -> list[list[Detection]]:
-        boxes = (Box(0, 0, 50, 50), Box(60, 20, 118, 78))
-        return [[Detection(box, 0.9) for box in boxes[: self.count]] for _ in images]
+BOXES = (Box(0, 0, 50, 50), Box(60, 20, 118, 78))
+HAPPY = EmotionScores((0.01, 0.01, 0.01, 0.9, 0.01, 0.01, 0.05))
+FACES = [Face(Detection(box, 0.9), HAPPY) for box in BOXES]
 
 
 class Bright:
@@ -50,7 +40,7 @@ def test_a_network_shows_its_layers_too() -> None:
     network = TrainedNetwork("face_resnet", {"widths": [8, 16, 16], "depths": [1, 1, 1]}, 0.5, 0.25)
     state = FaceResNet(**network.model).state_dict()
     classifier = NetworkClassifier(network, state, torch.device("cpu"), "n", torch.float32)
-    panels = explained_figure(PHOTO, TwoFaces(), classifier).axes
+    panels = explained_figure(PHOTO, FACES, classifier).axes
     assert len(panels) == 2 * (2 + MAPS * LAYERS)
     assert np.array_equal(np.asarray(panels[0].images[0].get_array()), PHOTO[:50, :50])
     maps = [np.asarray(axes.images[0].get_array()) for axes in panels[2:8]]
@@ -58,11 +48,6 @@ def test_a_network_shows_its_layers_too() -> None:
 
 
 def test_other_classifiers_show_what_speaks_for_the_emotion() -> None:
-    panels = explained_figure(PHOTO, TwoFaces(), Bright()).axes
+    panels = explained_figure(PHOTO, FACES, Bright()).axes
     assert len(panels) == 4
     assert panels[1].get_title() == "speaks for happy (red)"
-
-
-def test_a_photo_without_faces_is_refused() -> None:
-    with pytest.raises(ValueError, match="no face"):
-        explained_figure(PHOTO, TwoFaces(0), Bright())

@@ -10,7 +10,7 @@ import pytest
 from eval import page
 from eval.command import EvaluationError
 from eval.comparison import find_systems
-from eval.tables import END, ROOT, START, grid, main, read_runs, render, update_readme
+from eval.tables import END, ROOT, START, emotions, grid, main, read_runs, render, update_readme
 
 CLASSIFIED = {
     "classifier": "small",
@@ -34,21 +34,70 @@ DETECTED = {
 }
 
 
+def cells(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|") and ":-" not in line]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+
+
 def test_a_grid_has_a_row_per_model_and_a_column_per_set() -> None:
     runs = [
-        {**DETECTED, "record": "photos"},
+        {**DETECTED, "record": "portraits_detection", "faces": 9},
         {**DETECTED, "record": "my_scenes", "ap50": 0.25, "ap50_ci": [0.125, 1.0]},
+        {**DETECTED, "record": "my_scenes", "detector": "crossval", "ap50": None},
         {"record": "any", "detector": "huge"},
     ]
-    lines = grid(runs, ["detector"], "ap50").splitlines()
-    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines]
-    assert rows[0] == ["detector", "photos", "my scenes"]
-    assert rows[2] == ["light", "80.12 % (70.00 – 90.00)", "25.00 % (12.50 – 100.00)"]
-    assert rows[3:] == [["huge", "–", "–"]]
+    assert cells(grid(runs, "detector", "record", "ap50")) == [
+        ["detector", "portraits (9 faces)", "my scenes"],
+        ["light", "80.12 % (70.00 – 90.00)", "25.00 % (12.50 – 100.00)"],
+        ["mobilenet_fpn, trained on Dataturks, cross-validated", "–", "–"],
+        ["huge", "–", "–"],
+    ]
+    assert grid([], "detector", "record", "ap50") == ""
+
+
+def test_the_readme_names_each_classifier_once() -> None:
+    own = {**CLASSIFIED, "split": "PrivateTest", "without_twins": {"accuracy": 0.5}}
+    timed = {**own, "record": "speed", "ms_by_batch": {}, "without_twins": None}
+    runs = [
+        {**own, "record": "a", "views": "ten", "accuracy": 0.75, "accuracy_ci": [0.7, 0.8]},
+        {**timed, "accuracy": 0.1},
+        {**timed, "classifier": "package", "macro_f1": 0.25},
+        {**own, "record": "b", "ferplus_majority": {"accuracy": 0.875}},
+        {**own, "record": "systems/c", "classifier": "simple"},
+        {**CLASSIFIED, "record": "d", "classifier": "of another split"},
+    ]
+    interval = "(55.60 – 68.90)"
+    assert cells(emotions(runs))[1:] == [
+        ["small", f"62.50 % {interval}", "75.00 % (70.00 – 80.00)", "50.00 %", "87.50 %", "0.6"],
+        ["package", f"62.50 % {interval}", "–", "–", "–", "0.25"],
+    ]
+
+
+def test_the_readme_has_a_table_of_pairs_for_each_set(tmp_path: Path) -> None:
+    pair = {"joint_accuracy": 0.5, "joint_accuracy_ci": [0.25, 0.75], "record": "portraits_joint"}
+    runs = [
+        {**pair, "detector": detector, "classifier": classifier, "faces": 4}
+        for detector in ("light", "haar")
+        for classifier in ("small", "fer")
+    ]
+    text = update_readme(f"{START}{END}", [*runs, {**runs[0], "record": "own", "faces": 5}])
+    titles = [line for line in text.splitlines() if line.endswith(":")]
+    assert [title.split("all ")[1] for title in titles] == [
+        "portraits (4 faces):",
+        "own (5 faces):",
+    ]
+    value = "50.00 % (25.00 – 75.00)"
+    assert cells(text)[:3] == [
+        ["classifier", "light", "haar"],
+        ["small", value, value],
+        ["fer", value, value],
+    ]
 
 
 def test_every_run_becomes_a_row_and_every_command_a_line(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps(CLASSIFIED))
+    (tmp_path / "a.json").write_text(
+        json.dumps({**CLASSIFIED, "split": "PrivateTest", "precision": "bfloat16"})
+    )
     (tmp_path / "b.json").write_text(json.dumps({"runs": [DETECTED, {**DETECTED, "ap": 0.25}]}))
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{START}\nold\n{END}\nafter\n")
@@ -63,7 +112,7 @@ def test_every_run_becomes_a_row_and_every_command_a_line(tmp_path: Path) -> Non
     assert dict(zip(head, row, strict=True)) == {
         "record": "a",
         "classifier": "small",
-        "split": "PublicTest",
+        "split": "PrivateTest",
         "views": "single",
         "n": "200",
         "accuracy": "62.50 %",
@@ -73,7 +122,7 @@ def test_every_run_becomes_a_row_and_every_command_a_line(tmp_path: Path) -> Non
         "macro f1": "0.6",
         "balanced accuracy": "–",
         "ms per face": "–",
-        "precision": "–",
+        "number format": "bfloat16",
     }
     detected = [dict(zip(rows[3], row, strict=True)) for row in rows[5:]]
     assert [row["ap"] for row in detected] == ["50.00 %", "25.00 %", "–"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -180,6 +181,7 @@ def test_two_truths_on_the_card_and_in_the_record(data: Path, against: str) -> N
     assert eval.card.main([str(run_folder), *common]) == 0
     card = json.loads((run_folder / "card.json").read_text())
     assert card["task"] == "seven emotions" and "eval.card" in card["measured"]["command"]
+    assert card["measured"]["weights_sha256"] == hashlib.sha256(b"").hexdigest()
     on_card = card["measured"]["PrivateTest"]["single"]
     in_record = json.loads((data / "r.json").read_text())
     n, right = expected(data, against)

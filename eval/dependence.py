@@ -1,0 +1,44 @@
+"""Which shipped weights a record was measured with, so that it is known when it is out of date."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from faces.provenance import file_sha256
+from twostage.models import DEFAULT, shipped_models
+
+STAGES = ("detector", "classifier")
+
+
+def shipped_weights(run: Mapping[str, Any]) -> dict[str, str]:
+    """Return the shipped models that a run names → the sha256 of their present weights file.
+
+    Args:
+        run: its command's ``--detector`` and ``--classifier`` and its values of these keys count;
+            members of an ensemble are ``+`` apart. Run folders and others' models have no part.
+    """
+    found = {}
+    for stage in STAGES:
+        models = shipped_models(stage)
+        for name in _names(run, stage):
+            model = models.get(next(iter(models)) if name == DEFAULT else name)
+            if model is not None and not model.classical:
+                found[model.name] = file_sha256(model.weights)
+    return found
+
+
+def _names(run: Mapping[str, Any], stage: str) -> Iterator[str]:
+    option = ""
+    for word in [*shlex.split(run.get("command", "")), f"--{stage}", str(run.get(stage))]:
+        if word.startswith("--"):
+            option = word
+        elif option == f"--{stage}":
+            yield from word.split("+")
+
+
+def present_hashes() -> dict[str, str]:
+    """Return the sha256 of each shipped model's weights, by its name."""
+    models = [model for stage in STAGES for model in shipped_models(stage).values()]
+    return {m.name: file_sha256(m.weights) for m in models if not m.classical}
