@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -443,6 +444,65 @@ def test_progress_is_shown_once_it_takes_long(
     assert len(titles(app)) == 4 and not app.get("progress")
 
 
+def test_new_photos_are_analysed_before_the_page_is_drawn(
+    monkeypatch: pytest.MonkeyPatch, stand_ins: Models
+) -> None:
+    app = page()
+    when_drawn = []
+    original = st.title
+
+    def title(*arguments: Any, **keywords: Any) -> Any:
+        when_drawn.append(len(stand_ins.seen))
+        return original(*arguments, **keywords)
+
+    monkeypatch.setattr(st, "title", title)
+    monkeypatch.setattr(running, "QUICK", 60.0)
+    app.selectbox(key="classifier").set_value("large").run()
+    assert (when_drawn, len(stand_ins.seen)) == ([2], 3)  # this one comes while it is drawn
+    upload(app, ("a.png", photo()), ("b.png", photo(shade=91)))
+    assert (when_drawn[1:], len(stand_ins.seen)) == ([3 + 4], 3 + 4)
+    assert [name for name, _ in stand_ins.seen[3:]] == ["light", "large"] * 2
+    assert labels(app) == [["happy"], ["unsure"]] * 2
+
+
+def test_the_page_is_drawn_while_a_new_photo_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, waited = threading.Event(), []
+    original, detect = st.title, Detector.detect
+
+    def title(*arguments: Any, **keywords: Any) -> Any:
+        drawn.set()
+        return original(*arguments, **keywords)
+
+    def slowly(*arguments: Any) -> Any:
+        waited.append(drawn.wait(30))
+        return detect(*arguments)
+
+    app = page()
+    monkeypatch.setattr(running, "QUICK", 0.0)
+    monkeypatch.setattr(st, "title", title)
+    monkeypatch.setattr(Detector, "detect", slowly)
+    upload(app, *((f"{i}.png", photo(shade=i)) for i in range(3)))
+    assert waited == [True] * 3
+    assert len(titles(app)) == 3
+
+
+def test_a_classifier_that_cannot_be_loaded_leaves_the_page_to_choose_another(
+    monkeypatch: pytest.MonkeyPatch, stand_ins: Models
+) -> None:
+    def fail(name: str, device: str | None = None) -> Classifier:
+        if name == "large":
+            raise models.ModelError("large: is damaged; restore it")
+        return stand_ins.classifier(name, device)
+
+    monkeypatch.setattr(models, "load_classifier", fail)
+    app = page()
+    app.selectbox(key="classifier").set_value("large").run()
+    upload(app, ("a.png", photo()))
+    assert [error.value for error in app.error] == [r"large\: is damaged\; restore it"]
+    app.selectbox(key="classifier").set_value("small").run()
+    assert labels(app) == [["happy", "surprise"], ["unsure"]] and not app.error
+
+
 def test_removed_photos_are_forgotten(stand_ins: Models) -> None:
     app = page(("a.png", photo()), ("same.png", photo()), ("b.png", photo(shade=91)))
     assert len(stand_ins.seen) == 2 + 4  # the sample, then two different pictures
@@ -485,7 +545,6 @@ def test_a_photo_that_was_let_go_says_so(monkeypatch: pytest.MonkeyPatch, tab: s
     monkeypatch.setattr(sessions, "PHOTO_BYTES", 1)
     monkeypatch.setattr(sessions, "PICTURE_BYTES", 1)
     app = page(*((f"{i}.png", photo(shade=i)) for i in range(3)))
-    assert labels(app) == [["happy", "surprise"], ["unsure"]] * 3
     open_tab(app, tab)
     told = [text.value for text in [*app.error, *app.info] if "was let go" in text.value]
     assert len(told) == (2 if tab == "Photos" else 1)

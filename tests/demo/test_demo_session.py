@@ -127,6 +127,30 @@ def test_a_detector_with_a_very_low_score_of_its_own_keeps_its_faces() -> None:
     assert located.count(None) == 3
 
 
+def test_fresh_photos_are_asked_for_once_under_the_choice_last_shown() -> None:
+    session = Session()
+    session.add("a.png", picture())
+    assert session.take_fresh() is None  # nothing was shown yet
+    session.choice = CHOICE
+    assert session.take_fresh() is None
+    session.add("b.png", picture(shade=1))
+    assert session.take_fresh() == CHOICE
+    assert session.take_fresh() is None
+
+
+def test_what_is_known_or_cancelled_is_not_wanted() -> None:
+    session = Session()
+    session.add("a.png", picture())
+    (photo,) = session.photos
+    assert session.wants(photo, CHOICE)
+    session.cancelled = CHOICE
+    assert not session.wants(photo, CHOICE)
+    assert session.wants(photo, Choice("one", "flat", "cpu", margin=0.5))
+    session.cancelled = None
+    analyzed(session, photo)
+    assert not session.wants(photo, CHOICE)
+
+
 def test_a_bad_file_is_remembered_with_its_cause() -> None:
     session = Session()
     session.add("cut.png", picture()[:40])
