@@ -10,6 +10,7 @@ from demo import controls, views
 from demo.compare_tab import show_comparison
 from demo.photos_tab import show_photos
 from demo.results_tab import show_results
+from demo.running import ahead
 from demo.why_tab import show_reasons
 from faces.emotions import EMOTIONS
 from faces.paths import ImageError
@@ -24,7 +25,16 @@ TABS = {
 
 
 def page() -> None:
-    """Build the whole page."""
+    """Build the whole page; photos that have just come are analysed before anything is sent."""
+    try:
+        with ahead():
+            draw()
+    except (models.ModelError, ImageError) as error:
+        st.error(views.plain(str(error)))
+
+
+def draw() -> None:
+    """Send the whole page."""
     st.set_page_config(page_title="Faces and their emotions", page_icon="🙂", layout="wide")
     st.html(Path(__file__).with_name("style.css"))
     st.title("Faces and their emotions", anchor=False)
@@ -33,16 +43,14 @@ def page() -> None:
         "several, or none clearly. **It names what a face shows, not what a person feels, and it "
         "errs often: never use it for decisions about people.**"
     )
-    try:
-        choice, look, photos = controls.choose_all()
-        for tab, show in zip(
-            st.tabs(list(TABS), key="tab", on_change="rerun"), TABS.values(), strict=True
-        ):
-            if tab.open:
-                with tab:
-                    show(photos, choice, look)
-    except (models.ModelError, ImageError) as error:
-        st.error(views.plain(str(error)))
+    choice, look, photos = controls.choose_all()
+    for tab, show in zip(
+        st.tabs(list(TABS), key="tab", on_change="rerun"), TABS.values(), strict=True
+    ):
+        if tab.open:
+            with tab:
+                show(photos, choice, look)
+    controls.session().choice = choice
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TypeVar
 
 import streamlit as st
@@ -24,6 +23,23 @@ from the models."""
 T = TypeVar("T")
 
 
+@contextmanager
+def ahead() -> Iterator[None]:
+    """Analyse photos that have just come before the block draws the page.
+
+    The browser draws on the same cores as the models run, and each would hold up the other. What is
+    not done after ``QUICK`` is left to ``analyzed``, which shows progress.
+    """
+    choice, end = session().take_fresh(), time.monotonic() + QUICK
+    with ExitStack() as running:
+        for photo in session().photos:
+            if choice and session().wants(photo, choice):
+                outcome = running.enter_context(submitted(analysis(photo, choice)))
+                if wait([outcome], max(0.0, end - time.monotonic())).not_done:
+                    break
+        yield
+
+
 def analyzed(photos: Sequence[Photo], choice: Choice) -> Iterator[Photo]:
     """Run what is missing, with progress; yield each photo as soon as its outcome is known."""
     place = st.empty()
@@ -31,13 +47,9 @@ def analyzed(photos: Sequence[Photo], choice: Choice) -> Iterator[Photo]:
     start, done = 0.0, 0
     bar = None
     for photo in photos:
-        if session().known(photo, choice) is None and session().cancelled != choice:
-            stages = (
-                controls.detector_of(choice.detector, choice.device),
-                controls.classifier_of(choice.classifier, choice.device),
-            )
+        if session().wants(photo, choice):
             start = start or time.monotonic()
-            with submitted(partial(session().analyze, photo, choice, *stages)) as outcome:
+            with submitted(analysis(photo, choice)) as outcome:
                 quick = max(0.0, start + QUICK - time.monotonic())
                 if bar is not None or wait([outcome], quick).not_done:
                     bar = show_progress(place, choice) if bar is None else bar
@@ -51,6 +63,19 @@ def analyzed(photos: Sequence[Photo], choice: Choice) -> Iterator[Photo]:
         with place.container(horizontal=True, vertical_alignment="center"):
             st.warning(f"Cancelled: {views.count(left, 'photo')} not analysed.")
             st.button("Go on", key="go on", on_click=cancel, args=(None,))
+
+
+def analysis(photo: Photo, choice: Choice) -> Callable[[], None]:
+    """Return what analyses a photo, unless that has been done by then."""
+    kept = session()
+    detector = controls.detector_of(choice.detector, choice.device)
+    classifier = controls.classifier_of(choice.classifier, choice.device)
+
+    def analyze() -> None:
+        if kept.wants(photo, choice):
+            kept.analyze(photo, choice, detector, classifier)
+
+    return analyze
 
 
 @contextmanager

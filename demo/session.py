@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -139,7 +140,7 @@ class Analysis:
 
 
 class Cache:
-    """Values by key; the least recently used make room for new ones.
+    """Values by key; the least recently used make room for new ones; safe to use in threads.
 
     Args:
         limit: bytes of all values together.
@@ -149,30 +150,34 @@ class Cache:
         self.limit = limit
         self.size = 0
         self._values: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self._values)
 
     def get(self, key: Hashable) -> object | None:
         """Return a value, or None."""
-        if key not in self._values:
-            return None
-        self._values.move_to_end(key)
-        return self._values[key][0]
+        with self._lock:
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key][0]
 
     def put(self, key: Hashable, value: object, size: int) -> None:
         """Keep a value of so many bytes; one over the limit replaces all others."""
-        self.drop([key])
-        self._values[key] = value, size
-        self.size += size
-        while self.size > self.limit and len(self._values) > 1:
-            self.drop([next(iter(self._values))])
+        with self._lock:
+            self.drop([key])
+            self._values[key] = value, size
+            self.size += size
+            while self.size > self.limit and len(self._values) > 1:
+                self.drop([next(iter(self._values))])
 
     def drop(self, keys: Iterable[Hashable]) -> None:
         """Forget values."""
-        for key in keys:
-            _, size = self._values.pop(key, (None, 0))
-            self.size -= size
+        with self._lock:
+            for key in keys:
+                _, size = self._values.pop(key, (None, 0))
+                self.size -= size
 
     def keys(self) -> list[Hashable]:
         """Return all keys, the least recently used first."""
@@ -185,14 +190,17 @@ class Session:
     Attributes:
         photos: in the order of their coming.
         pictures: what can be made anew from them, see ``keep``.
+        choice: the one under which the page was last drawn to its end, if it was.
         cancelled: the choice under which no more photos are to be analysed, if any.
         round: how often photos have come.
     """
 
     def __init__(self) -> None:
         self.photos: list[Photo] = []
+        self.choice: Choice | None = None
         self.cancelled: Choice | None = None
         self.round = 0
+        self._fresh = False
         self._seen: set[str] = set()
         self._known = Cache(ANALYSIS_BYTES)
         self.pictures = Cache(PICTURE_BYTES)
@@ -203,7 +211,13 @@ class Session:
         same = photo.name, photo.digest
         self.photos = [p for p in self.photos if (p.name, p.digest) != same] + [photo]
         self.cancelled = None
+        self._fresh = True
         self._make_room()
+
+    def take_fresh(self) -> Choice | None:
+        """Return ``choice`` if photos have come since the last call, else None."""
+        fresh, self._fresh = self._fresh, False
+        return self.choice if fresh else None
 
     def _make_room(self) -> None:
         """Let the oldest photos go that have been analysed, if all together are too large."""
@@ -235,6 +249,10 @@ class Session:
         if analysis is None and photo.data is None:
             return RELEASED
         return analysis if isinstance(analysis, Analysis) else None
+
+    def wants(self, photo: Photo, choice: Choice) -> bool:
+        """Tell whether a photo is still to be analysed, and not cancelled."""
+        return self.known(photo, choice) is None and self.cancelled != choice
 
     def analyze(
         self, photo: Photo, choice: Choice, detector: Detector, classifier: EmotionClassifier

@@ -64,8 +64,8 @@ _FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"%PDF", "PDF", "export the page as JPEG"),
     (0, b"%!PS", "PostScript", "export it as JPEG"),
     (0, b"\xc5\xd0\xd3\xc6", "PostScript", "export it as JPEG"),
-    (0, b"PK\x03\x04", "a zip archive", "unpack it and name the pictures in it"),
-    (0, b"\x1f\x8b", "a gzip archive", "unpack it and name the pictures in it"),
+    (0, b"PK\x03\x04", "a zip archive", "unpack it and take the pictures in it"),
+    (0, b"\x1f\x8b", "a gzip archive", "unpack it and take the pictures in it"),
     (0, b"\x00\x00\x01\x00", "an icon (ICO)", "convert it to PNG"),
 )
 """Offset, bytes found there, what such a file is, the way out."""
@@ -171,7 +171,7 @@ def _rewound(stream: BinaryIO, name: str) -> BinaryIO:
 def _decode(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
     head = stream.read(_HEAD_BYTES)
     if not head:
-        raise ImageError(name, "is empty (0 bytes)")
+        raise ImageError(name, "is empty (0 bytes); get it anew")
     for offset, magic, kind, way_out in _FOREIGN:
         if head.startswith(magic, offset):
             raise ImageError(name, f"{kind} is not supported; {way_out}")
@@ -251,7 +251,8 @@ def _damage(error: Exception, stream: BinaryIO, head: bytes) -> str:
         if length < expected:
             text = f"truncated, {length:,} of {expected:,} bytes"
     if "truncated" in text.lower():
-        return f"the file is truncated ({text}); get it anew"
+        detail = text.removeprefix("image file is truncated").strip(" ()")
+        return f"the file is truncated{f' ({detail})' if detail else ''}; get it anew"
     return (
         f"the file is damaged, truncated or of an unsupported kind ({text}); "
         "get it anew or save it as PNG"

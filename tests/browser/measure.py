@@ -76,14 +76,14 @@ def upload_timed(page: Page, path: Path) -> float:
         const name = arguments[0];
         window.shown = new Promise(tell => {
             let start;
-            addEventListener("change", () => { start = performance.now(); },
+            document.addEventListener("change", () => { start = performance.now(); },
                 {once: true, capture: true});
             const look = ({target}) => {
                 if (!target.alt?.startsWith(name)) return;
-                removeEventListener("load", look, true);
+                document.removeEventListener("load", look, true);
                 tell((performance.now() - start) / 1000);
             };
-            addEventListener("load", look, true);
+            document.addEventListener("load", look, true);
         });"""
     page.driver.execute_script(script, path.name)
     page.upload([path], settle=False)

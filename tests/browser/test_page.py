@@ -13,7 +13,7 @@ from page_driver import DESKTOP, PHONE, ROOT, Page, Server, wait_for
 from PIL import Image
 from selenium.webdriver import ActionChains, Keys
 
-from demo import results
+from demo import results, views
 from twostage import cli
 
 pytestmark = [
@@ -149,6 +149,25 @@ def test_many_photos_can_be_cancelled_and_gone_on_with(page: Page, tmp_path: Pat
     table = page.download("CSV", "faces.csv").decode().splitlines()
     assert len(table) == 1 + 50
     assert len({line.split(",")[0] for line in table[1:]}) == 50
+
+
+def test_a_large_photo_of_many_faces_stays_usable(page: Page, tmp_path: Path) -> None:
+    with Image.open(SAMPLES / "hopper.jpg") as photo:
+        one = np.array(photo.convert("RGB").resize((400, 428)))
+    crowd = Image.fromarray(np.tile(one, (7, 10, 1)))
+    assert crowd.width * crowd.height > 11_900_000
+    crowd.save(tmp_path / "crowd.jpg", quality=90)
+    page.upload([tmp_path / "crowd.jpg"])
+    (alt,) = page.alts()
+    found = re.match(r"crowd.jpg with (\d+) faces", alt)
+    assert found and int(found[1]) >= 50
+    assert len(page.labels()) == views.FACES_AT_ONCE
+    page.find("input[type=range]", "Threshold").send_keys(Keys.END)
+    page.settle()
+    assert page.labels() == ["unsure"] * views.FACES_AT_ONCE
+    page.open_tab("All faces")
+    table = page.download("CSV", "faces.csv").decode().splitlines()
+    assert len(table) == 1 + int(found[1])
 
 
 def test_two_visitors_do_not_disturb_each_other(server: Server, tmp_path: Path) -> None:
