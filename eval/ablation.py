@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +33,7 @@ from eval import command, report
 from eval.bootstrap import Bootstrap, ratio_metric
 from eval.classification import fer2013_batches, open_fer2013
 from eval.command import EvaluationError
+from eval.systems import python
 from faces.pipeline import EmotionClassifier
 from faces.provenance import command_line
 from faces.views import VIEWS, scores_over_views
@@ -147,26 +146,6 @@ def training_command(
         words += ["--votes", str(votes)]
     words += ["--out", str(run_folder(runs, variant, seed)), "--resume"]
     return words + variant.arguments(seed)
-
-
-def train(words: Sequence[str], what: str) -> None:
-    """Run a training in a process of its own.
-
-    Args:
-        words: Python's arguments.
-        what: it trains, for messages.
-
-    Raises:
-        EvaluationError: it failed.
-        KeyboardInterrupt: it was stopped.
-    """
-    status = subprocess.run([sys.executable, *words], check=False).returncode
-    if status == 130:
-        raise KeyboardInterrupt
-    if status:
-        raise EvaluationError(
-            f"{what}: the training failed; see above. Its command: python {shlex.join(words)}"
-        )
 
 
 def answers_file(answers: Path, variant: Variant, seed: int) -> Path:
@@ -294,11 +273,11 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
             missing.append((variant, seed, words))
     arguments.answers.mkdir(parents=True, exist_ok=True)
     for number, (variant, seed, words) in enumerate(missing, 1):
-        what = f"{variant.name}, seed {seed}"
-        command.note(COMMAND, f"training {number} of {len(missing)}: {what}")
+        progress = f"training {number} of {len(missing)}"
+        command.note(COMMAND, f"{progress}: {variant.name}, seed {seed}")
         folder = run_folder(arguments.runs, variant, seed)
         if not (folder / "record.json").is_file():
-            train(words, what)
+            python(*words)
         record = measure(variant, folder, data, arguments.device)
         write_json(
             answers_file(arguments.answers, variant, seed), record | report.provenance(made_by)

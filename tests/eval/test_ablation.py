@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -96,7 +94,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replace trainings by notes of them; the last letter of a run's name says what it knows."""
     ran: list[str] = []
 
-    def run(words: list[str], what: str) -> None:
+    def run(*words: str) -> None:
         folder = Path(words[words.index("--out") + 1])
         ran.append(folder.name)
         if folder.name == "stopped_s0":
@@ -112,7 +110,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         )
 
     shares = {"reference_s0": 5, "reference_s1": 6, "votes_s0": 8, "other_s0": 8}
-    monkeypatch.setattr(ablation, "train", run)
+    monkeypatch.setattr(ablation, "python", run)
     monkeypatch.setattr(
         ablation.command,
         "load_classifiers",
@@ -172,23 +170,6 @@ def test_what_was_trained_before_a_stop_is_kept(
     assert run_ablation(plan, fer2013) == 130
     assert trained == ["reference_s0", "reference_s1", "stopped_s0"]
     assert len(list((plan.parent / "answers").iterdir())) == 2
-
-
-def test_a_training_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    ran: list[list[str]] = []
-
-    def run(status: int) -> Any:
-        return lambda words, **_: ran.append(words) or subprocess.CompletedProcess(words, status)
-
-    monkeypatch.setattr(subprocess, "run", run(0))
-    ablation.train(["-m", "x"], "votes, seed 0")
-    assert ran == [[sys.executable, "-m", "x"]]
-    monkeypatch.setattr(subprocess, "run", run(2))
-    with pytest.raises(EvaluationError, match="votes, seed 0: the training failed"):
-        ablation.train(["-m", "x"], "votes, seed 0")
-    monkeypatch.setattr(subprocess, "run", run(130))
-    with pytest.raises(KeyboardInterrupt):
-        ablation.train(["-m", "x"], "votes, seed 0")
 
 
 def test_differences_are_paired_by_picture_and_seed(plan: Path) -> None:
