@@ -500,3 +500,11 @@ def test_every_figure_of_the_committed_page_can_be_filled(folder: Path) -> None:
         write_report(folder / "systems" / f"{name}_{system.views}.json", [one])
     filled = page.fill(page.TEMPLATE.read_text("utf-8"), find_systems(tables.read_runs(folder)))
     assert "{{" not in filled and "–" not in filled
+
+
+def test_a_command_that_fails_is_named_and_one_that_is_stopped_stops() -> None:
+    systems.python("-c", "")
+    with pytest.raises(EvaluationError, match="failed with status 3: python -c 'raise Sys"):
+        systems.python("-c", "raise SystemExit(3)")
+    with pytest.raises(KeyboardInterrupt):
+        systems.python("-c", "raise SystemExit(130)")
