@@ -48,7 +48,7 @@ def rescale(
     p = np.asarray(probabilities, np.float64)
     if smoothing < 0:
         p = (p - smoothing / p.shape[1]) / (1 - smoothing)
-    elif smoothing > 0:
+    elif smoothing > _LEAST:
         floor = smoothing / p.shape[1]
         tail = floor * np.exp(np.minimum(p / floor, 2) - 2)
         p = np.where(p > 2 * floor, p - floor, tail)
