@@ -55,6 +55,20 @@ def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: to
     write_json(run / "card.json", model_card(record, training, chosen_on, public, predicted))
 
 
+def training_data(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a card says of the data that a classifier was trained on."""
+    about = {
+        "data": "FER2013, Training",
+        "pictures": record["training_pictures"],
+        "fingerprint": record["data_fingerprint"],
+        "differences_from_official": record["data_differences"],
+        "licence": "FER2013 states no licence; it was released for research",
+    }
+    if share := record.get("recipe", {}).get("votes"):
+        about["votes"] = f"FER+ (Barsoum et al., 2016; MIT licence): {share:.0%} of each target"
+    return about
+
+
 def model_card(
     record: Mapping[str, Any],
     training: Mapping[str, Any],
@@ -66,7 +80,7 @@ def model_card(
 
     Args:
         record: its training's; ``training_pictures``, ``data_fingerprint`` and
-            ``data_differences`` are taken from it.
+            ``data_differences`` are taken from it, and the share of votes in its ``recipe``.
         training: what the card says of the training.
         chosen_on: by what it was chosen.
         public: PublicTest.
@@ -76,13 +90,7 @@ def model_card(
     np.add.at(confusion, (public.labels, predicted), 1)
     return {
         "task": "seven emotions of one face crop",
-        "trained_on": {
-            "data": "FER2013, Training",
-            "pictures": record["training_pictures"],
-            "fingerprint": record["data_fingerprint"],
-            "differences_from_official": record["data_differences"],
-            "licence": "FER2013 states no licence; it was released for research",
-        },
+        "trained_on": training_data(record),
         "training": dict(training),
         "chosen_on": chosen_on,
         "public_test": {

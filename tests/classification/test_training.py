@@ -20,6 +20,7 @@ from classification import batches
 from classification import train as training
 from classification.augment import Augmentation, TrainPreset
 from classification.batches import TrainBatches, soft_targets
+from classification.card import training_data
 from classification.classifier import TrainedNetwork, save_network, to_tensor
 from classification.fer2013 import Fer2013
 from classification.ferplus import FerPlus
@@ -347,3 +348,11 @@ def test_wrong_command_lines_are_explained(
     command = ["--recipe", str(recipe), "--data", str(data), "--out", str(tmp_path / "run")]
     assert training.main(command + changes) == 2
     assert cause in capsys.readouterr().err
+
+
+def test_a_card_names_the_votes_that_trained() -> None:
+    about = {"training_pictures": 3, "data_fingerprint": "f", "data_differences": []}
+    labels = training_data(about | {"recipe": {"votes": 0.0}})
+    assert "votes" not in labels and training_data(about) == labels
+    blend = training_data(about | {"recipe": {"votes": 0.5}})
+    assert "FER+" in blend["votes"] and "50%" in blend["votes"]
