@@ -129,7 +129,9 @@ def load_baseline(path: Path, name: str) -> BaselineClassifier:
             model = Perceptron(
                 [arrays[f"weights.{i}"] for i in layers], [arrays[f"biases.{i}"] for i in layers]
             )
-        found = BaselineClassifier(name, features, model, Scaling(**about["calibration"]))
+        known = about["calibration"]
+        scaling = Scaling(**known | {"biases": tuple(known.get("biases", ()))})
+        found = BaselineClassifier(name, features, model, scaling)
         found.scores_of_grey(np.zeros((1, SIZE, SIZE), np.uint8))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BaselineError(

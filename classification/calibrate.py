@@ -1,11 +1,14 @@
 """Calibrate a classifier: ``python -m classification.calibrate --help``.
 
-Three numbers are fitted on FER2013's PublicTest by the negative log-likelihood and written into the
-weights file, for every use of the classifier from then on: how much label smoothing to undo, a
-temperature, and how it changes with the entropy (``classification.probabilities.rescale``). Which
-emotion comes first stays as it is. The truth is FER2013's label or, with ``--ferplus``, the shares
-of FER+'s votes: give them for a network that was trained on votes. A run's card, or the shipped
-model's, gets the figures before and after. Calibrating again starts from the network itself.
+What ``classification.probabilities.rescale`` takes is fitted on FER2013's PublicTest by the
+negative log-likelihood and written into the weights file, for every use of the classifier from then
+on: how much label smoothing to undo, a temperature, how it changes with the entropy, and a bias per
+emotion. The biases may put another emotion first: one that the network names too seldom gains.
+
+The truth is what the network was taught, as its card has it: FER2013's labels, the shares of FER+'s
+votes, or a blend of both; what has learnt from votes needs ``--ferplus``. A run's card, or the
+shipped model's, gets the figures before and after. Calibrating again starts from the network as it
+was trained.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import Bounds, minimize, minimize_scalar
 
+from classification.batches import soft_targets
 from classification.card import write_json
 from classification.classifier import NetworkClassifier, WeightsError, load_network, save_network
 from classification.export import WEIGHTS
@@ -36,7 +40,6 @@ from classification.probabilities import (
     calibration_error,
     chance_calibration_error,
     negative_log_likelihood,
-    one_hot,
     reliability,
 )
 from faces.emotions import EMOTIONS
@@ -47,20 +50,34 @@ COMMAND = "classification.calibrate"
 BOUNDS = {"temperature": (0.05, 20.0), "smoothing": (-2.0, 0.2), "slope": (-2.0, 2.0)}
 """Between which each number is searched."""
 
+BIAS_BOUNDS = (-3.0, 3.0)
+"""Between which each emotion's bias is searched."""
+
+
+class CalibrationError(ValueError):
+    """A classifier cannot be calibrated; the message says why and what to do."""
+
 
 def fit_scaling(probabilities: ArrayLike, shares: ArrayLike) -> Scaling:
-    """Return the scaling of the least negative log-likelihood (Powell's method, three starts).
+    """Return the scaling of the least negative log-likelihood.
+
+    Temperature, smoothing and slope come first (Powell's method, three starts); from there all are
+    fitted together (L-BFGS-B), the biases with a standard normal prior, which keeps them small
+    where the pictures are few.
 
     Args:
         probabilities: of the network itself, shape (N, 7).
         shares: the truth, shape (N, 7), rows summing to 1.
     """
+    pictures = max(1, len(np.asarray(shares)))
 
     def scaling(x: NDArray[np.float64]) -> Scaling:
-        return Scaling(float(np.exp(x[0])), float(x[1]), float(x[2]))
+        temperature, smoothing, slope, *biases = map(float, x)
+        return Scaling(math.exp(temperature), smoothing, slope, tuple(biases))
 
     def loss(x: NDArray[np.float64]) -> float:
-        return negative_log_likelihood(scaling(x)(probabilities), shares)
+        prior = float(x[3:] @ x[3:]) / (2 * pictures)
+        return negative_log_likelihood(scaling(x)(probabilities), shares) + prior
 
     lowest, highest = zip(*BOUNDS.values(), strict=True)
     bounds = Bounds([math.log(lowest[0]), *lowest[1:]], [math.log(highest[0]), *highest[1:]])
@@ -71,11 +88,20 @@ def fit_scaling(probabilities: ArrayLike, shares: ArrayLike) -> Scaling:
     )
     starts = np.array([[alone.x, 0.0, 0.0], [0.0, 0.1, 0.0], [0.0, -0.1, 0.0]])
     found = [minimize(loss, start, method="Powell", bounds=bounds) for start in starts]
-    return scaling(min(found, key=lambda one: float(one.fun)).x)
+    best = min(found, key=lambda one: float(one.fun)).x
+    start = np.concatenate([best, np.zeros(len(EMOTIONS))])
+    both = [*zip(bounds.lb, bounds.ub, strict=True), *[BIAS_BOUNDS] * len(EMOTIONS)]
+    return scaling(minimize(loss, start, method="L-BFGS-B", bounds=both).x)
 
 
-def quality(probabilities: ArrayLike, shares: ArrayLike, votes: int = 1) -> dict[str, float]:
-    """Return the figures of a card: NLL, Brier score, ECE, and the ECE expected by chance."""
+def quality(probabilities: ArrayLike, shares: ArrayLike, votes: float = 0.0) -> dict[str, float]:
+    """Return the figures of a card: NLL, Brier score, ECE, and the ECE expected by chance.
+
+    Args:
+        probabilities: shape (N, 7).
+        shares: the truth, shape (N, 7).
+        votes: the share of the truth that comes from people's votes; the rest comes from a label.
+    """
     return {
         "nll": negative_log_likelihood(probabilities, shares),
         "brier": brier_score(probabilities, shares),
@@ -85,60 +111,75 @@ def quality(probabilities: ArrayLike, shares: ArrayLike, votes: int = 1) -> dict
 
 
 def card_entry(
-    scaling: Scaling, probabilities: ArrayLike, shares: ArrayLike, votes: int = 1
+    scaling: Scaling, probabilities: ArrayLike, shares: ArrayLike, votes: float = 0.0
 ) -> dict[str, Any]:
     """Return what a card says of a scaling that was fitted on PublicTest.
 
     Args:
-        scaling: the three numbers.
+        scaling: what was fitted.
         probabilities: that it was fitted on, shape (N, 7).
         shares: the truth about them, shape (N, 7).
-        votes: how many votes make a share.
+        votes: as in ``quality``.
     """
     scaled = scaling(probabilities)
     return {
         "temperature": scaling.temperature,
         "smoothing_undone": scaling.smoothing,
         "slope": scaling.slope,
+        "biases": dict(zip(EMOTIONS, scaling.biases, strict=True)),
         "fitted_on": "FER2013, PublicTest",
-        "truth": "labels",
+        "truth": _truth(votes),
         "pictures": len(scaled),
         "before": quality(probabilities, shares, votes),
         "after": quality(scaled, shares, votes) | {"reliability": reliability(scaled, shares)},
     }
 
 
+def _truth(votes: float) -> str:
+    if not votes:
+        return "labels"
+    people = "shares of FER+'s votes"
+    return people if votes == 1 else f"{1 - votes:.0%} labels, {votes:.0%} {people}"
+
+
+def taught_votes(card: Mapping[str, Any]) -> float:
+    """Return the share of votes in the targets that a network was taught, from its card."""
+    return float(card.get("training", {}).get("recipe", {}).get("votes", 0.0))
+
+
 def calibrate(
-    weights: Path, data: Path, ferplus: Path | None, device: torch.device
+    weights: Path, data: Path, ferplus: Path | None, votes: float, device: torch.device
 ) -> tuple[Scaling, dict[str, Any]]:
     """Fit a weights file's scaling on PublicTest and write it into the file.
 
     Args:
         weights: what ``save_network`` wrote.
         data: FER2013 in any form.
-        ferplus: the votes, where they are the truth; pictures without any are left out.
+        ferplus: FER+'s csv; None where ``votes`` is 0.
+        votes: the share of the truth that comes from FER+, as in ``soft_targets``.
         device: where to run.
 
     Returns:
         The scaling, and the figures for the card.
 
     Raises:
+        CalibrationError: FER+ is needed and not given, or the other way round.
         WeightsError: the weights cannot be used.
         Fer2013Error: the data cannot be read.
     """
+    if (votes > 0) != (ferplus is not None):
+        taught = f"{weights}: was taught {_truth(votes)}"
+        way_out = "add --ferplus fer2013new.csv" if votes else "leave --ferplus out"
+        raise CalibrationError(f"{taught}, and is calibrated against that; {way_out}")
     network, state = load_network(weights)
     classifier = NetworkClassifier(network.uncalibrated(), state, device, weights.stem)
     public = load_fer2013(data, progress=sys.stderr.isatty()).split("PublicTest")
-    shares, votes = one_hot(public.labels, len(EMOTIONS)), 1
-    if ferplus is not None:
-        found = load_ferplus(ferplus, public)
-        shares, votes = found.shares().astype(np.float64), 10
-    known = shares.sum(axis=1) > 0
-    probabilities, shares = classifier.scores_of_grey(public.images[known]), shares[known]
+    people = None if ferplus is None else load_ferplus(ferplus, public)
+    shares = soft_targets(public, people, votes).astype(np.float64)
+    probabilities = classifier.scores_of_grey(public.images)
     scaling = fit_scaling(probabilities, shares)
     save_network(weights, state, replace(network, **asdict(scaling)))
-    truth = "labels" if ferplus is None else "shares of FER+'s votes"
-    return scaling, card_entry(scaling, probabilities, shares, votes) | {"truth": truth}
+    return scaling, card_entry(scaling, probabilities, shares, votes)
 
 
 def find_files(name_or_run: str, folder: Path = WEIGHTS) -> tuple[Path, Path]:
@@ -173,15 +214,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("model", metavar="RUN|NAME", help="a run folder, or a shipped classifier")
     parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder or zip")
-    parser.add_argument("--ferplus", type=Path, metavar="CSV", help="take these votes as the truth")
+    parser.add_argument(
+        "--ferplus", type=Path, metavar="CSV", help="FER+, for what has learnt from votes"
+    )
     args = parser.parse_args(argv)
     made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
     try:
         weights, card_path = find_files(args.model)
         card = json.loads(card_path.read_text(encoding="utf-8"))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        scaling, figures = calibrate(weights, args.data, args.ferplus, device)
-    except (WeightsError, Fer2013Error) as error:
+        votes = taught_votes(card)
+        scaling, figures = calibrate(weights, args.data, args.ferplus, votes, device)
+    except (CalibrationError, WeightsError, Fer2013Error) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 2
     except json.JSONDecodeError as error:
@@ -193,7 +237,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_json(card_path, card)
     print(
         f"{weights}: temperature {scaling.temperature:.3f}, label smoothing undone "
-        f"{scaling.smoothing:.3f}, slope {scaling.slope:.3f}"
+        f"{scaling.smoothing:.3f}, slope {scaling.slope:.3f}; biases: "
+        + ", ".join(f"{name} {bias:+.2f}" for name, bias in figures["biases"].items())
     )
     for key, name in (("nll", "NLL"), ("brier", "Brier"), ("ece", "ECE")):
         print(f"{name}: {figures['before'][key]:.4f} → {figures['after'][key]:.4f}")

@@ -44,8 +44,9 @@ class TrainedNetwork:
         size: height and width of its input in pixels.
         classes: the emotion of each output, ``EMOTIONS``.
         temperature: that makes the probabilities mean what they say;
-        smoothing: the label smoothing undone before; and
-        slope: of the temperature over the entropy: all as ``probabilities.rescale`` takes them and
+        smoothing: the label smoothing undone before;
+        slope: of the temperature over the entropy; and
+        biases: of the emotions: all as ``probabilities.rescale`` takes them and
             ``classification.calibrate`` fits them.
     """
 
@@ -58,11 +59,12 @@ class TrainedNetwork:
     temperature: float = 1.0
     smoothing: float = 0.0
     slope: float = 0.0
+    biases: Sequence[float] = ()
 
     @property
     def calibration(self) -> Scaling:
-        """Temperature, smoothing and slope, ready to use."""
-        return Scaling(self.temperature, self.smoothing, self.slope)
+        """Temperature, smoothing, slope and biases, ready to use."""
+        return Scaling(self.temperature, self.smoothing, self.slope, tuple(self.biases))
 
     def uncalibrated(self) -> TrainedNetwork:
         """Return the same network as it was trained."""

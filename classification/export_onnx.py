@@ -54,16 +54,21 @@ class GreyToProbabilities(nn.Module):
         """Map grey faces (N, size, size) uint8 to probabilities (N, 7) float32."""
         x = (faces.unsqueeze(1).float() / 255.0 - self.network.mean) / self.network.std
         p = self.model(x).softmax(1)
-        if self.network.smoothing:  # as in classification.probabilities.rescale
-            floor = self.network.smoothing / len(EMOTIONS)
+        smoothing = self.network.smoothing  # as in classification.probabilities.rescale
+        floor = smoothing / len(EMOTIONS)
+        if smoothing < 0:
+            p = (p - floor) / (1 - smoothing)
+        elif smoothing > 0:
             tail = floor * torch.exp((p / floor).clamp(max=2.0) - 2.0)
             p = torch.where(p > 2 * floor, p - floor, tail)
             p = p / p.sum(1, keepdim=True)
         logs: Tensor = p.clamp(min=1e-12).log()
         entropy = -(p * logs).sum(1, keepdim=True) / math.log(len(EMOTIONS))
         heat = self.network.temperature * (self.network.slope * entropy).exp()
-        scaled: Tensor = (logs / heat).softmax(1)
-        return scaled
+        scaled: Tensor = logs / heat
+        if self.network.biases:
+            scaled = scaled + torch.tensor(self.network.biases)
+        return scaled.softmax(1)
 
 
 def export_classifier(classifier: NetworkClassifier, path: Path) -> float:

@@ -1,9 +1,10 @@
 """Measure whether probabilities mean what they say: ``python -m eval.calibration --help``.
 
 Samples: the labels of a part of FER2013; with ``--ferplus``, the shares of FER+'s votes on the same
-pictures; and with ``--coco``, ``--images`` and ``--detector``, the faces that the detector finds in
-photos, seen through its own boxes, which is the shift from FER2013's crops to a user's. Each
-classifier is measured as it is, and as it was before ``classification.calibrate``.
+pictures, and the mean of both, which is what ``blend`` is taught; and with ``--coco``,
+``--images`` and ``--detector``, the faces that the detector finds in photos, seen through its own
+boxes, which is the shift from FER2013's crops to a user's. Each classifier is measured as it is,
+and as it was before ``classification.calibrate``.
 
 Definitions
     nll: mean cross-entropy in nats. brier: mean squared distance to the truth, summed.
@@ -62,13 +63,13 @@ class Sample:
         name: what reports call it.
         crops: grey FER2013 pictures as RGB, or crops of photos.
         shares: the truth, shape (N, 7).
-        votes: how many votes make a share.
+        votes: the share of the truth that comes from people's votes.
     """
 
     name: str
     crops: Sequence[Image]
     shares: NDArray[np.float64]
-    votes: int = 1
+    votes: float = 0.0
 
 
 def measure(probabilities: NDArray[np.float64], sample: Sample) -> report.Run:
@@ -86,13 +87,15 @@ def measure(probabilities: NDArray[np.float64], sample: Sample) -> report.Run:
 
 
 def fer2013_samples(part: fer.Part) -> list[Sample]:
-    """Return a part's pictures with their labels and, where there are votes, with their shares."""
+    """Return a part's pictures with their labels and, if there are votes, with those and both."""
     crops = [np.repeat(image[:, :, None], 3, axis=2) for image in part.data.images]
     samples = [Sample(f"{part.name}, labels", crops, part.labels)]
     if part.votes is not None:
         known, shares = part.voted()
         voted = [crops[index] for index in known]
-        samples.append(Sample(f"{part.name}, votes", voted, shares, votes=10))
+        samples.append(Sample(f"{part.name}, votes", voted, shares, votes=1.0))
+        half = (part.labels[known] + shares) / 2
+        samples.append(Sample(f"{part.name}, labels and votes", voted, half, votes=0.5))
     return samples
 
 

@@ -3,8 +3,8 @@
 For the last step of a network that was chosen: ``measured`` is written into its card, with, for
 PublicTest and PrivateTest, one view of each face and ten, accuracy and its interval, macro F1, the
 same per class and as a confusion matrix, without pixel twins, and against what most of FER+'s
-annotators saw (as ``eval.classification`` defines them); the calibration on one view; and the hash
-of the weights.
+annotators saw (as ``eval.classification`` defines them); the calibration on one view, against what
+the network was taught (as ``classification.calibrate`` defines it); and the hash of the weights.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from classification.calibrate import find_files, quality
+from classification.batches import soft_targets
+from classification.calibrate import find_files, quality, taught_votes
 from classification.card import write_json
 from classification.classifier import WeightsError
 from classification.fer2013 import SPLITS, Fer2013, Fer2013Error, load_fer2013, pixel_twins
 from classification.ferplus import FerPlus, load_ferplus
-from classification.probabilities import one_hot
 from eval import command, report
 from eval.classification import fer2013_batches, measure
 from eval.command import EvaluationError
 from eval.fer2013_scores import probabilities
-from faces.emotions import EMOTIONS
 from faces.pipeline import EmotionClassifier
 from faces.provenance import command_line, file_sha256, git_commit
 
@@ -40,7 +39,7 @@ BRIEF = WHOLE[:4]
 
 
 def figures(
-    classifier: EmotionClassifier, data: Fer2013, training: Fer2013, votes: FerPlus
+    classifier: EmotionClassifier, data: Fer2013, training: Fer2013, votes: FerPlus, taught: float
 ) -> dict[str, Any]:
     """Measure a classifier on a part of FER2013.
 
@@ -49,6 +48,7 @@ def figures(
         data: the part.
         training: the Training part, which tells the pixel twins.
         votes: FER+'s on the part.
+        taught: the share of votes in what the classifier was taught.
 
     Returns:
         View → what a card says.
@@ -61,8 +61,8 @@ def figures(
             key: {name: run[key][name] for name in BRIEF}
             for key in ("without_twins", "ferplus_majority")
         }
-    labels = one_hot(data.labels, len(EMOTIONS))
-    found[VIEWS[0]]["calibration"] = quality(probabilities(classifier, data), labels)
+    truth = soft_targets(data, votes, taught)
+    found[VIEWS[0]]["calibration"] = quality(probabilities(classifier, data), truth, taught)
     return found
 
 
@@ -84,8 +84,9 @@ def complete(name_or_run: str, data: Path, ferplus: Path, made_by: str) -> Path:
     except (WeightsError, Fer2013Error, json.JSONDecodeError) as error:
         raise EvaluationError(str(error)) from error
     classifier = command.load_classifiers([name_or_run], None)[0]
+    training, taught = parts["Training"], taught_votes(card)
     card["measured"] = {
-        name: figures(classifier, parts[name], parts["Training"], votes[name]) for name in TESTS
+        name: figures(classifier, parts[name], training, votes[name], taught) for name in TESTS
     } | {"command": made_by, "commit": git_commit(), "weights_sha256": file_sha256(weights)}
     write_json(path, report.strict(card))
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from classification.probabilities import negative_log_likelihood, one_hot, resca
 from faces.emotions import EMOTIONS
 
 NETWORK = TrainedNetwork("face_resnet", {"widths": [4], "depths": [1]}, 0.5, 0.25)
+FERPLUS_ORDER = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear")
 PICTURES = np.random.default_rng(0).integers(0, 256, (60, 48, 48), dtype=np.uint8)
 
 
@@ -52,8 +53,7 @@ def run(tmp_path: Path) -> Path:
         pixels = " ".join(map(str, picture.ravel()))
         lines.append(f"{rng.choice(7, p=p)},{pixels},PublicTest")
         seven = rng.multinomial(10, p)
-        order = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear")
-        cast = [str(seven[EMOTIONS.index(emotion)]) for emotion in order]
+        cast = [str(seven[EMOTIONS.index(emotion)]) for emotion in FERPLUS_ORDER]
         votes.append(",".join([*cast, "0", "0", "0"]))
     (tmp_path / "fer2013.csv").write_text("\n".join(lines))
     (tmp_path / "votes.csv").write_text("\n".join(votes))
@@ -72,13 +72,14 @@ def test_a_run_is_calibrated_in_place(
     assert network.calibration(before).max() < before.max()
     after = answers(weights)
     c = network.calibration
-    expected = rescale(before, c.temperature, c.smoothing, c.slope)
+    expected = rescale(before, c.temperature, c.smoothing, c.slope, c.biases)
     np.testing.assert_allclose(after, expected, atol=1e-6)
-    assert (after.argmax(1) == before.argmax(1)).all()
     card = json.loads((run / "card.json").read_text())
     figures = card["calibration"]
     assert card["task"] == "emotions" and "sha256" not in card
     assert figures["truth"] == "labels" and figures["pictures"] == 60
+    assert list(figures["biases"]) == list(EMOTIONS)
+    assert tuple(figures["biases"].values()) == c.biases
     labels = [int(line[0]) for line in (tmp_path / "fer2013.csv").read_text().split("\n")[1:]]
     for key, p in (("before", before), ("after", after)):
         nll = negative_log_likelihood(p, one_hot(labels, 7))
@@ -87,15 +88,33 @@ def test_a_run_is_calibrated_in_place(
 
     assert main([str(run), "--data", data]) == 0  # again, from the network itself
     again, _ = load_network(weights)
-    assert astuple(again.calibration) == pytest.approx(astuple(network.calibration))
+    assert again.calibration == network.calibration
 
 
-def test_votes_are_a_truth_too(run: Path, tmp_path: Path) -> None:
-    paths = ["--data", str(tmp_path / "fer2013.csv"), "--ferplus", str(tmp_path / "votes.csv")]
-    assert main([str(run), *paths]) == 0
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_the_truth_is_what_was_taught(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], share: float
+) -> None:
+    before = answers(run / "model.safetensors")
+    data = ["--data", str(tmp_path / "fer2013.csv")]
+    with_votes = [*data, "--ferplus", str(tmp_path / "votes.csv")]
+    assert main([str(run), *with_votes]) == 2
+    assert "was taught labels" in capsys.readouterr().err
+    card = {"training": {"recipe": {"votes": share}}}
+    (run / "card.json").write_text(json.dumps(card))
+    assert main([str(run), *data]) == 2
+    assert "add --ferplus" in capsys.readouterr().err
+    assert main([str(run), *with_votes]) == 0
     figures = json.loads((run / "card.json").read_text())["calibration"]
-    assert "votes" in figures["truth"]
-    assert figures["after"]["ece"] < 0.1 < figures["before"]["ece"]
+    expected = "shares of FER+'s votes" if share == 1 else "50% labels, 50% shares of FER+'s votes"
+    assert figures["truth"] == expected
+    labels = [int(line[0]) for line in (tmp_path / "fer2013.csv").read_text().split("\n")[1:]]
+    rows = [line.split(",") for line in (tmp_path / "votes.csv").read_text().split("\n")[1:]]
+    people = [[int(row[FERPLUS_ORDER.index(emotion)]) for emotion in EMOTIONS] for row in rows]
+    truth = (1 - share) * np.eye(7)[labels] + share * np.array(people) / 10
+    nll = negative_log_likelihood(before, truth)
+    assert figures["before"]["nll"] == pytest.approx(nll, abs=1e-5)
+    assert figures["after"]["ece"] < figures["before"]["ece"]
 
 
 def test_a_shipped_classifiers_card_keeps_its_sum(

@@ -48,13 +48,21 @@ def test_the_slope_makes_the_temperature_depend_on_the_entropy(
 
 @given(seeds, st.floats(0.3, 3), st.floats(-1, 0.3), st.floats(-1, 1))
 @settings(deadline=None)
-def test_rescaling_keeps_the_order_and_the_sum(
+def test_without_biases_the_order_is_kept(
     seed: int, t: float, smoothing: float, slope: float
 ) -> None:
     p = softmax(logits(seed), axis=1)
     got = prob.rescale(p, t, smoothing, slope)
     np.testing.assert_allclose(got.sum(1), 1)
     assert (np.argsort(got, 1) == np.argsort(p, 1)).all()
+
+
+@given(seeds, st.floats(0.2, 5), st.lists(st.floats(-3, 3), min_size=7, max_size=7))
+@settings(deadline=None)
+def test_biases_are_added_to_logits(seed: int, temperature: float, biases: list[float]) -> None:
+    z = logits(seed)
+    got = prob.rescale(softmax(z, axis=1), temperature, biases=biases)
+    np.testing.assert_allclose(got, softmax(z / temperature + biases, axis=1), atol=1e-6)
 
 
 def test_smoothed_labels_are_undone() -> None:
@@ -111,9 +119,10 @@ def test_calibration_error_by_hand() -> None:
 
 def test_chance_alone_gives_an_error() -> None:
     p = softmax(logits(5, 2000), axis=1)
-    once, tenfold = (prob.chance_calibration_error(p, votes) for votes in (1, 10))
-    assert 0.01 < once < 0.04
-    assert tenfold == pytest.approx(once / math.sqrt(10), rel=0.2)
+    label, people, half = (prob.chance_calibration_error(p, votes) for votes in (0, 1, 0.5))
+    assert 0.01 < label < 0.04
+    assert people == pytest.approx(label / math.sqrt(10), rel=0.2)
+    assert half == pytest.approx(label * math.sqrt(0.25 + 0.25 / 10), rel=0.2)
 
 
 def test_nothing_gives_nan() -> None:
@@ -138,6 +147,25 @@ def test_the_fit_is_no_worse_than_scipys_temperature(seed: int, hard: bool) -> N
     reached = prob.negative_log_likelihood(found(softmax(z, axis=1)), truth)
     alone = prob.negative_log_likelihood(softmax(z / expected, axis=1), truth)
     assert reached <= alone + 1e-4
+
+
+def test_biases_find_other_shares_of_the_emotions() -> None:
+    wanted = np.array([0.5, -1.0, 0.2, 0.3, 0.0, -0.5, 0.5])
+    z = logits(8, 20000)
+    truth = softmax(z + wanted, axis=1)
+    found = fit_scaling(softmax(z, axis=1), truth)
+    assert np.array(found.biases) - np.mean(found.biases) == pytest.approx(
+        wanted - wanted.mean(), abs=0.02
+    )
+    got = found(softmax(z, axis=1))
+    assert got.mean(0) == pytest.approx(truth.mean(0), abs=1e-3)
+
+
+def test_an_emotion_that_no_picture_shows_keeps_a_finite_bias() -> None:
+    z = logits(9, 40)
+    truth = prob.one_hot(z[:, :6].argmax(1), 7)
+    found = fit_scaling(softmax(z, axis=1), truth)
+    assert -3 < found.biases[6] < min(found.biases[:6])
 
 
 def test_a_distorted_network_is_straightened() -> None:

@@ -1,6 +1,7 @@
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,7 +33,7 @@ def network() -> FaceResNet:
     return model.eval()
 
 
-def classifier_of(network: FaceResNet, **calibration: float) -> NetworkClassifier:
+def classifier_of(network: FaceResNet, **calibration: Any) -> NetworkClassifier:
     described = TrainedNetwork(
         "face_resnet", {"widths": WIDTHS, "depths": DEPTHS}, mean=0.5, std=0.25, **calibration
     )
@@ -148,7 +149,14 @@ def test_openvino_runs_without_its_telemetry(compiled):
     assert sys.modules["openvino_telemetry"] is None
 
 
-@pytest.mark.parametrize("calibration", [{}, {"temperature": 1.7, "smoothing": 0.1, "slope": -0.4}])
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        {},
+        {"temperature": 1.7, "smoothing": 0.1, "slope": -0.4},
+        {"smoothing": -0.3, "biases": [0.5, -1.0, 0.2, 0.3, 0.0, -0.5, 0.5]},
+    ],
+)
 def test_onnx_file_answers_as_the_classifier(network, tmp_path: Path, calibration):
     classifier = classifier_of(network, **calibration)
     path = tmp_path / "tiny.onnx"

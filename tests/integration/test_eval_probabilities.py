@@ -149,15 +149,20 @@ def test_calibration_before_and_after_on_labels_and_votes(data: Path) -> None:
     votes = ["--ferplus", str(data / "votes.csv")]
     runs = run(eval.calibration, data, "--classifier", "coded", "hot", *votes)
     names = [(r["classifier"], r["sample"].split(", ")[1], r["state"]) for r in runs]
+    truths = ("labels", "votes", "labels and votes")
     assert names == [
-        *(("coded", truth, "as trained") for truth in ("labels", "votes")),
-        *(("hot", t, s) for t in ("labels", "votes") for s in ("as trained", "calibrated")),
+        *(("coded", truth, "as trained") for truth in truths),
+        *(("hot", truth, state) for truth in truths for state in ("as trained", "calibrated")),
     ]
     for key in ("nll", "ece", "accuracy", "brier"):
-        assert runs[0][key] == pytest.approx(runs[2][key])
-    assert runs[3]["accuracy"] == runs[2]["accuracy"]
-    assert runs[3]["mean_top_probability"] < runs[2]["mean_top_probability"]
-    assert [run["n"] for run in runs[:2]] == [PER_PART, PER_PART - 4]
+        assert runs[0][key] == pytest.approx(runs[3][key])
+    assert runs[4]["accuracy"] == runs[3]["accuracy"]
+    assert runs[4]["mean_top_probability"] < runs[3]["mean_top_probability"]
+    assert [run["n"] for run in runs[:3]] == [PER_PART, PER_PART - 4, PER_PART - 4]
+    rows = (data / "fer2013.csv").read_text().splitlines()[1 + PER_PART :][:PER_PART]
+    voted = [int(r.split(",")[1].split()[2]) for n, r in enumerate(rows) if n % 10 != 9]
+    right = np.mean([np.argmax([50, s]) for s in voted])  # the label is the first over 50 %
+    assert runs[2]["accuracy"] == pytest.approx((right + runs[1]["accuracy"]) / 2)
     assert sum(count for *_, count in runs[0]["bins"]) == PER_PART
 
 
