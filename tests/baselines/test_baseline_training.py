@@ -89,6 +89,13 @@ def test_a_run_is_a_classifier(fer2013: Path, tmp_path: Path, model: str, featur
     assert np.allclose(scores, scaled, atol=1e-6)
 
 
+def test_the_published_perceptron_is_left_as_it_comes(fer2013: Path, tmp_path: Path) -> None:
+    assert run(fer2013, tmp_path / "run", "mlp_defaults", "pixels") == 0
+    card = json.loads((tmp_path / "run" / "card.json").read_text())
+    assert card["calibration"] is None
+    assert load_baseline(tmp_path / "run" / "model.safetensors", "x").uncalibrated() is None
+
+
 def test_the_same_seed_gives_the_same_file(fer2013: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert run(fer2013, tmp_path / name, "mlp", "hog", "--seed", "4") == 0
