@@ -129,8 +129,7 @@ def load_baseline(path: Path, name: str) -> BaselineClassifier:
             model = Perceptron(
                 [arrays[f"weights.{i}"] for i in layers], [arrays[f"biases.{i}"] for i in layers]
             )
-        known = about["calibration"]
-        scaling = Scaling(**known | {"biases": tuple(known.get("biases", ()))})
+        scaling = Scaling.from_json(about["calibration"])
         found = BaselineClassifier(name, features, model, scaling)
         found.scores_of_grey(np.zeros((1, SIZE, SIZE), np.uint8))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

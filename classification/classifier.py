@@ -46,7 +46,7 @@ class TrainedNetwork:
         temperature: that makes the probabilities mean what they say;
         smoothing: the label smoothing undone before;
         slope: of the temperature over the entropy; and
-        biases: of the emotions: all as ``probabilities.rescale`` takes them and
+        mixing, biases: of the emotions: all as ``probabilities.rescale`` takes them and
             ``classification.calibrate`` fits them.
     """
 
@@ -59,12 +59,13 @@ class TrainedNetwork:
     temperature: float = 1.0
     smoothing: float = 0.0
     slope: float = 0.0
+    mixing: Sequence[Sequence[float]] = ()
     biases: Sequence[float] = ()
 
     @property
     def calibration(self) -> Scaling:
-        """Temperature, smoothing, slope and biases, ready to use."""
-        return Scaling(self.temperature, self.smoothing, self.slope, tuple(self.biases))
+        """What calibrates it, ready to use."""
+        return Scaling.from_json({key: getattr(self, key) for key in asdict(Scaling())})
 
     def uncalibrated(self) -> TrainedNetwork:
         """Return the same network as it was trained."""

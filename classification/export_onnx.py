@@ -66,6 +66,9 @@ class GreyToProbabilities(nn.Module):
         entropy = -(p * logs).sum(1, keepdim=True) / math.log(len(EMOTIONS))
         heat = self.network.temperature * (self.network.slope * entropy).exp()
         scaled: Tensor = logs / heat
+        scaled = scaled - scaled.mean(1, keepdim=True)
+        if self.network.mixing:
+            scaled = scaled + scaled @ torch.tensor(self.network.mixing)
         if self.network.biases:
             scaled = scaled + torch.tensor(self.network.biases)
         return scaled.softmax(1)

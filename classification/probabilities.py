@@ -7,8 +7,9 @@ people's votes are several. In numpy alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,9 +29,10 @@ def rescale(
     temperature: float = 1.0,
     smoothing: float = 0.0,
     slope: float = 0.0,
+    mixing: Sequence[Sequence[float]] = (),
     biases: Sequence[float] = (),
 ) -> NDArray[np.float64]:
-    """Undo or add label smoothing, change the temperature, then favour some emotions.
+    """Undo or add label smoothing, change the temperature, then weigh the emotions anew.
 
     A network trained on targets (1 - ε)·label + ε/7 answers that way, so ε/7 is taken off each
     probability p; below 2ε/7, where little or nothing would be left, (ε/7)·exp(7p/ε - 2) goes on
@@ -40,16 +42,18 @@ def rescale(
     With a slope s, T is multiplied by exp(s·H) for a row of entropy H, in 0..1 of its maximum: the
     less a network decides, the more (or less) it is held back (after Balanya et al., "Adaptive
     Temperature Scaling for Robust Calibration of Deep Neural Networks", 2022).
-    So far the order of the emotions is kept. Then each one's bias is added to its logit, which is
-    what other shares of the emotions among the faces do (Alexandari et al., "Maximum Likelihood
-    with Bias-Corrected Calibration is Hard-To-Beat at Label Shift Adaptation", 2020).
+    So far the order of the emotions is kept. Then log-probabilities z, less their mean, become
+    z + z·A + b (Kull et al., "Beyond temperature scaling: Obtaining well-calibrated multi-class
+    probabilities with Dirichlet calibration", 2019): biases b favour emotions that are named too
+    seldom, and the mixing A does so where some other emotion is likely.
 
     Args:
         probabilities: shape (N, K), rows summing to 1.
         temperature: T, above 0.
         smoothing: ε, below 1.
         slope: s.
-        biases: one per emotion, in nats; none are zeros.
+        mixing: A, shape (K, K), from each emotion (row) to each (column); empty for zeros.
+        biases: b, shape (K,); empty for zeros.
 
     Returns:
         Shape (N, K), rows summing to 1.
@@ -65,6 +69,9 @@ def rescale(
     logs = np.log(np.maximum(p, _LEAST))
     entropy = -(p * logs).sum(axis=1, keepdims=True) / math.log(p.shape[1])
     logs = logs / (temperature * np.exp(slope * entropy))
+    logs = logs - logs.mean(axis=1, keepdims=True)
+    if len(mixing):
+        logs = logs + logs @ np.asarray(mixing, np.float64)
     if len(biases):
         logs = logs + np.asarray(biases, np.float64)
     p = np.exp(logs - logs.max(axis=1, keepdims=True))
@@ -78,11 +85,25 @@ class Scaling:
     temperature: float = 1.0
     smoothing: float = 0.0
     slope: float = 0.0
+    mixing: tuple[tuple[float, ...], ...] = ()
     biases: tuple[float, ...] = ()
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Scaling:
+        """Return what ``dataclasses.asdict`` gave and JSON kept; what is missing does nothing."""
+        mixing = tuple(tuple(row) for row in found.get("mixing", ()))
+        return cls(**{**found, "mixing": mixing, "biases": tuple(found.get("biases", ()))})
 
     def __call__(self, probabilities: ArrayLike) -> NDArray[np.float64]:
         """Return the rescaled probabilities, (N, 7) float64."""
-        return rescale(probabilities, self.temperature, self.smoothing, self.slope, self.biases)
+        return rescale(
+            probabilities,
+            self.temperature,
+            self.smoothing,
+            self.slope,
+            self.mixing,
+            self.biases,
+        )
 
 
 def one_hot(labels: ArrayLike, classes: int) -> NDArray[np.float64]:

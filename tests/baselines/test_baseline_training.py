@@ -83,7 +83,7 @@ def test_a_run_is_a_classifier(fer2013: Path, tmp_path: Path, model: str, featur
     assert right.mean() == max(one["accuracy"] for one in record["tried"])
     scaled = rescale(
         plain.scores(crops),
-        *(figures[k] for k in ("temperature", "smoothing_undone", "slope")),
+        *(figures[k] for k in ("temperature", "smoothing_undone", "slope", "mixing")),
         list(figures["biases"].values()),
     )
     assert np.allclose(scores, scaled, atol=1e-6)

@@ -72,7 +72,7 @@ def test_a_run_is_calibrated_in_place(
     assert network.calibration(before).max() < before.max()
     after = answers(weights)
     c = network.calibration
-    expected = rescale(before, c.temperature, c.smoothing, c.slope, c.biases)
+    expected = rescale(before, c.temperature, c.smoothing, c.slope, c.mixing, c.biases)
     np.testing.assert_allclose(after, expected, atol=1e-6)
     card = json.loads((run / "card.json").read_text())
     figures = card["calibration"]
@@ -80,6 +80,7 @@ def test_a_run_is_calibrated_in_place(
     assert figures["truth"] == "labels" and figures["pictures"] == 60
     assert list(figures["biases"]) == list(EMOTIONS)
     assert tuple(figures["biases"].values()) == c.biases
+    assert np.array_equal(figures["mixing"], c.mixing)
     labels = [int(line[0]) for line in (tmp_path / "fer2013.csv").read_text().split("\n")[1:]]
     for key, p in (("before", before), ("after", after)):
         nll = negative_log_likelihood(p, one_hot(labels, 7))

@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from classification import probabilities as prob
@@ -48,7 +49,7 @@ def test_the_slope_makes_the_temperature_depend_on_the_entropy(
 
 @given(seeds, st.floats(0.3, 3), st.floats(-1, 0.3), st.floats(-1, 1))
 @settings(deadline=None)
-def test_without_biases_the_order_is_kept(
+def test_without_mixing_and_biases_the_order_is_kept(
     seed: int, t: float, smoothing: float, slope: float
 ) -> None:
     p = softmax(logits(seed), axis=1)
@@ -57,12 +58,16 @@ def test_without_biases_the_order_is_kept(
     assert (np.argsort(got, 1) == np.argsort(p, 1)).all()
 
 
-@given(seeds, st.floats(0.2, 5), st.lists(st.floats(-3, 3), min_size=7, max_size=7))
+@given(seeds, st.floats(0.3, 5))
 @settings(deadline=None)
-def test_biases_are_added_to_logits(seed: int, temperature: float, biases: list[float]) -> None:
+def test_mixing_and_biases_change_logits(seed: int, temperature: float) -> None:
     z = logits(seed)
-    got = prob.rescale(softmax(z, axis=1), temperature, biases=biases)
-    np.testing.assert_allclose(got, softmax(z / temperature + biases, axis=1), atol=1e-6)
+    rng = np.random.default_rng(seed)
+    mixing, biases = rng.normal(0, 0.3, (7, 7)), rng.normal(0, 1, 7)
+    got = prob.rescale(softmax(z, axis=1), temperature, mixing=mixing.tolist(), biases=biases)
+    own = z / temperature
+    own = own - own.mean(1, keepdims=True)
+    np.testing.assert_allclose(got, softmax(own @ (np.eye(7) + mixing) + biases, axis=1), atol=1e-6)
 
 
 def test_smoothed_labels_are_undone() -> None:
@@ -166,6 +171,21 @@ def test_an_emotion_that_no_picture_shows_keeps_a_finite_bias() -> None:
     truth = prob.one_hot(z[:, :6].argmax(1), 7)
     found = fit_scaling(softmax(z, axis=1), truth)
     assert -3 < found.biases[6] < min(found.biases[:6])
+
+
+def test_mixing_is_a_logistic_regression() -> None:
+    z = logits(10, 4000)
+    z = z - z.mean(1, keepdims=True)
+    wanted = np.eye(7) + np.random.default_rng(0).normal(0, 0.1, (7, 7))
+    rng = np.random.default_rng(1)
+    labels = [rng.choice(7, p=p) for p in softmax(z @ wanted, axis=1)]
+    p = softmax(z, axis=1)
+    found = fit_scaling(p, prob.one_hot(labels, 7))
+    expected = LogisticRegression(C=1.0, tol=1e-8, max_iter=1000).fit(z, labels).predict_proba(z)
+    assert np.abs(found(p) - expected).mean() < 0.01
+    assert prob.negative_log_likelihood(found(p), prob.one_hot(labels, 7)) == pytest.approx(
+        log_loss(labels, expected), abs=0.002
+    )
 
 
 def test_a_distorted_network_is_straightened() -> None:

@@ -154,7 +154,11 @@ def test_openvino_runs_without_its_telemetry(compiled):
     [
         {},
         {"temperature": 1.7, "smoothing": 0.1, "slope": -0.4},
-        {"smoothing": -0.3, "biases": [0.5, -1.0, 0.2, 0.3, 0.0, -0.5, 0.5]},
+        {
+            "smoothing": -0.3,
+            "mixing": np.random.default_rng(0).normal(0, 0.2, (7, 7)).tolist(),
+            "biases": [0.5, -1.0, 0.2, 0.3, 0.0, -0.5, 0.5],
+        },
     ],
 )
 def test_onnx_file_answers_as_the_classifier(network, tmp_path: Path, calibration):
