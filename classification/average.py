@@ -1,0 +1,155 @@
+"""Average the weights of runs: ``python -m classification.average RUN=SHARE RUN=SHARE … --help``.
+
+Networks of one architecture of which one went on from the other, or that started alike, lie in one
+basin of the loss; the mean of their weights is one network, as fast as each, and often better than
+all of them (Wortsman et al., "Model soups", ICML 2022). The shares sum to 1: choose them on
+PublicTest, whose accuracy goes into the new run's card, beside the cards of the averaged runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from classification.calibrate import find_files, taught_votes
+from classification.card import model_card, write_json
+from classification.classifier import (
+    NetworkClassifier,
+    TrainedNetwork,
+    WeightsError,
+    load_network,
+    save_network,
+)
+from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from faces.provenance import command_line, file_sha256, git_commit
+
+COMMAND = "classification.average"
+
+
+def average(members: Sequence[tuple[Path, float]]) -> tuple[TrainedNetwork, dict[str, Tensor]]:
+    """Return the mean of networks, not calibrated.
+
+    Args:
+        members: weights file and share of each; the shares sum to 1.
+
+    Returns:
+        What the networks have in common, and the weights; floating-point ones are float32, others
+        (counters) those of the first.
+
+    Raises:
+        WeightsError: a file cannot be used, the networks differ in more than their weights, or the
+            shares do not sum to 1.
+    """
+    if not math.isclose(math.fsum(share for _, share in members), 1, abs_tol=1e-6):
+        raise WeightsError("the shares do not sum to 1; change them")
+    network, mean = load_network(members[0][0])
+    network = network.uncalibrated()
+    for index, (path, share) in enumerate(members):
+        other, state = load_network(path)
+        if other.uncalibrated() != network:
+            raise WeightsError(f"{path}: not of the same architecture as {members[0][0]}")
+        for name, value in state.items():
+            if value.is_floating_point():
+                before = mean[name] if index else torch.zeros_like(value, dtype=torch.float32)
+                mean[name] = before + share * value.float()
+    return network, mean
+
+
+def describe(members: Sequence[tuple[Path, float]], made: dict[str, str | None]) -> dict[str, Any]:
+    """Return what the card says of the training: the members' cards, and their sums.
+
+    Args:
+        members: weights file and share of each; their cards lie beside them.
+        made: command and commit.
+    """
+    cards, shares = [], [share for _, share in members]
+    for path, share in members:
+        beside = path.with_name("card.json") if path.stem == "model" else path.with_suffix(".json")
+        card = json.loads(beside.read_text(encoding="utf-8"))
+        cards.append({"share": share, "sha256": file_sha256(path), **card["training"]})
+    votes = math.fsum(s * taught_votes({"training": c}) for s, c in zip(shares, cards, strict=True))
+    first = {key: cards[0][key] for key in ("parameters", "versions", "precision", "device")}
+    recipe = {**cards[0]["recipe"], "votes": votes}
+    hours = math.fsum(card["hours"] for card in cards)
+    return {"recipe": recipe, **first, **made, "hours": hours, "averaged": cards}
+
+
+def write_run(
+    members: Sequence[tuple[Path, float]], data: Fer2013, out: Path, made: dict[str, str | None]
+) -> float:
+    """Write the mean and its card into a run folder; returns the accuracy on PublicTest.
+
+    Raises:
+        WeightsError: as ``average``.
+        Fer2013Error: there is no PublicTest.
+    """
+    public = data.split("PublicTest")
+    network, state = average(members)
+    training = describe(members, made)
+    out.mkdir(parents=True, exist_ok=True)
+    save_network(out / "model.safetensors", state, network)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    classifier = NetworkClassifier.load(out / "model.safetensors", device, out.name)
+    predicted = classifier.scores_of_grey(public.images).argmax(1)
+    record = {
+        "training_pictures": int((data.splits == "Training").sum()),
+        "data_fingerprint": data.fingerprint,
+        "data_differences": data.differences_from_official(),
+        "recipe": training["recipe"],
+    }
+    card = model_card(record, training, "shares: on PublicTest", public, predicted)
+    write_json(out / "card.json", card)
+    return float(card["public_test"]["accuracy"])
+
+
+def member(text: str) -> tuple[str, float]:
+    """Read RUN=SHARE.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not of that form, or the share is not in 0..1.
+    """
+    name, _, number = text.rpartition("=")
+    try:
+        share = float(number)
+    except ValueError:
+        share = math.nan
+    if not name or not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: not RUN=SHARE with a share above 0 and up to 1")
+    return name, share
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {COMMAND}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("members", nargs="+", type=member, metavar="RUN=SHARE", help="a run folder")
+    parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder or zip")
+    parser.add_argument("--out", type=Path, required=True, help="run folder to write")
+    args = parser.parse_args(argv)
+    made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
+    try:
+        if args.out.exists() and not args.out.is_dir():
+            raise WeightsError(f"{args.out}: is a file; --out takes a folder")
+        members = [(find_files(name)[0], share) for name, share in args.members]
+        data = load_fer2013(args.data, progress=sys.stderr.isatty())
+        accuracy = write_run(members, data, args.out, made)
+    except (WeightsError, Fer2013Error) as error:
+        print(f"{COMMAND}: {error}", file=sys.stderr)
+        return 2
+    print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
