@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from classification.models import MODELS, best_autocast_dtype
-from classification.probabilities import Scaling
+from classification.probabilities import Scaling, softmax
 from classification.runtime import CompiledNetwork
 from faces.emotions import EMOTIONS
 
@@ -99,6 +99,7 @@ def load_network(path: Path) -> tuple[TrainedNetwork, dict[str, Tensor]]:
         raise WeightsError(f"{path}: not written by classification.train (no description inside)")
     try:
         network = TrainedNetwork(**json.loads(described))
+        network = replace(network, **asdict(network.calibration))  # with tuples for JSON's lists
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{path}: made by another version of this program ({error})") from error
     if tuple(network.classes) != EMOTIONS or network.architecture not in MODELS:
@@ -127,6 +128,7 @@ class NetworkClassifier:
     ) -> None:
         self.name = name
         self.network = network
+        self.scaling = network.calibration
         self.device = device
         self.dtype = autocast_dtype or best_autocast_dtype(device)
         model = MODELS[network.architecture](**network.model)
@@ -152,10 +154,10 @@ class NetworkClassifier:
 
     def uncalibrated(self) -> NetworkClassifier | None:
         """Return the classifier as its training left it; None if it still is."""
-        if self.network.calibration == Scaling():
+        if self.scaling == Scaling():
             return None
         plain = copy.copy(self)
-        plain.network = self.network.uncalibrated()
+        plain.network, plain.scaling = self.network.uncalibrated(), Scaling()
         return plain
 
     def scores(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -166,22 +168,21 @@ class NetworkClassifier:
             grey[index] = to_grey(crop, size)
         return self.scores_of_grey(grey)
 
-    @torch.inference_mode()
     def scores_of_grey(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (N, 7) float32 of grey pictures (N, size, size) uint8."""
         rows = [np.empty((0, len(EMOTIONS)), np.float32)]
         for start in range(0, len(images), BATCH):
             x = to_tensor(images[start : start + BATCH], self.network.mean, self.network.std)
-            plain = self._logits(x).softmax(1).cpu().numpy()
-            rows.append(self.network.calibration(plain).astype(np.float32))
+            rows.append(self.scaling(softmax(self._logits(x))).astype(np.float32))
         return np.concatenate(rows)
 
-    def _logits(self, x: Tensor) -> Tensor:
+    def _logits(self, x: Tensor) -> NDArray[np.float32]:
         if self.device.type == "cpu":
-            return torch.from_numpy(self._compiled(x.numpy()))
+            return self._compiled(x.numpy())
         x = x.to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.model(x).float()  # type: ignore[no-any-return]
+        precision = torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32)
+        with torch.inference_mode(), precision:
+            return self.model(x).float().cpu().numpy()  # type: ignore[no-any-return]
 
     @cached_property
     def _compiled(self) -> CompiledNetwork:
@@ -211,5 +212,8 @@ def to_tensor(
     Returns:
         Shape (N, 1, H, W), float32, normalised.
     """
-    batch = torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).float()
-    return batch.div_(255.0).sub_(mean).div_(std)
+    batch = np.array(images, np.float32)[:, None]
+    batch /= np.float32(255)
+    batch -= np.float32(mean)
+    batch /= np.float32(std)
+    return torch.from_numpy(batch)

@@ -7,7 +7,7 @@ on which half of the voters or more saw no face, contempt, or could not tell, ar
 Each classifier is measured with three scalings of its probabilities
     softmax: its own, before any calibration.
     calibrated: as it is used, if ``classification.calibrate`` has been run on it.
-    fitted to votes: with smoothing and temperature fitted to the vote shares of PublicTest.
+    fitted to votes: calibrated in the same way, against the shares of the votes on PublicTest.
 and three rules that name emotions
     argmax: the most likely one, which is what other systems do.
     one threshold: all from the same probability on, the one of the best macro-F1 on PublicTest.
