@@ -137,9 +137,10 @@ def measure_all(
 
 
 def draw(runs: Sequence[report.Run], path: Path) -> None:
-    """Draw the reliability diagrams, one panel per classifier and sample."""
+    """Draw the reliability diagrams, one row per classifier, one column per sample."""
     panels = list(dict.fromkeys((run["classifier"], run["sample"]) for run in runs))
-    figure, axes = curves.panels(len(panels))
+    samples = {sample for _, sample in panels}
+    figure, axes = curves.panels(len(panels), columns=len(samples), side=3.2)
     for axis, (classifier, sample) in zip(axes, panels, strict=True):
         axis.plot([0, 100], [0, 100], color="0.7", linewidth=1)
         for run in runs:
