@@ -98,7 +98,8 @@ def write_run(
     save_network(out / "model.safetensors", state, network)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     classifier = NetworkClassifier.load(out / "model.safetensors", device, out.name)
-    predicted = classifier.scores_of_grey(public.images).argmax(1)
+    shown = sys.stderr.isatty()
+    predicted = classifier.scores_of_grey(public.images, progress=shown).argmax(1)
     record = {
         "training_pictures": int((data.splits == "Training").sum()),
         "data_fingerprint": data.fingerprint,

@@ -198,7 +198,7 @@ def calibrate(
     public = load_fer2013(data, progress=sys.stderr.isatty()).split("PublicTest")
     people = None if ferplus is None else load_ferplus(ferplus, public)
     shares = soft_targets(public, people, votes).astype(np.float64)
-    probabilities = classifier.scores_of_grey(public.images)
+    probabilities = classifier.scores_of_grey(public.images, progress=sys.stderr.isatty())
     scaling = fit_scaling(probabilities, shares)
     save_network(weights, state, replace(network, **asdict(scaling)))
     return scaling, card_entry(scaling, probabilities, shares, votes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
 def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: torch.device) -> None:
     """Measure the run's kept network on PublicTest and write ``card.json`` beside it."""
     classifier = NetworkClassifier.load(run / "model.safetensors", device, run.name)
-    predicted = classifier.scores_of_grey(public.images).argmax(1)
+    shown = sys.stderr.isatty()
+    predicted = classifier.scores_of_grey(public.images, progress=shown).argmax(1)
     kept = ("recipe", "parameters", "command", "commit", "versions", "hours", "precision", "start")
     training = {key: record[key] for key in (*kept, "teachers", "device", "history")}
     chosen_on = f"PublicTest accuracy, epoch {record['best_epoch']}"

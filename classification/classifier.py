@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from tqdm import tqdm
 
 from classification.models import MODELS, best_autocast_dtype
 from classification.probabilities import Scaling, softmax
@@ -168,10 +169,13 @@ class NetworkClassifier:
             grey[index] = to_grey(crop, size)
         return self.scores_of_grey(grey)
 
-    def scores_of_grey(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def scores_of_grey(
+        self, images: NDArray[np.uint8], *, progress: bool = False
+    ) -> NDArray[np.float32]:
         """Return probabilities (N, 7) float32 of grey pictures (N, size, size) uint8."""
         rows = [np.empty((0, len(EMOTIONS)), np.float32)]
-        for start in range(0, len(images), BATCH):
+        starts = range(0, len(images), BATCH)
+        for start in tqdm(starts, "faces", unit=" batches") if progress else starts:
             x = to_tensor(images[start : start + BATCH], self.network.mean, self.network.std)
             rows.append(self.scaling(softmax(self._logits(x))).astype(np.float32))
         return np.concatenate(rows)
