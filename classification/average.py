@@ -63,36 +63,42 @@ def average(members: Sequence[tuple[Path, float]]) -> tuple[TrainedNetwork, dict
     return network, mean
 
 
-def describe(members: Sequence[tuple[Path, float]], made: dict[str, str | None]) -> dict[str, Any]:
+def describe(
+    members: Sequence[tuple[Path, Path, float]], made: dict[str, str | None]
+) -> dict[str, Any]:
     """Return what the card says of the training: the members' cards, and their sums.
 
     Args:
-        members: weights file and share of each; their cards lie beside them.
+        members: weights file, card and share of each.
         made: command and commit.
     """
-    cards, shares = [], [share for _, share in members]
-    for path, share in members:
-        beside = path.with_name("card.json") if path.stem == "model" else path.with_suffix(".json")
-        card = json.loads(beside.read_text(encoding="utf-8"))
-        cards.append({"share": share, "sha256": file_sha256(path), **card["training"]})
-    votes = math.fsum(s * taught_votes({"training": c}) for s, c in zip(shares, cards, strict=True))
-    first = {key: cards[0][key] for key in ("parameters", "versions", "precision", "device")}
-    recipe = {**cards[0]["recipe"], "votes": votes}
-    hours = math.fsum(card["hours"] for card in cards)
-    return {"recipe": recipe, **first, **made, "hours": hours, "averaged": cards}
+    averaged, votes = [], 0.0
+    for weights, path, share in members:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        averaged.append({"share": share, "sha256": file_sha256(weights), **card["training"]})
+        votes += share * taught_votes(card)
+    first = {key: averaged[0][key] for key in ("parameters", "versions", "precision", "device")}
+    recipe = {**averaged[0]["recipe"], "votes": votes}
+    hours = math.fsum(one["hours"] for one in averaged)
+    return {"recipe": recipe, **first, **made, "hours": hours, "averaged": averaged}
 
 
 def write_run(
-    members: Sequence[tuple[Path, float]], data: Fer2013, out: Path, made: dict[str, str | None]
+    members: Sequence[tuple[Path, Path, float]],
+    data: Fer2013,
+    out: Path,
+    made: dict[str, str | None],
 ) -> float:
     """Write the mean and its card into a run folder; returns the accuracy on PublicTest.
 
     Raises:
-        WeightsError: as ``average``.
+        WeightsError: as ``average``, or there is a run already.
         Fer2013Error: there is no PublicTest.
     """
     public = data.split("PublicTest")
-    network, state = average(members)
+    if (out / "model.safetensors").exists():
+        raise WeightsError(f"{out}: holds a run already; choose another --out")
+    network, state = average([(weights, share) for weights, _, share in members])
     training = describe(members, made)
     out.mkdir(parents=True, exist_ok=True)
     save_network(out / "model.safetensors", state, network)
@@ -142,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.out.exists() and not args.out.is_dir():
             raise WeightsError(f"{args.out}: is a file; --out takes a folder")
-        members = [(find_files(name)[0], share) for name, share in args.members]
+        members = [(*find_files(name), share) for name, share in args.members]
         data = load_fer2013(args.data, progress=sys.stderr.isatty())
         accuracy = write_run(members, data, args.out, made)
     except (WeightsError, Fer2013Error) as error:

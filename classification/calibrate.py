@@ -54,8 +54,7 @@ BOUNDS = {"temperature": (0.05, 20.0), "smoothing": (-2.0, 0.2), "slope": (-2.0,
 MIXING_PRIOR, BIAS_PRIOR = 0.1, 1.0
 """Standard deviations of the normal priors, with mean 0, on mixing and biases.
 
-They keep small what few pictures tell. The first was chosen by two-fold cross-validation of the
-shipped classifiers on PublicTest."""
+They keep small what few pictures tell. The first was chosen among four on PublicTest alone."""
 
 
 class CalibrationError(ValueError):

@@ -79,7 +79,7 @@ def rescale(
 
 
 def softmax(logits: ArrayLike) -> NDArray[np.float64]:
-    """Return probabilities (N, K) of logits (N, K); quicker on few rows than scipy's."""
+    """Return probabilities (N, K) of logits (N, K), in float64."""
     z = np.asarray(logits, np.float64)
     p = np.exp(z - z.max(axis=1, keepdims=True))
     return np.asarray(p / p.sum(axis=1, keepdims=True), np.float64)

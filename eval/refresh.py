@@ -32,7 +32,7 @@ from eval.comparison import System, read_systems
 from eval.dependence import present_hashes
 from eval.report import Run
 from eval.systems import python, train_and_measure
-from eval.tables import ROOT, read_runs
+from eval.tables import read_runs
 from faces.provenance import file_sha256
 from twostage.models import shipped_models
 
@@ -147,7 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def action() -> int:
         existing(args.data, "--data")
-        left = refresh(args.data, args.runs, ROOT / "results")
+        results = existing(Path("results"), "that you are in the repository's root")
+        left = refresh(args.data, args.runs, results)
         for one in left:
             note(COMMAND, f"not redone: {one}")
         return 1 if left else 0

@@ -50,7 +50,9 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_weight_is_the_mean(tmp_path: Path, data: Path) -> None:
+def test_every_weight_is_the_mean(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = make_run(tmp_path / "a", 1)
     calibrated = TrainedNetwork(**{**vars(NETWORK), "temperature": 2.0})
     second = make_run(tmp_path / "b", 2, votes=0.5, network=calibrated)
@@ -72,6 +74,10 @@ def test_every_weight_is_the_mean(tmp_path: Path, data: Path) -> None:
     assert "12% of each target" in card["trained_on"]["votes"]
     assert card["training"]["command"].startswith("python -m classification.average")
     assert load_classifier(str(out), "cpu").scores([]).shape == (0, 7)
+    kept = (out / "model.safetensors").read_bytes()
+    assert main([f"{second}=1", *words[2:]]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert (out / "model.safetensors").read_bytes() == kept
 
 
 def test_mistakes_are_one_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,12 @@ def test_committed_records_are_of_the_shipped_weights() -> None:
             assert refresh.is_current(one, present), (
                 f"{one['record']} measured other weights: run make refresh DATA=data"
             )
+
+
+def test_committed_records_name_no_folder_of_one_machine() -> None:
+    for one in tables.read_runs(tables.ROOT / "results"):
+        words = shlex.split(one["command"])
+        assert not [word for word in words if word.rpartition("=")[2].startswith(("/", "~"))]
 
 
 def test_a_record_of_weights_that_are_no_longer_shipped_is_found() -> None:
