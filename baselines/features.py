@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from classification.classifier import BATCH, NetworkClassifier, TrainedNetwork, to_tensor
 from classification.fer2013 import SIZE
+from classification.matching import SupportHead
 
 Rows = NDArray[np.float32]
 """One row per face, shape (N, D), float32."""
@@ -181,7 +182,7 @@ class EmbeddingFeatures(Features):
         self.network, self.state = network, state
         classifier = NetworkClassifier(network, state, torch.device("cpu"), "embedding")
         self._model = classifier.model
-        last = [m for m in self._model.modules() if isinstance(m, nn.Linear)][-1]
+        last = [m for m in self._model.modules() if isinstance(m, nn.Linear | SupportHead)][-1]
         self._seen: list[Tensor] = []
         self.width = last.in_features
         last.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0].float()))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from classification.calibrate import find_files, taught_votes
-from classification.card import model_card, write_json
+from classification.card import facts_of_data, model_card, write_json
 from classification.classifier import (
     NetworkClassifier,
     TrainedNetwork,
@@ -106,12 +106,7 @@ def write_run(
     classifier = NetworkClassifier.load(out / "model.safetensors", device, out.name)
     shown = sys.stderr.isatty()
     predicted = classifier.scores_of_grey(public.images, progress=shown).argmax(1)
-    record = {
-        "training_pictures": int((data.splits == "Training").sum()),
-        "data_fingerprint": data.fingerprint,
-        "data_differences": data.differences_from_official(),
-        "recipe": training["recipe"],
-    }
+    record = facts_of_data(data, training["recipe"])
     card = model_card(record, training, "shares: on PublicTest", public, predicted)
     write_json(out / "card.json", card)
     return float(card["public_test"]["accuracy"])

@@ -168,6 +168,19 @@ def taught_votes(card: Mapping[str, Any]) -> float:
     return float(card.get("training", {}).get("recipe", {}).get("votes", 0.0))
 
 
+def check_truth(weights: Path, ferplus: Path | None, votes: float) -> None:
+    """Check that FER+ is given where a network was taught by votes, and only there.
+
+    Raises:
+        CalibrationError: it is not; the message says what to do.
+    """
+    if (votes > 0) != (ferplus is not None):
+        way_out = "add --ferplus fer2013new.csv" if votes else "leave --ferplus out"
+        raise CalibrationError(
+            f"{weights}: was taught {_truth(votes)}, and is held against that; {way_out}"
+        )
+
+
 def calibrate(
     weights: Path, data: Path, ferplus: Path | None, votes: float, device: torch.device
 ) -> tuple[Scaling, dict[str, Any]]:
@@ -188,10 +201,7 @@ def calibrate(
         WeightsError: the weights cannot be used.
         Fer2013Error: the data cannot be read.
     """
-    if (votes > 0) != (ferplus is not None):
-        taught = f"{weights}: was taught {_truth(votes)}"
-        way_out = "add --ferplus fer2013new.csv" if votes else "leave --ferplus out"
-        raise CalibrationError(f"{taught}, and is calibrated against that; {way_out}")
+    check_truth(weights, ferplus, votes)
     network, state = load_network(weights)
     classifier = NetworkClassifier(network.uncalibrated(), state, device, weights.stem)
     public = load_fer2013(data, progress=sys.stderr.isatty()).split("PublicTest")

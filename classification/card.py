@@ -57,6 +57,16 @@ def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: to
     write_json(run / "card.json", model_card(record, training, chosen_on, public, predicted))
 
 
+def facts_of_data(data: Fer2013, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``model_card`` takes of a training's record, of what was made without one."""
+    return {
+        "training_pictures": int((data.splits == "Training").sum()),
+        "data_fingerprint": data.fingerprint,
+        "data_differences": data.differences_from_official(),
+        "recipe": recipe,
+    }
+
+
 def training_data(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a card says of the data that a classifier was trained on."""
     about = {

@@ -20,10 +20,14 @@ from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
+from classification.matching import MatchingNetwork
 from classification.models import MODELS, best_autocast_dtype
 from classification.probabilities import Scaling, softmax
 from classification.runtime import CompiledNetwork
 from faces.emotions import EMOTIONS
+
+ARCHITECTURES = {**MODELS, "matching_network": MatchingNetwork}
+"""Architecture name in a weights file → constructor."""
 
 BATCH = 256
 """Faces per forward pass; more gain nothing and take memory."""
@@ -38,7 +42,7 @@ class TrainedNetwork:
     """What, beside the weights, makes a network usable: architecture and preprocessing.
 
     Attributes:
-        architecture: a key of ``classification.models.MODELS``.
+        architecture: a key of ``ARCHITECTURES``.
         model: arguments of its constructor.
         mean: of the training pixels, in 0..1.
         std: of the training pixels, in 0..1.
@@ -103,7 +107,7 @@ def load_network(path: Path) -> tuple[TrainedNetwork, dict[str, Tensor]]:
         network = replace(network, **asdict(network.calibration))  # with tuples for JSON's lists
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{path}: made by another version of this program ({error})") from error
-    if tuple(network.classes) != EMOTIONS or network.architecture not in MODELS:
+    if tuple(network.classes) != EMOTIONS or network.architecture not in ARCHITECTURES:
         raise WeightsError(f"{path}: made by another version of this program; train it anew")
     return network, state
 
@@ -132,7 +136,7 @@ class NetworkClassifier:
         self.scaling = network.calibration
         self.device = device
         self.dtype = autocast_dtype or best_autocast_dtype(device)
-        model = MODELS[network.architecture](**network.model)
+        model = ARCHITECTURES[network.architecture](**network.model)
         model.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         )

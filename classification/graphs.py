@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from classification.matching import FLOOR, SupportHead
 from classification.models import FaceResNet, ResidualBlock
 from classification.transfer import FaceRecognitionResNet, PaddedShortcutBlock
 from compiled.graph import import_openvino
-from compiled.layers import Builders, Node, layer, linear
+from compiled.layers import Builders, Node, array, layer, linear
 
 
 def face_resnet(model: FaceResNet, shape: tuple[int, int, int]) -> Any:
@@ -42,7 +43,16 @@ def face_recognition_resnet(model: FaceRecognitionResNet, shape: tuple[int, int,
     x = ops.relu(layer(model.norm, layer(model.stem, x, _BUILDERS), _BUILDERS))
     x = layer(nn.MaxPool2d(3, 2, 1), x, _BUILDERS)
     pooled = ops.reduce_mean(layer(model.blocks, x, _BUILDERS), axes, False)
-    return ov.Model([linear(pooled, model.head.weight, model.head.bias)], [faces], "dlib")
+    return ov.Model([layer(model.head, pooled, _BUILDERS)], [faces], "dlib")
+
+
+def _support_head(head: SupportHead, x: Node) -> Node:
+    ops = import_openvino().opset13
+    unit = ops.normalize_l2(x, np.array([1], np.int64), 1e-24, "max")
+    scaled = ops.constant(array(head.support * head.sharpness))
+    weights = ops.softmax(ops.matmul(unit, scaled, False, True), 1)
+    shares = ops.matmul(weights, ops.constant(array(head.targets)), False, False)
+    return ops.log(ops.maximum(shares, ops.constant(np.float32(FLOOR))))
 
 
 def _padded_shortcut_block(block: PaddedShortcutBlock, x: Node) -> Node:
@@ -69,4 +79,6 @@ def _residual_block(block: ResidualBlock, x: Node) -> Node:
 _BUILDERS: Builders = {
     ResidualBlock: _residual_block,
     PaddedShortcutBlock: _padded_shortcut_block,
+    SupportHead: _support_head,
+    nn.Linear: lambda module, x: linear(x, module.weight, module.bias),
 }

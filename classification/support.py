@@ -1,0 +1,225 @@
+"""Give a trained network a support set: ``python -m classification.support RUN --help``.
+
+The last layer of a face recognition network is replaced by the features of all pictures of
+FER2013's Training and what they show: the new run answers by likeness to these
+(``classification.matching``). What they show is what the network was taught, as its card has it:
+labels, the shares of FER+'s votes (``--ferplus``), or a blend. How sharply likeness counts is
+chosen on PublicTest, by accuracy; the card has the accuracy of every choice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from classification.batches import soft_targets
+from classification.calibrate import CalibrationError, check_truth, find_files, taught_votes
+from classification.card import facts_of_data, model_card, write_json
+from classification.classifier import (
+    BATCH,
+    NetworkClassifier,
+    TrainedNetwork,
+    WeightsError,
+    save_network,
+    to_tensor,
+)
+from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.ferplus import FerPlus, load_ferplus
+from classification.matching import MatchingNetwork, SupportHead
+from classification.transfer import FaceRecognitionResNet
+from faces.provenance import command_line, file_sha256, git_commit
+
+COMMAND = "classification.support"
+
+SHARPNESSES = (20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0, 120.0)
+"""The ones that are tried."""
+
+
+def features_of(
+    classifier: NetworkClassifier, images: NDArray[np.uint8], what: str = "faces"
+) -> Tensor:
+    """Return what a face recognition network hands to its last layer.
+
+    Args:
+        classifier: of a ``FaceRecognitionResNet``.
+        images: grey pictures, (N, 48, 48) uint8.
+        what: they are, for the progress bar.
+
+    Returns:
+        Of length 1, (N, 256) float32, on the CPU.
+
+    Raises:
+        WeightsError: the classifier has another network.
+    """
+    model, network = classifier.model, classifier.network
+    if not isinstance(model, FaceRecognitionResNet) or isinstance(model, MatchingNetwork):
+        raise WeightsError(
+            f"{classifier.name}: is a {network.architecture}; a support set goes with a "
+            "face_recognition_resnet"
+        )
+    precision = torch.autocast(
+        classifier.device.type, classifier.dtype, classifier.dtype != torch.float32
+    )
+    rows = [torch.zeros(0, model.head.in_features)]
+    with torch.inference_mode(), precision:
+        for start in tqdm(range(0, len(images), BATCH), what, unit=" batches", disable=None):
+            x = to_tensor(images[start : start + BATCH], network.mean, network.std)
+            x = x.to(classifier.device, memory_format=torch.channels_last)
+            rows.append(F.normalize(model.features(x).float()).cpu())
+    return torch.cat(rows)
+
+
+def choose_sharpness(
+    support: Tensor, targets: Tensor, seen: Tensor, labels: NDArray[np.int64]
+) -> dict[float, float]:
+    """Return the accuracy that each of ``SHARPNESSES`` gives, the best first.
+
+    Args:
+        support: (M, D), rows of length 1.
+        targets: (M, 7).
+        seen: features of other faces, (N, D).
+        labels: what those show, (N,), indices into ``EMOTIONS``.
+    """
+    accuracies = {}
+    for sharpness in SHARPNESSES:
+        head = SupportHead(support.shape[1], len(support), sharpness)
+        head.support, head.targets = support, targets
+        with torch.inference_mode():
+            batches = torch.split(seen, BATCH)
+            predicted = torch.cat([head(batch).argmax(1) for batch in batches]).numpy()
+        accuracies[sharpness] = float((predicted == labels).mean())
+    return dict(sorted(accuracies.items(), key=lambda item: -item[1]))
+
+
+def with_support(
+    classifier: NetworkClassifier, data: Fer2013, targets: NDArray[np.float32]
+) -> tuple[TrainedNetwork, dict[str, Tensor], dict[float, float]]:
+    """Return a network whose last layer is a support set, not calibrated.
+
+    Args:
+        classifier: the network as it is.
+        data: with the splits Training, the support set, and PublicTest, to choose the sharpness.
+        targets: of the pictures of Training, (M, 7), rows sum to 1.
+
+    Returns:
+        Its description, its weights, and the PublicTest accuracy of each sharpness, best first.
+
+    Raises:
+        WeightsError: the classifier is no face recognition network.
+        Fer2013Error: a split is not there.
+    """
+    training, public = data.split("Training"), data.split("PublicTest")
+    support = features_of(classifier, training.images, "Training")
+    seen = features_of(classifier, public.images, "PublicTest")
+    shown = torch.from_numpy(targets)
+    accuracies = choose_sharpness(support, shown, seen, public.labels)
+    state = {k: v for k, v in classifier.model.state_dict().items() if not k.startswith("head.")}
+    state |= {"head.support": support, "head.targets": shown}
+    model = classifier.network.model | {
+        "faces": len(support),
+        "sharpness": next(iter(accuracies)),
+    }
+    plain = classifier.network.uncalibrated()
+    return replace(plain, architecture="matching_network", model=model), state, accuracies
+
+
+def write_run(
+    weights: Path,
+    card: Mapping[str, Any],
+    data: Fer2013,
+    ferplus: FerPlus | None,
+    out: Path,
+    made: Mapping[str, str | None],
+) -> float:
+    """Write the new network and its card into a run folder; returns the accuracy on PublicTest.
+
+    Args:
+        weights: the network's file.
+        card: its card.
+        data: FER2013.
+        ferplus: FER+ on these pictures, where the network was taught votes.
+        out: the run folder.
+        made: command and commit.
+
+    Raises:
+        WeightsError: the weights cannot be used, or there is a run already.
+        Fer2013Error: a split is not there.
+    """
+    if (out / "model.safetensors").exists():
+        raise WeightsError(f"{out}: holds a run already; choose another --out")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    people = None if ferplus is None else FerPlus(ferplus.votes[data.splits == "Training"])
+    targets = soft_targets(data.split("Training"), people, taught_votes(card))
+    classifier = NetworkClassifier.load(weights, device, str(weights))
+    network, state, accuracies = with_support(classifier, data, targets)
+    out.mkdir(parents=True, exist_ok=True)
+    save_network(out / "model.safetensors", state, network)
+    matching = NetworkClassifier.load(out / "model.safetensors", device, out.name)
+    public = data.split("PublicTest")
+    predicted = matching.scores_of_grey(public.images, progress=sys.stderr.isatty()).argmax(1)
+    numbers = state["head.support"].numel() + state["head.targets"].numel()
+    before = card["training"]
+    kept = {key: before[key] for key in ("recipe", "versions", "precision", "device", "hours")}
+    training = {
+        **kept,
+        **made,
+        "parameters": before["parameters"] + numbers,
+        "support": {
+            "pictures": len(targets),
+            "sharpness": network.model["sharpness"],
+            "public_test_accuracy_by_sharpness": accuracies,
+        },
+        "network": {"sha256": file_sha256(weights), **before},
+    }
+    record = facts_of_data(data, training["recipe"])
+    chosen_on = "sharpness: PublicTest accuracy; the network: see training"
+    found = model_card(record, training, chosen_on, public, predicted)
+    write_json(out / "card.json", found)
+    return float(found["public_test"]["accuracy"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {COMMAND}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", metavar="RUN|NAME", help="a run folder, or a shipped classifier")
+    parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder or zip")
+    parser.add_argument(
+        "--ferplus", type=Path, metavar="CSV", help="FER+, for what has learnt from votes"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="run folder to write")
+    args = parser.parse_args(argv)
+    made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
+    try:
+        if args.out.exists() and not args.out.is_dir():
+            raise WeightsError(f"{args.out}: is a file; --out takes a folder")
+        weights, card_path = find_files(args.run)
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+        check_truth(weights, args.ferplus, taught_votes(card))
+        data = load_fer2013(args.data, progress=sys.stderr.isatty())
+        ferplus = load_ferplus(args.ferplus, data) if args.ferplus else None
+        accuracy = write_run(weights, card, data, ferplus, args.out, made)
+    except (WeightsError, Fer2013Error, CalibrationError) as error:
+        print(f"{COMMAND}: {error}", file=sys.stderr)
+        return 2
+    print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

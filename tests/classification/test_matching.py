@@ -1,0 +1,190 @@
+"""Networks that decide by likeness to known faces, from the layer to the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.reference
+import pytest
+import torch
+from scipy.special import softmax
+from sklearn.metrics.pairwise import cosine_similarity
+
+from baselines.features import EmbeddingFeatures
+from classification import export_onnx, graphs, support
+from classification.classifier import (
+    NetworkClassifier,
+    TrainedNetwork,
+    load_network,
+    save_network,
+)
+from classification.matching import FLOOR, MatchingNetwork, SupportHead
+from classification.models import FaceResNet
+from classification.transfer import FaceRecognitionResNet
+from compiled.graph import CompiledGraph
+from twostage.models import load_classifier
+
+SIZE = 32
+SHARPNESS = 50.0
+CPU = torch.device("cpu")
+
+
+def csv(path: Path, training: int = 21, public: int = 14) -> Path:
+    """FER2013 of random pictures whose first ones of PublicTest are those of Training."""
+    pixels = np.random.default_rng(0).integers(0, 256, (training, 48 * 48))
+    lines = ["emotion,pixels,Usage"]
+    for split, number in (("Training", training), ("PublicTest", public)):
+        for index in range(number):
+            row = " ".join(map(str, pixels[index]))
+            lines.append(f"{index % 7},{row},{split}")
+    path.write_text("\n".join(lines))
+    return path
+
+
+def make_run(folder: Path, votes: float = 0.0) -> Path:
+    folder.mkdir()
+    torch.manual_seed(0)
+    state = FaceRecognitionResNet(size=SIZE).state_dict()
+    network = TrainedNetwork(
+        "face_recognition_resnet", {"size": SIZE}, 0.5, 0.25, temperature=2.0, biases=(1.0,) * 7
+    )
+    save_network(folder / "model.safetensors", state, network)
+    training = {
+        "recipe": {"architecture": "face_recognition_resnet", "votes": votes},
+        "parameters": 100,
+        "versions": {},
+        "precision": "float32",
+        "device": "cpu",
+        "hours": 1.5,
+    }
+    (folder / "card.json").write_text(json.dumps({"training": training}))
+    return folder
+
+
+@pytest.fixture
+def network() -> MatchingNetwork:
+    torch.manual_seed(0)
+    model = MatchingNetwork(faces=40, sharpness=SHARPNESS, size=SIZE)
+    model(torch.randn(16, 1, 48, 48))  # fills the statistics of the normalisations
+    model.eval()
+    with torch.no_grad():
+        known = model.features(torch.randn(40, 1, 48, 48))
+    model.head.support.copy_(torch.nn.functional.normalize(known))
+    model.head.targets.copy_((5 * torch.randn(40, 7)).softmax(1))
+    return model
+
+
+def test_the_head_is_a_mean_of_targets_weighed_by_the_softmax_of_cosines() -> None:
+    rng = np.random.default_rng(0)
+    known, seen = rng.normal(size=(30, 5)), rng.normal(size=(4, 5))
+    targets = softmax(rng.normal(size=(30, 7)), axis=1)
+    head = SupportHead(5, 30, sharpness=6.0)
+    lengths = np.linalg.norm(known, axis=1, keepdims=True)
+    head.support = torch.tensor(known / lengths, dtype=torch.float32)
+    head.targets = torch.tensor(targets, dtype=torch.float32)
+    expected = softmax(6 * cosine_similarity(seen, known), axis=1) @ targets
+    found = head(torch.tensor(seen, dtype=torch.float32)).exp().numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_an_emotion_that_no_known_face_shows_gets_the_floor() -> None:
+    head = SupportHead(2, 1, sharpness=10.0)
+    head.support, head.targets = torch.tensor([[1.0, 0.0]]), torch.eye(7)[3:4]
+    answer = head(torch.tensor([[0.0, 2.0]])).exp()[0]
+    assert answer[3] == 1
+    np.testing.assert_allclose(np.delete(answer.numpy(), 3), FLOOR, rtol=1e-5)
+
+
+def test_compiled_and_onnx_answer_as_pytorch(network: MatchingNetwork, tmp_path: Path) -> None:
+    faces = torch.randn(3, 1, 48, 48)
+    with torch.inference_mode():
+        expected = network(faces).softmax(1).numpy()
+    assert np.ptp(expected, axis=0).max() > 1e-3
+    graph = CompiledGraph(
+        graphs.face_recognition_resnet(network, (1, 48, 48)), bf16=False, threads=1
+    )
+    np.testing.assert_allclose(np.exp(graph(faces.numpy())[0]), expected, atol=1e-4)
+
+    described = TrainedNetwork(
+        "matching_network", {"faces": 40, "sharpness": SHARPNESS, "size": SIZE}, 0.5, 0.25
+    )
+    classifier = NetworkClassifier(described, network.state_dict(), CPU, "m", torch.float32)
+    path = tmp_path / "m.onnx"
+    assert export_onnx.export_classifier(classifier, path) < export_onnx.TOLERANCE
+    grey = np.random.default_rng(3).integers(0, 256, (5, 48, 48), dtype=np.uint8)
+    (answers,) = onnx.reference.ReferenceEvaluator(onnx.load(path)).run(None, {"faces": grey})
+    np.testing.assert_allclose(answers, classifier.scores_of_grey(grey), atol=1e-3)
+
+
+def test_the_command_makes_a_run_that_knows_the_training_faces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out, data = make_run(tmp_path / "run"), tmp_path / "out", csv(tmp_path / "fer2013.csv")
+    assert support.main([str(run), "--data", str(data), "--out", str(out)]) == 0
+    card = json.loads((out / "card.json").read_text())
+    assert card["training"]["support"]["pictures"] == 21
+    assert card["training"]["parameters"] == 100 + 21 * (256 + 7)
+    assert card["training"]["network"]["recipe"] == card["training"]["recipe"]
+    assert card["training"]["command"].startswith("python -m classification.support")
+    network, state = load_network(out / "model.safetensors")
+    assert network.temperature == 1 and not network.biases
+
+    # features are those of the network before, and those that baselines see
+    grey = np.random.default_rng(0).integers(0, 256, (21, 48, 48)).astype(np.uint8)
+    before = EmbeddingFeatures(*load_network(run / "model.safetensors")).rows(grey)
+    after = EmbeddingFeatures(network, state).rows(grey)
+    np.testing.assert_allclose(before, after, atol=1e-5)
+    lengths = np.linalg.norm(before, axis=1, keepdims=True)
+    np.testing.assert_allclose(state["head.support"].numpy(), before / lengths, atol=0.02)
+
+    # the chosen sharpness is the best of those that are tried
+    tried = card["training"]["support"]["public_test_accuracy_by_sharpness"]
+    sharpness = card["training"]["support"]["sharpness"]
+    assert tried[str(sharpness)] == max(tried.values())
+    assert set(tried) == {str(one) for one in support.SHARPNESSES}
+    assert load_classifier(str(out), "cpu").scores([]).shape == (0, 7)
+
+    kept = (out / "model.safetensors").read_bytes()
+    assert support.main([str(run), "--data", str(data), "--out", str(out)]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert (out / "model.safetensors").read_bytes() == kept
+    again = ["--data", str(data), "--out", str(tmp_path / "again")]
+    assert support.main([str(out), *again]) == 2
+    assert "is a matching_network" in capsys.readouterr().err
+
+
+def test_the_sharpest_comparison_finds_the_twin() -> None:
+    rng = np.random.default_rng(0)
+    known = torch.nn.functional.normalize(torch.tensor(rng.normal(size=(70, 64))).float())
+    labels = np.arange(70) % 7
+    accuracies = support.choose_sharpness(
+        known, torch.eye(7)[torch.from_numpy(labels)], known, labels
+    )
+    assert next(iter(accuracies.values())) == 1 and set(accuracies) == set(support.SHARPNESSES)
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = csv(tmp_path / "fer2013.csv")
+    run, voted = make_run(tmp_path / "run"), make_run(tmp_path / "voted", votes=0.5)
+    other = make_run(tmp_path / "other")
+    widths = {"widths": [4], "depths": [1]}
+    plain = TrainedNetwork("face_resnet", widths, 0.5, 0.25)
+    save_network(other / "model.safetensors", FaceResNet(**widths).state_dict(), plain)
+    file = tmp_path / "file"
+    file.touch()
+    for words, cause in (
+        ([str(voted)], "50% labels, 50% shares of FER+'s votes"),
+        ([str(run), "--ferplus", str(file)], "leave --ferplus out"),
+        ([str(other)], "is a face_resnet"),
+        (["nobody"], "neither a finished run"),
+    ):
+        out = tmp_path / "out"
+        assert support.main([*words, "--data", str(data), "--out", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert cause in error and error.count("classification.support:") == 1
+        assert not out.exists()
+    assert support.main([str(run), "--data", str(data), "--out", str(file)]) == 2
+    assert "--out takes a folder" in capsys.readouterr().err
