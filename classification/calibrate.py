@@ -176,9 +176,7 @@ def check_truth(weights: Path, ferplus: Path | None, votes: float) -> None:
     """
     if (votes > 0) != (ferplus is not None):
         way_out = "add --ferplus fer2013new.csv" if votes else "leave --ferplus out"
-        raise CalibrationError(
-            f"{weights}: was taught {_truth(votes)}, and is held against that; {way_out}"
-        )
+        raise CalibrationError(f"{weights}: is held against {_truth(votes)}; {way_out}")
 
 
 def calibrate(

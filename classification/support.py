@@ -3,8 +3,9 @@
 The last layer of a face recognition network is replaced by the features of all pictures of
 FER2013's Training and what they show: the new run answers by likeness to these
 (``classification.matching``). What they show is what the network was taught, as its card has it:
-labels, the shares of FER+'s votes (``--ferplus``), or a blend. How sharply likeness counts is
-chosen on PublicTest, by accuracy; the card has the accuracy of every choice.
+labels, the shares of FER+'s votes (``--ferplus``), or a blend; or another blend (``--votes``), as
+features do not depend on it. How sharply likeness counts is chosen on PublicTest, by accuracy; the
+card has the accuracy of every choice.
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ def write_run(
     card: Mapping[str, Any],
     data: Fer2013,
     ferplus: FerPlus | None,
+    votes: float,
     out: Path,
     made: Mapping[str, str | None],
 ) -> float:
@@ -149,7 +151,8 @@ def write_run(
         weights: the network's file.
         card: its card.
         data: FER2013.
-        ferplus: FER+ on these pictures, where the network was taught votes.
+        ferplus: FER+ on these pictures; None where ``votes`` is 0.
+        votes: the share of FER+'s votes in what the known faces show.
         out: the run folder.
         made: command and commit.
 
@@ -161,7 +164,7 @@ def write_run(
         raise WeightsError(f"{out}: holds a run already; choose another --out")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     people = None if ferplus is None else FerPlus(ferplus.votes[data.splits == "Training"])
-    targets = soft_targets(data.split("Training"), people, taught_votes(card))
+    targets = soft_targets(data.split("Training"), people, votes)
     classifier = NetworkClassifier.load(weights, device, str(weights))
     network, state, accuracies = with_support(classifier, data, targets)
     out.mkdir(parents=True, exist_ok=True)
@@ -171,8 +174,9 @@ def write_run(
     predicted = matching.scores_of_grey(public.images, progress=sys.stderr.isatty()).argmax(1)
     numbers = state["head.support"].numel() + state["head.targets"].numel()
     before = card["training"]
-    kept = {key: before[key] for key in ("recipe", "versions", "precision", "device", "hours")}
+    kept = {key: before[key] for key in ("versions", "precision", "device", "hours")}
     training = {
+        "recipe": {**before["recipe"], "votes": votes},
         **kept,
         **made,
         "parameters": before["parameters"] + numbers,
@@ -183,7 +187,7 @@ def write_run(
         },
         "network": {"sha256": file_sha256(weights), **before},
     }
-    record = facts_of_data(data, training["recipe"])
+    record = facts_of_data(data, {"votes": max(votes, taught_votes(card))})
     chosen_on = "sharpness: PublicTest accuracy; the network: see training"
     found = model_card(record, training, chosen_on, public, predicted)
     write_json(out / "card.json", found)
@@ -202,6 +206,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--ferplus", type=Path, metavar="CSV", help="FER+, for what has learnt from votes"
     )
+    parser.add_argument(
+        "--votes",
+        type=float,
+        metavar="SHARE",
+        help="of FER+'s votes in what the known faces show, 0 to 1 (as the network was taught)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="run folder to write")
     args = parser.parse_args(argv)
     made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
@@ -210,10 +220,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise WeightsError(f"{args.out}: is a file; --out takes a folder")
         weights, card_path = find_files(args.run)
         card = json.loads(card_path.read_text(encoding="utf-8"))
-        check_truth(weights, args.ferplus, taught_votes(card))
+        votes = taught_votes(card) if args.votes is None else args.votes
+        if not 0 <= votes <= 1:
+            raise CalibrationError(f"--votes {votes}: is no share; give a number from 0 to 1")
+        check_truth(weights, args.ferplus, votes)
         data = load_fer2013(args.data, progress=sys.stderr.isatty())
         ferplus = load_ferplus(args.ferplus, data) if args.ferplus else None
-        accuracy = write_run(weights, card, data, ferplus, args.out, made)
+        accuracy = write_run(weights, card, data, ferplus, votes, args.out, made)
     except (WeightsError, Fer2013Error, CalibrationError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 2

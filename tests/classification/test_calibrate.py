@@ -100,7 +100,7 @@ def test_the_truth_is_what_was_taught(
     data = ["--data", str(tmp_path / "fer2013.csv")]
     with_votes = [*data, "--ferplus", str(tmp_path / "votes.csv")]
     assert main([str(run), *with_votes]) == 2
-    assert "was taught labels" in capsys.readouterr().err
+    assert "held against labels" in capsys.readouterr().err
     card = {"training": {"recipe": {"votes": share}}}
     (run / "card.json").write_text(json.dumps(card))
     assert main([str(run), *data]) == 2

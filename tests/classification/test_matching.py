@@ -156,6 +156,19 @@ def test_the_command_makes_a_run_that_knows_the_training_faces(
     assert "is a matching_network" in capsys.readouterr().err
 
 
+def test_the_known_faces_may_show_another_truth_than_was_taught(tmp_path: Path) -> None:
+    run, data = make_run(tmp_path / "run", votes=0.5), csv(tmp_path / "fer2013.csv")
+    out = tmp_path / "out"
+    words = [str(run), "--data", str(data), "--votes", "0", "--out", str(out)]
+    assert support.main(words) == 0
+    _, state = load_network(out / "model.safetensors")
+    assert torch.equal(state["head.targets"], torch.eye(7)[torch.arange(21) % 7])
+    card = json.loads((out / "card.json").read_text())
+    assert card["training"]["recipe"]["votes"] == 0  # what it is calibrated against
+    assert card["training"]["network"]["recipe"]["votes"] == 0.5
+    assert "50% of each target" in card["trained_on"]["votes"]
+
+
 def test_the_sharpest_comparison_finds_the_twin() -> None:
     rng = np.random.default_rng(0)
     known = torch.nn.functional.normalize(torch.tensor(rng.normal(size=(70, 64))).float())
@@ -176,6 +189,8 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     file = tmp_path / "file"
     file.touch()
     for words, cause in (
+        ([str(run), "--votes", "1.5"], "is no share"),
+        ([str(run), "--votes", "1"], "add --ferplus"),
         ([str(voted)], "50% labels, 50% shares of FER+'s votes"),
         ([str(run), "--ferplus", str(file)], "leave --ferplus out"),
         ([str(other)], "is a face_resnet"),
