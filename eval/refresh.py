@@ -47,7 +47,7 @@ def is_current(record: Run, present: dict[str, str]) -> bool:
     measured: dict[str, str] | None = record.get("weights_sha256")
     if measured is None:
         return False
-    folders = {Path(word).name for word in shlex.split(record["command"]) if "/" in word}
+    folders = {Path(name).name for name in _names(shlex.split(record["command"])) if "/" in name}
     return all(
         present.get(name) == sha or (name not in present and name in folders)
         for name, sha in measured.items()
@@ -81,8 +81,13 @@ def absent_runs(words: Sequence[str]) -> list[str]:
     read = [
         word for before, word in zip(["", *words], words, strict=False) if before not in OUTPUTS
     ]
-    paths = [word.rpartition("=")[2] for word in read]
+    paths = [name.rpartition("=")[2] for name in _names(read)]
     return [path for path in paths if path.startswith(f"{RUNS}/") and not Path(path).exists()]
+
+
+def _names(words: Sequence[str]) -> list[str]:
+    """Return the words of a command, an ensemble's members one by one."""
+    return [name for word in words for name in word.split("+")]
 
 
 def stale_cards() -> list[str]:

@@ -27,6 +27,7 @@ from eval import (
 from eval.command import EvaluationError, run
 from eval.comparison import find_systems
 from eval.report import Run, cell
+from faces.views import VIEWS
 
 COMMAND = "eval.tables"
 ROOT = Path(__file__).resolve().parent.parent
@@ -316,19 +317,21 @@ def emotions(runs: Sequence[Run]) -> str:
             rows.setdefault(one["classifier"], {}).setdefault(one["views"], one)
     body = []
     for name, by_view in rows.items():
-        single, ten = (by_view.get(views, {}) for views in ("single", "ten"))
+        single, flip, ten = (by_view.get(views, {}) for views in VIEWS)
         twins, majority = (single.get(key) or {} for key in ("without_twins", "ferplus_majority"))
         body.append(
             [
                 name,
                 _with_interval(single, "accuracy"),
+                _with_interval(flip, "accuracy"),
                 _with_interval(ten, "accuracy"),
                 cell(twins.get("accuracy"), "percent"),
                 cell(majority.get("accuracy"), "percent"),
                 cell(single.get("macro_f1"), "number"),
             ]
         )
-    heads = ["classifier", "one view", "ten views", "without twins", "FER+ majority", "macro F1"]
+    heads = ["classifier", "one view", "two (mirror)", "ten"]
+    heads += ["without twins", "FER+ majority", "macro F1"]
     return _pipe(body, heads)
 
 

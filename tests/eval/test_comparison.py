@@ -250,11 +250,23 @@ def test_commands_find_data_elsewhere() -> None:
     words = ["python", "-m", "eval.x", "--data", "data/fer2013.zip", "--out", "results/x.json"]
     assert refresh.moved(words, Path("data")) == words[1:]
     assert refresh.absent_runs([*words, "fer=runs/gone.json"]) == ["runs/gone.json"]
+    assert refresh.absent_runs(["--classifier", "fast+runs/gone+runs/lost"]) == [
+        "runs/gone",
+        "runs/lost",
+    ]
     assert refresh.absent_runs(words) == []
     assert refresh.moved(words, Path("/d"))[3] == "/d/fer2013.zip"
     for broken in (["rm", "-rf", "data"], ["python", "-m", "eval.x"]):
         with pytest.raises(EvaluationError, match="no command of a record"):
             refresh.moved(broken, Path("data"))
+
+
+def test_a_record_of_an_ensemble_is_current_whatever_its_runs_weigh() -> None:
+    record = {"command": "python -m x --classifier fast+runs/a+runs/b --out y"}
+    measured = {"fast": "1", "a": "2", "b": "3"}
+    assert refresh.is_current(record | {"weights_sha256": measured}, {"fast": "1"})
+    assert not refresh.is_current(record | {"weights_sha256": measured}, {"fast": "0"})
+    assert not refresh.is_current(record | {"weights_sha256": measured | {"c": "4"}}, {"fast": "1"})
 
 
 def test_committed_records_are_of_the_shipped_weights() -> None:

@@ -60,16 +60,17 @@ def test_the_readme_names_each_classifier_once() -> None:
     timed = {**own, "record": "speed", "ms_by_batch": {}, "without_twins": None}
     runs = [
         {**own, "record": "a", "views": "ten", "accuracy": 0.75, "accuracy_ci": [0.7, 0.8]},
+        {**own, "record": "e", "views": "flip", "accuracy": 0.5, "accuracy_ci": [0.4, 0.6]},
         {**timed, "accuracy": 0.1},
         {**timed, "classifier": "package", "macro_f1": 0.25},
         {**own, "record": "b", "ferplus_majority": {"accuracy": 0.875}},
         {**own, "record": "systems/c", "classifier": "simple"},
         {**CLASSIFIED, "record": "d", "classifier": "of another split"},
     ]
-    interval = "(55.60 – 68.90)"
+    single, flip = "62.50 % (55.60 – 68.90)", "50.00 % (40.00 – 60.00)"
     assert cells(emotions(runs))[1:] == [
-        ["small", f"62.50 % {interval}", "75.00 % (70.00 – 80.00)", "50.00 %", "87.50 %", "0.6"],
-        ["package", f"62.50 % {interval}", "–", "–", "–", "0.25"],
+        ["small", single, flip, "75.00 % (70.00 – 80.00)", "50.00 %", "87.50 %", "0.6"],
+        ["package", single, "–", "–", "–", "–", "0.25"],
     ]
 
 
