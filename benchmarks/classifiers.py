@@ -9,8 +9,8 @@ Definitions
     accuracy, macro_f1, …: as in eval.classification, single view.
     ms_by_batch: batch size → wall-clock milliseconds per face: the median over the calls of about
         one second, of which the median, the least and the most over the rounds; ms_at_N is the
-        median. fer, human and facial-emotion-recognition take one face at a time whatever the
-        batch, as their code does.
+        median. fer, facex, human and facial-emotion-recognition take one face at a time whatever
+        the batch, as their code does.
 """
 
 from __future__ import annotations

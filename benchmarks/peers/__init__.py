@@ -3,6 +3,4 @@
 They are not installed with the project: ``make peers`` puts them into ``.peers/``, those of Python
 without their requirements, so that they borrow NumPy, OpenCV and PyTorch from the project and leave
 its own versions alone. What runs them is a process of its own, and hands in files.
-
-Left out: ``facex`` 1.1.0 (needs TensorFlow and scikit-image for the least accurate network of all).
 """

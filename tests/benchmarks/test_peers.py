@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.peers import install
+from benchmarks.peers import classifiers, install
 from benchmarks.peers.classifiers import folder_of
 from benchmarks.peers.detectors import detections
+from faces.emotions import EMOTIONS
 
 
 def test_python_packages_go_without_requirements_and_only_once(tmp_path, monkeypatch):
@@ -60,6 +61,24 @@ def test_every_listed_package_is_pinned():
 def test_missing_package_names_the_way_out():
     with pytest.raises(ImportError, match="run make peers"):
         folder_of("no_such_package_anywhere")
+
+
+def test_facex_sees_grey_of_200_pixels_and_its_emotions_are_put_in_order(monkeypatch):
+    named = ["anger", "disgust", "fear", "happy", "neutral", "sadness", "surprised"]
+    seen = []
+
+    def answer(face):
+        seen.append(face)
+        return np.eye(7, dtype=np.float32)[len(seen) - 1]
+
+    monkeypatch.setattr(classifiers, "folder_of", lambda package: Path(package))
+    monkeypatch.setattr(classifiers, "tflite", lambda file, threads: answer)
+    crops = [np.full((48, 48, 3), 51, np.uint8)] * 7
+    found = [EMOTIONS[index] for index in classifiers.FaceX(1).scores(crops).argmax(1)]
+    short = {"anger": "angry", "sadness": "sad", "surprised": "surprise"}
+    assert found == [short.get(name, name) for name in named]
+    assert seen[0].shape == (200, 200, 3)
+    np.testing.assert_allclose(seen[0], 0.2, atol=1e-6)
 
 
 def test_detections_are_clipped_sorted_and_cleaned():
