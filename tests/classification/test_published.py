@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from classification import published
@@ -113,6 +114,32 @@ def test_missing_imagenet_weights_name_the_way_out(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     with pytest.raises(PretrainedError, match=r"resnet18.*published_start false"):
         TorchvisionNet("resnet18").load_published(torch.zeros(1, 1, 48, 48), 0.5, 0.25)
+
+
+def test_strided_depthwise_convolutions_stay_in_float32_and_change_nothing() -> None:
+    torch.manual_seed(0)
+    own = TorchvisionNet("mobilenet_v2").eval()
+    plain = torchvision.models.mobilenet_v2(num_classes=7).eval()
+    plain.features[0][0] = nn.Conv2d(1, 32, 3, 2, 1, bias=False)
+    plain.load_state_dict(own.network.state_dict())
+    faces = torch.randn(2, 1, 48, 48)
+    kinds = {}
+    for module in own.network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(
+                lambda conv, _, out: kinds.setdefault((conv.groups > 1, conv.stride), out.dtype)
+            )
+    with torch.inference_mode():
+        torch.testing.assert_close(own(faces), plain(faces))
+        kinds.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            own(faces)
+    assert kinds == {
+        (False, (2, 2)): torch.bfloat16,
+        (False, (1, 1)): torch.bfloat16,
+        (True, (1, 1)): torch.bfloat16,
+        (True, (2, 2)): torch.float32,
+    }
 
 
 def test_unknown_torchvision_networks_are_refused() -> None:
