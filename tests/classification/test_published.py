@@ -124,11 +124,13 @@ def test_strided_depthwise_convolutions_stay_in_float32_and_change_nothing() -> 
     plain.load_state_dict(own.network.state_dict())
     faces = torch.randn(2, 1, 48, 48)
     kinds = {}
+
+    def note(conv: nn.Conv2d, _: object, out: torch.Tensor) -> None:
+        kinds[conv.groups > 1, conv.stride] = out.dtype
+
     for module in own.network.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(
-                lambda conv, _, out: kinds.setdefault((conv.groups > 1, conv.stride), out.dtype)
-            )
+            module.register_forward_hook(note)
     with torch.inference_mode():
         torch.testing.assert_close(own(faces), plain(faces))
         kinds.clear()
