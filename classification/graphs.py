@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from classification.matching import FLOOR, SupportHead
+from classification.matching import FLOOR, NEAREST, MatchingNetwork, SupportHead
 from classification.models import FaceResNet, ResidualBlock
 from classification.transfer import FaceRecognitionResNet, PaddedShortcutBlock
 from compiled.graph import import_openvino
-from compiled.layers import Builders, Node, array, layer, linear
+from compiled.layers import Builders, Node, array, layer, linear, scalar
 
 
 def face_resnet(model: FaceResNet, shape: tuple[int, int, int]) -> Any:
@@ -34,7 +34,7 @@ def face_resnet(model: FaceResNet, shape: tuple[int, int, int]) -> Any:
 
 
 def face_recognition_resnet(model: FaceRecognitionResNet, shape: tuple[int, int, int]) -> Any:
-    """Do as ``face_resnet`` for dlib's network."""
+    """Do as ``face_resnet`` for dlib's network; with a support set, give its features (N, D)."""
     ov = import_openvino()
     ops = ov.opset13
     faces = ops.parameter([-1, *shape], np.float32, name="faces")
@@ -43,16 +43,27 @@ def face_recognition_resnet(model: FaceRecognitionResNet, shape: tuple[int, int,
     x = ops.relu(layer(model.norm, layer(model.stem, x, _BUILDERS), _BUILDERS))
     x = layer(nn.MaxPool2d(3, 2, 1), x, _BUILDERS)
     pooled = ops.reduce_mean(layer(model.blocks, x, _BUILDERS), axes, False)
-    return ov.Model([layer(model.head, pooled, _BUILDERS)], [faces], "dlib")
+    if not isinstance(model, MatchingNetwork):
+        pooled = linear(pooled, model.head.weight, model.head.bias)
+    return ov.Model([pooled], [faces], "dlib")
 
 
-def _support_head(head: SupportHead, x: Node) -> Node:
-    ops = import_openvino().opset13
-    unit = ops.normalize_l2(x, np.array([1], np.int64), 1e-24, "max")
-    scaled = ops.constant(array(head.support * head.sharpness))
-    weights = ops.softmax(ops.matmul(unit, scaled, False, True), 1)
+def support_head(head: SupportHead) -> Any:
+    """Return a support head as an ``openvino.Model``, to be run in float32.
+
+    Returns:
+        Input: features, (N, D) float32. Output: logits, (N, 7) float32.
+    """
+    ov = import_openvino()
+    ops = ov.opset13
+    features = ops.parameter([-1, head.in_features], np.float32, name="features")
+    unit = ops.normalize_l2(features, np.array([1], np.int64), 1e-24, "max")
+    cosine = ops.matmul(unit, ops.constant(array(head.support)), False, True)
+    squared = ops.maximum(cosine * scalar(-2) + scalar(2), scalar(NEAREST))
+    weights = ops.softmax(ops.log(squared) * scalar(-head.power / 2), 1)
     shares = ops.matmul(weights, ops.constant(array(head.targets)), False, False)
-    return ops.log(ops.maximum(shares, ops.constant(np.float32(FLOOR))))
+    logits = ops.log(ops.maximum(shares, scalar(FLOOR)))
+    return ov.Model([logits], [features], "support")
 
 
 def _padded_shortcut_block(block: PaddedShortcutBlock, x: Node) -> Node:
@@ -79,6 +90,4 @@ def _residual_block(block: ResidualBlock, x: Node) -> Node:
 _BUILDERS: Builders = {
     ResidualBlock: _residual_block,
     PaddedShortcutBlock: _padded_shortcut_block,
-    SupportHead: _support_head,
-    nn.Linear: lambda module, x: linear(x, module.weight, module.bias),
 }

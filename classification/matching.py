@@ -12,18 +12,23 @@ from faces.emotions import EMOTIONS
 FLOOR = 1e-6
 """The least probability that a support head gives; its logarithm stays finite."""
 
+NEAREST = 1e-4
+"""Squared distances below this one count as this one; half precision moves them by less."""
+
 
 class SupportHead(nn.Module):
     """A last layer that compares features with those of known faces, its support set.
 
-    The softmax of ``sharpness`` × cosine similarity says how much each known face counts, as in
-    matching networks (Vinyals et al., "Matching Networks for One Shot Learning", 2016), there with
-    a sharpness of 1. It is a nearest-neighbour classifier with soft borders.
+    A known face counts by its distance to the power of ``-power`` (inverse distance weighting:
+    Shepard, "A two-dimensional interpolation function for irregularly-spaced data", 1968), features
+    having length 1; what they show is averaged. As in matching networks (Vinyals et al., "Matching
+    Networks for One Shot Learning", 2016) the whole training set answers, there weighed by the
+    softmax of the cosine. Distances need float32: of near faces, other formats leave little.
 
     Args:
         in_features: D, the width of the features.
         faces: M, how many are known.
-        sharpness: the greater, the fewer known faces count.
+        power: the greater, the fewer known faces count.
 
     Attributes:
         support: features of the known faces, of length 1, shape (M, D).
@@ -33,17 +38,19 @@ class SupportHead(nn.Module):
     support: Tensor
     targets: Tensor
 
-    def __init__(self, in_features: int, faces: int, sharpness: float) -> None:
+    def __init__(self, in_features: int, faces: int, power: float) -> None:
         super().__init__()
-        self.in_features, self.sharpness = in_features, sharpness
+        self.in_features, self.power = in_features, power
         self.register_buffer("support", torch.zeros(faces, in_features))
         self.register_buffer("targets", torch.full((faces, len(EMOTIONS)), 1 / len(EMOTIONS)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (N, D) to logarithms of probabilities (N, 7)."""
-        similarity = F.normalize(features.float()) @ self.support.T
-        weights = (self.sharpness * similarity.float()).softmax(1)
-        logits: Tensor = (weights @ self.targets).float().clamp_min(FLOOR).log()
+        with torch.autocast(features.device.type, enabled=False):
+            cosine = F.normalize(features.float()) @ self.support.T
+            squared = (2 - 2 * cosine).clamp_min(NEAREST)
+            weights = (-self.power / 2 * squared.log()).softmax(1)
+            logits: Tensor = (weights @ self.targets).clamp_min(FLOOR).log()
         return logits
 
 
@@ -52,12 +59,13 @@ class MatchingNetwork(FaceRecognitionResNet):
 
     Args:
         faces: how many the support set holds.
-        sharpness: of the comparison.
+        power: of the distances.
         size: height and width in pixels to which faces are enlarged.
         dropout: of the network that it was made of; without effect, as only that is trained.
     """
 
-    def __init__(self, faces: int, sharpness: float, size: int = 96, dropout: float = 0.0) -> None:
+    head: SupportHead  # type: ignore[assignment]
+
+    def __init__(self, faces: int, power: float, size: int = 96, dropout: float = 0.0) -> None:
         super().__init__(size, dropout)
-        head = SupportHead(self.head.in_features, faces, sharpness)
-        self.head = head  # type: ignore[assignment]
+        self.head = SupportHead(self.head.in_features, faces, power)

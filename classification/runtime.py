@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from classification import graphs
+from classification.matching import MatchingNetwork
 from classification.models import FaceResNet
 from classification.transfer import FaceRecognitionResNet
 from compiled.graph import CompiledGraph, import_openvino
@@ -39,13 +40,19 @@ class CompiledNetwork:
             graph = graphs.face_recognition_resnet(model, shape)
         else:
             graph = traced(model, shape)
-        self._graph = CompiledGraph(graph, bf16=bf16, threads=torch.get_num_threads())
+        threads = torch.get_num_threads()
+        self._graphs = [CompiledGraph(graph, bf16=bf16, threads=threads)]
+        if isinstance(model, MatchingNetwork):
+            head = graphs.support_head(model.head)
+            self._graphs.append(CompiledGraph(head, bf16=False, threads=threads))
         self._lock = threading.Lock()
 
     def __call__(self, faces: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits, (N, K) float32, of faces (N, C, H, W) float32; N may not be 0."""
         with self._lock:
-            return self._graph(faces)[0].copy()
+            for graph in self._graphs:
+                faces = graph(faces)[0]
+            return faces.copy()
 
 
 def traced(model: nn.Module, shape: tuple[int, int, int]) -> Any:

@@ -4,7 +4,7 @@ The last layer of a face recognition network is replaced by the features of all 
 FER2013's Training and what they show: the new run answers by likeness to these
 (``classification.matching``). What they show is what the network was taught, as its card has it:
 labels, the shares of FER+'s votes (``--ferplus``), or a blend; or another blend (``--votes``), as
-features do not depend on it. How sharply likeness counts is chosen on PublicTest, by accuracy; the
+features do not depend on it. The power of the distance is chosen on PublicTest, by accuracy; the
 card has the accuracy of every choice.
 """
 
@@ -44,7 +44,7 @@ from faces.provenance import command_line, file_sha256, git_commit
 
 COMMAND = "classification.support"
 
-SHARPNESSES = (20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0, 120.0)
+POWERS = (2.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 16.0)
 """The ones that are tried."""
 
 
@@ -82,10 +82,10 @@ def features_of(
     return torch.cat(rows)
 
 
-def choose_sharpness(
+def choose_power(
     support: Tensor, targets: Tensor, seen: Tensor, labels: NDArray[np.int64]
 ) -> dict[float, float]:
-    """Return the accuracy that each of ``SHARPNESSES`` gives, the best first.
+    """Return the accuracy that each of ``POWERS`` gives, the best first.
 
     Args:
         support: (M, D), rows of length 1.
@@ -94,13 +94,13 @@ def choose_sharpness(
         labels: what those show, (N,), indices into ``EMOTIONS``.
     """
     accuracies = {}
-    for sharpness in SHARPNESSES:
-        head = SupportHead(support.shape[1], len(support), sharpness)
+    for power in POWERS:
+        head = SupportHead(support.shape[1], len(support), power)
         head.support, head.targets = support, targets
         with torch.inference_mode():
             batches = torch.split(seen, BATCH)
             predicted = torch.cat([head(batch).argmax(1) for batch in batches]).numpy()
-        accuracies[sharpness] = float((predicted == labels).mean())
+        accuracies[power] = float((predicted == labels).mean())
     return dict(sorted(accuracies.items(), key=lambda item: -item[1]))
 
 
@@ -111,11 +111,11 @@ def with_support(
 
     Args:
         classifier: the network as it is.
-        data: with the splits Training, the support set, and PublicTest, to choose the sharpness.
+        data: with the splits Training, the support set, and PublicTest, to choose the power.
         targets: of the pictures of Training, (M, 7), rows sum to 1.
 
     Returns:
-        Its description, its weights, and the PublicTest accuracy of each sharpness, best first.
+        Its description, its weights, and the PublicTest accuracy of each power, best first.
 
     Raises:
         WeightsError: the classifier is no face recognition network.
@@ -125,12 +125,12 @@ def with_support(
     support = features_of(classifier, training.images, "Training")
     seen = features_of(classifier, public.images, "PublicTest")
     shown = torch.from_numpy(targets)
-    accuracies = choose_sharpness(support, shown, seen, public.labels)
+    accuracies = choose_power(support, shown, seen, public.labels)
     state = {k: v for k, v in classifier.model.state_dict().items() if not k.startswith("head.")}
     state |= {"head.support": support, "head.targets": shown}
     model = classifier.network.model | {
         "faces": len(support),
-        "sharpness": next(iter(accuracies)),
+        "power": next(iter(accuracies)),
     }
     plain = classifier.network.uncalibrated()
     return replace(plain, architecture="matching_network", model=model), state, accuracies
@@ -182,13 +182,13 @@ def write_run(
         "parameters": before["parameters"] + numbers,
         "support": {
             "pictures": len(targets),
-            "sharpness": network.model["sharpness"],
-            "public_test_accuracy_by_sharpness": accuracies,
+            "power": network.model["power"],
+            "public_test_accuracy_by_power": accuracies,
         },
         "network": {"sha256": file_sha256(weights), **before},
     }
     record = facts_of_data(data, {"votes": max(votes, taught_votes(card))})
-    chosen_on = "sharpness: PublicTest accuracy; the network: see training"
+    chosen_on = "power: PublicTest accuracy; the network: see training"
     found = model_card(record, training, chosen_on, public, predicted)
     write_json(out / "card.json", found)
     return float(found["public_test"]["accuracy"])

@@ -64,6 +64,11 @@ def linear(x: Node, weight: Tensor, bias: Tensor) -> Node:
     return product + ops.constant(array(bias).reshape(1, -1))
 
 
+def scalar(value: float) -> Node:
+    """Return a constant of one number, float32."""
+    return import_openvino().opset13.constant(np.array(value, np.float32))
+
+
 def array(tensor: Tensor) -> NDArray[np.float32]:
     """Return a tensor's values."""
     return np.ascontiguousarray(tensor.detach().float().numpy())

@@ -11,10 +11,11 @@ import onnx.reference
 import pytest
 import torch
 from scipy.special import softmax
-from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.preprocessing import normalize
 
 from baselines.features import EmbeddingFeatures
-from classification import export_onnx, graphs, support
+from classification import export_onnx, support
 from classification.classifier import (
     NetworkClassifier,
     TrainedNetwork,
@@ -23,12 +24,12 @@ from classification.classifier import (
 )
 from classification.matching import FLOOR, MatchingNetwork, SupportHead
 from classification.models import FaceResNet
+from classification.runtime import CompiledNetwork
 from classification.transfer import FaceRecognitionResNet
-from compiled.graph import CompiledGraph
 from twostage.models import load_classifier
 
 SIZE = 32
-SHARPNESS = 50.0
+POWER = 8.0
 CPU = torch.device("cpu")
 
 
@@ -67,7 +68,7 @@ def make_run(folder: Path, votes: float = 0.0) -> Path:
 @pytest.fixture
 def network() -> MatchingNetwork:
     torch.manual_seed(0)
-    model = MatchingNetwork(faces=40, sharpness=SHARPNESS, size=SIZE)
+    model = MatchingNetwork(faces=40, power=POWER, size=SIZE)
     model(torch.randn(16, 1, 48, 48))  # fills the statistics of the normalisations
     model.eval()
     with torch.no_grad():
@@ -77,25 +78,27 @@ def network() -> MatchingNetwork:
     return model
 
 
-def test_the_head_is_a_mean_of_targets_weighed_by_the_softmax_of_cosines() -> None:
+def test_the_head_is_a_mean_of_targets_weighed_by_inverse_distances() -> None:
     rng = np.random.default_rng(0)
-    known, seen = rng.normal(size=(30, 5)), rng.normal(size=(4, 5))
+    known, seen = (normalize(rng.normal(size=(n, 5))) for n in (30, 4))
     targets = softmax(rng.normal(size=(30, 7)), axis=1)
-    head = SupportHead(5, 30, sharpness=6.0)
-    lengths = np.linalg.norm(known, axis=1, keepdims=True)
-    head.support = torch.tensor(known / lengths, dtype=torch.float32)
+    head = SupportHead(5, 30, power=6.0)
+    head.support = torch.tensor(known, dtype=torch.float32)
     head.targets = torch.tensor(targets, dtype=torch.float32)
-    expected = softmax(6 * cosine_similarity(seen, known), axis=1) @ targets
-    found = head(torch.tensor(seen, dtype=torch.float32)).exp().numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    expected = KNeighborsRegressor(30, weights=lambda d: d**-6.0).fit(known, targets).predict(seen)
+    for length in (1, 3):
+        found = head(torch.tensor(length * seen, dtype=torch.float32)).exp().numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_an_emotion_that_no_known_face_shows_gets_the_floor() -> None:
-    head = SupportHead(2, 1, sharpness=10.0)
-    head.support, head.targets = torch.tensor([[1.0, 0.0]]), torch.eye(7)[3:4]
-    answer = head(torch.tensor([[0.0, 2.0]])).exp()[0]
-    assert answer[3] == 1
-    np.testing.assert_allclose(np.delete(answer.numpy(), 3), FLOOR, rtol=1e-5)
+def test_a_known_face_is_found_and_an_emotion_that_none_shows_gets_the_floor() -> None:
+    head = SupportHead(2, 2, power=8.0)
+    head.support = torch.eye(2)
+    head.targets = torch.eye(7)[[3, 5]]
+    answers = head(torch.tensor([[0.0, 2.0], [1.0, 1.0]])).exp().numpy()
+    np.testing.assert_allclose(answers[0, [5, 3]], [1, FLOOR], rtol=1e-5)
+    np.testing.assert_allclose(answers[1, [3, 5]], 0.5, rtol=1e-5)
+    np.testing.assert_allclose(np.delete(answers, [3, 5], axis=1), FLOOR, rtol=1e-5)
 
 
 def test_compiled_and_onnx_answer_as_pytorch(network: MatchingNetwork, tmp_path: Path) -> None:
@@ -103,13 +106,11 @@ def test_compiled_and_onnx_answer_as_pytorch(network: MatchingNetwork, tmp_path:
     with torch.inference_mode():
         expected = network(faces).softmax(1).numpy()
     assert np.ptp(expected, axis=0).max() > 1e-3
-    graph = CompiledGraph(
-        graphs.face_recognition_resnet(network, (1, 48, 48)), bf16=False, threads=1
-    )
-    np.testing.assert_allclose(np.exp(graph(faces.numpy())[0]), expected, atol=1e-4)
+    compiled = CompiledNetwork(network, (1, 48, 48), bf16=False)
+    np.testing.assert_allclose(np.exp(compiled(faces.numpy())), expected, atol=1e-3)
 
     described = TrainedNetwork(
-        "matching_network", {"faces": 40, "sharpness": SHARPNESS, "size": SIZE}, 0.5, 0.25
+        "matching_network", {"faces": 40, "power": POWER, "size": SIZE}, 0.5, 0.25
     )
     classifier = NetworkClassifier(described, network.state_dict(), CPU, "m", torch.float32)
     path = tmp_path / "m.onnx"
@@ -140,11 +141,11 @@ def test_the_command_makes_a_run_that_knows_the_training_faces(
     lengths = np.linalg.norm(before, axis=1, keepdims=True)
     np.testing.assert_allclose(state["head.support"].numpy(), before / lengths, atol=0.02)
 
-    # the chosen sharpness is the best of those that are tried
-    tried = card["training"]["support"]["public_test_accuracy_by_sharpness"]
-    sharpness = card["training"]["support"]["sharpness"]
-    assert tried[str(sharpness)] == max(tried.values())
-    assert set(tried) == {str(one) for one in support.SHARPNESSES}
+    # the chosen power is the best of those that are tried
+    tried = card["training"]["support"]["public_test_accuracy_by_power"]
+    power = card["training"]["support"]["power"]
+    assert tried[str(power)] == max(tried.values())
+    assert set(tried) == {str(one) for one in support.POWERS}
     assert load_classifier(str(out), "cpu").scores([]).shape == (0, 7)
 
     kept = (out / "model.safetensors").read_bytes()
@@ -169,14 +170,12 @@ def test_the_known_faces_may_show_another_truth_than_was_taught(tmp_path: Path) 
     assert "50% of each target" in card["trained_on"]["votes"]
 
 
-def test_the_sharpest_comparison_finds_the_twin() -> None:
+def test_a_twin_is_found() -> None:
     rng = np.random.default_rng(0)
     known = torch.nn.functional.normalize(torch.tensor(rng.normal(size=(70, 64))).float())
     labels = np.arange(70) % 7
-    accuracies = support.choose_sharpness(
-        known, torch.eye(7)[torch.from_numpy(labels)], known, labels
-    )
-    assert next(iter(accuracies.values())) == 1 and set(accuracies) == set(support.SHARPNESSES)
+    accuracies = support.choose_power(known, torch.eye(7)[torch.from_numpy(labels)], known, labels)
+    assert next(iter(accuracies.values())) == 1 and set(accuracies) == set(support.POWERS)
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
