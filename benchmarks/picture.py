@@ -59,7 +59,9 @@ def draw(panels: Sequence[tuple[str, Sequence[Point]]], axis: str, unit: str, pa
             panel.annotate(
                 point.name,
                 (ms, quality),
-                xytext=(6, 5 if place % 2 else -12),  # neighbours do not write over each other
+                # neighbours do not write over each other
+                xytext=(-6 if point.ours else 6, 5 if place % 2 else -12),
+                ha="right" if point.ours else "left",
                 textcoords="offset points",
                 fontsize=8,
                 color=OURS if point.ours else THEIRS,
