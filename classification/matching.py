@@ -13,7 +13,7 @@ FLOOR = 1e-6
 """The least probability that a support head gives; its logarithm stays finite."""
 
 NEAREST = 1e-4
-"""Squared distances below this one count as this one; half precision moves them by less."""
+"""Squared distances below this one count as it; half precision moves them by about as much."""
 
 
 class SupportHead(nn.Module):

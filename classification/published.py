@@ -74,8 +74,7 @@ class PlainCnn(nn.Module):
 class StridedDepthwiseConv2d(nn.Conv2d):
     """A depthwise convolution with a stride, always in float32 on CPUs.
 
-    oneDNN's backward pass of these few is many times slower in bfloat16; in float32 a training step
-    of MobileNetV2 takes half the time.
+    oneDNN's backward pass of these few is slower in bfloat16 than in float32.
     """
 
     def forward(self, x: Tensor) -> Tensor:

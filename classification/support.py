@@ -48,9 +48,7 @@ POWERS = (2.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 16.0)
 """The ones that are tried."""
 
 
-def features_of(
-    classifier: NetworkClassifier, images: NDArray[np.uint8], what: str = "faces"
-) -> Tensor:
+def features_of(classifier: NetworkClassifier, images: NDArray[np.uint8], what: str) -> Tensor:
     """Return what a face recognition network hands to its last layer.
 
     Args:
@@ -229,6 +227,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         accuracy = write_run(weights, card, data, ferplus, votes, args.out, made)
     except (WeightsError, Fer2013Error, CalibrationError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
+        return 2
+    except json.JSONDecodeError as error:
+        print(f"{COMMAND}: {card_path}: not valid JSON ({error}); restore it", file=sys.stderr)
         return 2
     print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
     return 0

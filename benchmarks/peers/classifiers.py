@@ -73,7 +73,7 @@ class Fer:
 class FaceX:
     """``facex`` 1.1.0 (MIT), one face after the other, as the package does.
 
-    LiteRT replaces its TensorFlow, OpenCV its scikit-image, which enlarges in the same way.
+    LiteRT replaces its TensorFlow; OpenCV its scikit-image, which enlarges alike but at the rim.
     """
 
     name = "facex"

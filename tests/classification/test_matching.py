@@ -22,7 +22,7 @@ from classification.classifier import (
     load_network,
     save_network,
 )
-from classification.matching import FLOOR, MatchingNetwork, SupportHead
+from classification.matching import FLOOR, NEAREST, MatchingNetwork, SupportHead
 from classification.models import FaceResNet
 from classification.runtime import CompiledNetwork
 from classification.transfer import FaceRecognitionResNet
@@ -99,6 +99,13 @@ def test_a_known_face_is_found_and_an_emotion_that_none_shows_gets_the_floor() -
     np.testing.assert_allclose(answers[0, [5, 3]], [1, FLOOR], rtol=1e-5)
     np.testing.assert_allclose(answers[1, [3, 5]], 0.5, rtol=1e-5)
     np.testing.assert_allclose(np.delete(answers, [3, 5], axis=1), FLOOR, rtol=1e-5)
+
+
+def test_half_precision_moves_a_twin_by_about_the_nearest_distance() -> None:
+    known = normalize(np.abs(np.random.default_rng(0).normal(size=(50, 256))))
+    halved = known.astype(np.float16).astype(np.float64)
+    moved = np.abs(2 - 2 * (known * halved).sum(1)).max()
+    assert NEAREST / 2 < moved < 2 * NEAREST
 
 
 def test_compiled_and_onnx_answer_as_pytorch(network: MatchingNetwork, tmp_path: Path) -> None:
@@ -200,5 +207,8 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         error = capsys.readouterr().err
         assert cause in error and error.count("classification.support:") == 1
         assert not out.exists()
+    (voted / "card.json").write_text("{")
+    assert support.main([str(voted), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    assert "not valid JSON" in capsys.readouterr().err
     assert support.main([str(run), "--data", str(data), "--out", str(file)]) == 2
     assert "--out takes a folder" in capsys.readouterr().err
