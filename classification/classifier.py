@@ -20,13 +20,13 @@ from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
-from classification.matching import MatchingNetwork
+from classification.matching import matching_network
 from classification.models import MODELS, best_autocast_dtype
 from classification.probabilities import Scaling, softmax
 from classification.runtime import CompiledNetwork
 from faces.emotions import EMOTIONS
 
-ARCHITECTURES = {**MODELS, "matching_network": MatchingNetwork}
+ARCHITECTURES = {**MODELS, "matching_network": matching_network}
 """Architecture name in a weights file → constructor."""
 
 BATCH = 256

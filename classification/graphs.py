@@ -7,45 +7,39 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from classification.matching import FLOOR, NEAREST, MatchingNetwork, SupportHead
+from classification.matching import FLOOR, NEAREST, FeatureNetwork, SupportHead
 from classification.models import FaceResNet, ResidualBlock
-from classification.transfer import FaceRecognitionResNet, PaddedShortcutBlock
+from classification.transfer import PaddedShortcutBlock
 from compiled.graph import import_openvino
 from compiled.layers import Builders, Node, array, layer, linear, scalar
 
 
-def face_resnet(model: FaceResNet, shape: tuple[int, int, int]) -> Any:
-    """Return a network in evaluation mode as an ``openvino.Model``.
+def feature_network(model: FeatureNetwork, shape: tuple[int, int, int]) -> Any:
+    """Return a network in evaluation mode as an ``openvino.Model``, without its support set.
 
     Args:
         model: on the CPU; its weights are copied when the answer is compiled.
         shape: C, H and W of its input.
 
     Returns:
-        Input: (N, C, H, W) float32. Output: logits, (N, K) float32.
+        Input: (N, C, H, W) float32. Output, float32: logits (N, 7); features (N, D) where the last
+        layer is a support set.
     """
     ov = import_openvino()
     ops = ov.opset13
     faces = ops.parameter([-1, *shape], np.float32, name="faces")
-    features = layer(model.stages, layer(model.stem, faces, _BUILDERS), _BUILDERS)
-    pooled = ops.reduce_mean(features, np.array([2, 3], np.int64), False)
-    logits = linear(pooled, model.head.weight, model.head.bias)
-    return ov.Model([logits], [faces], "face_resnet")
-
-
-def face_recognition_resnet(model: FaceRecognitionResNet, shape: tuple[int, int, int]) -> Any:
-    """Do as ``face_resnet`` for dlib's network; with a support set, give its features (N, D)."""
-    ov = import_openvino()
-    ops = ov.opset13
-    faces = ops.parameter([-1, *shape], np.float32, name="faces")
-    sizes, axes = (np.array(pair, np.int64) for pair in ((model.size, model.size), (2, 3)))
-    x = ops.interpolate(faces, sizes, "linear_onnx", "sizes", axes=axes)
-    x = ops.relu(layer(model.norm, layer(model.stem, x, _BUILDERS), _BUILDERS))
-    x = layer(nn.MaxPool2d(3, 2, 1), x, _BUILDERS)
-    pooled = ops.reduce_mean(layer(model.blocks, x, _BUILDERS), axes, False)
-    if not isinstance(model, MatchingNetwork):
-        pooled = linear(pooled, model.head.weight, model.head.bias)
-    return ov.Model([pooled], [faces], "dlib")
+    axes = np.array([2, 3], np.int64)
+    if isinstance(model, FaceResNet):
+        x = layer(model.stages, layer(model.stem, faces, _BUILDERS), _BUILDERS)
+    else:
+        sizes = np.array([model.size, model.size], np.int64)
+        x = ops.interpolate(faces, sizes, "linear_onnx", "sizes", axes=axes)
+        x = ops.relu(layer(model.norm, layer(model.stem, x, _BUILDERS), _BUILDERS))
+        x = layer(model.blocks, layer(nn.MaxPool2d(3, 2, 1), x, _BUILDERS), _BUILDERS)
+    answer = ops.reduce_mean(x, axes, False)
+    if isinstance(model.head, nn.Linear):
+        answer = linear(answer, model.head.weight, model.head.bias)
+    return ov.Model([answer], [faces], "feature_network")
 
 
 def support_head(head: SupportHead) -> Any:

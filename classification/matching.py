@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from classification.models import FaceResNet, build_network
 from classification.transfer import FaceRecognitionResNet
 from faces.emotions import EMOTIONS
 
@@ -54,18 +57,26 @@ class SupportHead(nn.Module):
         return logits
 
 
-class MatchingNetwork(FaceRecognitionResNet):
-    """A face recognition network whose last layer is a support set.
+FeatureNetwork = FaceResNet | FaceRecognitionResNet
+"""The networks that can have a support set: their ``features`` go to ``head``, one layer."""
+
+
+def matching_network(
+    faces: int, power: float, network: str = "face_recognition_resnet", **model: Any
+) -> FeatureNetwork:
+    """Build a network whose last layer is a support set.
 
     Args:
         faces: how many the support set holds.
         power: of the distances.
-        size: height and width in pixels to which faces are enlarged.
-        dropout: of the network that it was made of; without effect, as only that is trained.
+        network: which network, a key of ``MODELS``.
+        model: arguments of its constructor.
+
+    Raises:
+        ValueError: it cannot be built, or not have a support set.
     """
-
-    head: SupportHead  # type: ignore[assignment]
-
-    def __init__(self, faces: int, power: float, size: int = 96, dropout: float = 0.0) -> None:
-        super().__init__(size, dropout)
-        self.head = SupportHead(self.head.in_features, faces, power)
+    built = build_network(network, model)
+    if not isinstance(built, FeatureNetwork):
+        raise ValueError(f"a {network} cannot have a support set")
+    setattr(built, "head", SupportHead(built.head.in_features, faces, power))  # noqa: B010
+    return built

@@ -88,10 +88,14 @@ class FaceResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def features(self, x: Tensor) -> Tensor:
+        """Map normalised grey faces (N, 1, H, W) to features (N, last width)."""
+        features: Tensor = self.pool(self.stages(self.stem(x))).flatten(1)
+        return features
+
     def forward(self, x: Tensor) -> Tensor:
         """Map normalised grey faces (N, 1, H, W) to logits (N, 7)."""
-        features = self.pool(self.stages(self.stem(x))).flatten(1)
-        logits: Tensor = self.head(self.dropout(features))
+        logits: Tensor = self.head(self.dropout(self.features(x)))
         return logits
 
 

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from classification import graphs
-from classification.matching import MatchingNetwork
-from classification.models import FaceResNet
-from classification.transfer import FaceRecognitionResNet
+from classification.matching import FeatureNetwork, SupportHead
 from compiled.graph import CompiledGraph, import_openvino
 
 
@@ -34,15 +32,13 @@ class CompiledNetwork:
     """
 
     def __init__(self, model: nn.Module, shape: tuple[int, int, int], *, bf16: bool) -> None:
-        if isinstance(model, FaceResNet):
-            graph = graphs.face_resnet(model, shape)
-        elif isinstance(model, FaceRecognitionResNet):
-            graph = graphs.face_recognition_resnet(model, shape)
+        if isinstance(model, FeatureNetwork):
+            graph = graphs.feature_network(model, shape)
         else:
             graph = traced(model, shape)
         threads = torch.get_num_threads()
         self._graphs = [CompiledGraph(graph, bf16=bf16, threads=threads)]
-        if isinstance(model, MatchingNetwork):
+        if isinstance(model, FeatureNetwork) and isinstance(model.head, SupportHead):
             head = graphs.support_head(model.head)
             self._graphs.append(CompiledGraph(head, bf16=False, threads=threads))
         self._lock = threading.Lock()

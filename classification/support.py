@@ -1,6 +1,6 @@
 """Give a trained network a support set: ``python -m classification.support RUN --help``.
 
-The last layer of a face recognition network is replaced by the features of all pictures of
+The last layer of a residual network is replaced by the features of all pictures of
 FER2013's Training and what they show: the new run answers by likeness to these
 (``classification.matching``). What they show is what the network was taught, as its card has it:
 labels, the shares of FER+'s votes (``--ferplus``), or a blend; or another blend (``--votes``), as
@@ -38,8 +38,7 @@ from classification.classifier import (
 )
 from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
 from classification.ferplus import FerPlus, load_ferplus
-from classification.matching import MatchingNetwork, SupportHead
-from classification.transfer import FaceRecognitionResNet
+from classification.matching import FeatureNetwork, SupportHead
 from faces.provenance import command_line, file_sha256, git_commit
 
 COMMAND = "classification.support"
@@ -49,24 +48,24 @@ POWERS = (2.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 16.0)
 
 
 def features_of(classifier: NetworkClassifier, images: NDArray[np.uint8], what: str) -> Tensor:
-    """Return what a face recognition network hands to its last layer.
+    """Return what a network hands to its last layer.
 
     Args:
-        classifier: of a ``FaceRecognitionResNet``.
+        classifier: of a ``FeatureNetwork``.
         images: grey pictures, (N, 48, 48) uint8.
         what: they are, for the progress bar.
 
     Returns:
-        Of length 1, (N, 256) float32, on the CPU.
+        Of length 1, (N, D) float32, on the CPU.
 
     Raises:
         WeightsError: the classifier has another network.
     """
     model, network = classifier.model, classifier.network
-    if not isinstance(model, FaceRecognitionResNet) or isinstance(model, MatchingNetwork):
+    if not isinstance(model, FeatureNetwork) or isinstance(model.head, SupportHead):
         raise WeightsError(
             f"{classifier.name}: is a {network.architecture}; a support set goes with a "
-            "face_recognition_resnet"
+            "face_resnet or a face_recognition_resnet"
         )
     precision = torch.autocast(
         classifier.device.type, classifier.dtype, classifier.dtype != torch.float32
@@ -116,7 +115,7 @@ def with_support(
         Its description, its weights, and the PublicTest accuracy of each power, best first.
 
     Raises:
-        WeightsError: the classifier is no face recognition network.
+        WeightsError: the classifier has a network that cannot have a support set.
         Fer2013Error: a split is not there.
     """
     training, public = data.split("Training"), data.split("PublicTest")
@@ -127,6 +126,7 @@ def with_support(
     state = {k: v for k, v in classifier.model.state_dict().items() if not k.startswith("head.")}
     state |= {"head.support": support, "head.targets": shown}
     model = classifier.network.model | {
+        "network": classifier.network.architecture,
         "faces": len(support),
         "power": next(iter(accuracies)),
     }

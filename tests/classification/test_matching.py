@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,14 +23,15 @@ from classification.classifier import (
     load_network,
     save_network,
 )
-from classification.matching import FLOOR, NEAREST, MatchingNetwork, SupportHead
-from classification.models import FaceResNet
+from classification.matching import FLOOR, NEAREST, SupportHead, matching_network
+from classification.models import build_network
+from classification.published import PlainCnn
 from classification.runtime import CompiledNetwork
-from classification.transfer import FaceRecognitionResNet
 from twostage.models import load_classifier
 
 SIZE = 32
-POWER = 8.0
+SMALL = {"widths": [8, 16], "depths": [1, 1]}
+POWER = 4.0
 CPU = torch.device("cpu")
 
 
@@ -45,16 +47,15 @@ def csv(path: Path, training: int = 21, public: int = 14) -> Path:
     return path
 
 
-def make_run(folder: Path, votes: float = 0.0) -> Path:
+def make_run(folder: Path, votes: float = 0.0, name: str = "face_recognition_resnet") -> Path:
     folder.mkdir()
     torch.manual_seed(0)
-    state = FaceRecognitionResNet(size=SIZE).state_dict()
-    network = TrainedNetwork(
-        "face_recognition_resnet", {"size": SIZE}, 0.5, 0.25, temperature=2.0, biases=(1.0,) * 7
-    )
+    model = {"face_recognition_resnet": {"size": SIZE}, "face_resnet": SMALL}[name]
+    network = TrainedNetwork(name, model, 0.5, 0.25, temperature=2.0, biases=(1.0,) * 7)
+    state = build_network(name, model).state_dict()
     save_network(folder / "model.safetensors", state, network)
     training = {
-        "recipe": {"architecture": "face_recognition_resnet", "votes": votes},
+        "recipe": {"architecture": name, "votes": votes},
         "parameters": 100,
         "versions": {},
         "precision": "float32",
@@ -65,17 +66,20 @@ def make_run(folder: Path, votes: float = 0.0) -> Path:
     return folder
 
 
-@pytest.fixture
-def network() -> MatchingNetwork:
+@pytest.fixture(params=[{"size": SIZE}, {"network": "face_resnet", **SMALL}])
+def matching(request: pytest.FixtureRequest) -> NetworkClassifier:
     torch.manual_seed(0)
-    model = MatchingNetwork(faces=40, power=POWER, size=SIZE)
+    arguments = {"faces": 40, "power": POWER, **request.param}
+    model = matching_network(**arguments)
+    assert isinstance(model.head, SupportHead)
     model(torch.randn(16, 1, 48, 48))  # fills the statistics of the normalisations
     model.eval()
     with torch.no_grad():
         known = model.features(torch.randn(40, 1, 48, 48))
     model.head.support.copy_(torch.nn.functional.normalize(known))
     model.head.targets.copy_((5 * torch.randn(40, 7)).softmax(1))
-    return model
+    described = TrainedNetwork("matching_network", arguments, 0.5, 0.25)
+    return NetworkClassifier(described, model.state_dict(), CPU, "m", torch.float32)
 
 
 def test_the_head_is_a_mean_of_targets_weighed_by_inverse_distances() -> None:
@@ -108,33 +112,31 @@ def test_half_precision_moves_a_twin_by_about_the_nearest_distance() -> None:
     assert NEAREST / 2 < moved < 2 * NEAREST
 
 
-def test_compiled_and_onnx_answer_as_pytorch(network: MatchingNetwork, tmp_path: Path) -> None:
+def test_compiled_and_onnx_answer_as_pytorch(matching: NetworkClassifier, tmp_path: Path) -> None:
     faces = torch.randn(3, 1, 48, 48)
     with torch.inference_mode():
-        expected = network(faces).softmax(1).numpy()
+        expected = matching.model(faces).softmax(1).numpy()
     assert np.ptp(expected, axis=0).max() > 1e-3
-    compiled = CompiledNetwork(network, (1, 48, 48), bf16=False)
+    compiled = CompiledNetwork(matching.model, (1, 48, 48), bf16=False)
     np.testing.assert_allclose(np.exp(compiled(faces.numpy())), expected, atol=1e-3)
 
-    described = TrainedNetwork(
-        "matching_network", {"faces": 40, "power": POWER, "size": SIZE}, 0.5, 0.25
-    )
-    classifier = NetworkClassifier(described, network.state_dict(), CPU, "m", torch.float32)
     path = tmp_path / "m.onnx"
-    assert export_onnx.export_classifier(classifier, path) < export_onnx.TOLERANCE
+    assert export_onnx.export_classifier(matching, path) < export_onnx.TOLERANCE
     grey = np.random.default_rng(3).integers(0, 256, (5, 48, 48), dtype=np.uint8)
     (answers,) = onnx.reference.ReferenceEvaluator(onnx.load(path)).run(None, {"faces": grey})
-    np.testing.assert_allclose(answers, classifier.scores_of_grey(grey), atol=1e-3)
+    np.testing.assert_allclose(answers, matching.scores_of_grey(grey), atol=1e-3)
 
 
+@pytest.mark.parametrize(("name", "width"), [("face_recognition_resnet", 256), ("face_resnet", 16)])
 def test_the_command_makes_a_run_that_knows_the_training_faces(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, width: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, out, data = make_run(tmp_path / "run"), tmp_path / "out", csv(tmp_path / "fer2013.csv")
+    run, out = make_run(tmp_path / "run", name=name), tmp_path / "out"
+    data = csv(tmp_path / "fer2013.csv")
     assert support.main([str(run), "--data", str(data), "--out", str(out)]) == 0
     card = json.loads((out / "card.json").read_text())
     assert card["training"]["support"]["pictures"] == 21
-    assert card["training"]["parameters"] == 100 + 21 * (256 + 7)
+    assert card["training"]["parameters"] == 100 + 21 * (width + 7)
     assert card["training"]["network"]["recipe"] == card["training"]["recipe"]
     assert card["training"]["command"].startswith("python -m classification.support")
     network, state = load_network(out / "model.safetensors")
@@ -189,9 +191,9 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     data = csv(tmp_path / "fer2013.csv")
     run, voted = make_run(tmp_path / "run"), make_run(tmp_path / "voted", votes=0.5)
     other = make_run(tmp_path / "other")
-    widths = {"widths": [4], "depths": [1]}
-    plain = TrainedNetwork("face_resnet", widths, 0.5, 0.25)
-    save_network(other / "model.safetensors", FaceResNet(**widths).state_dict(), plain)
+    layers: dict[str, Any] = {"widths": [4], "depth": 1, "dense": []}
+    plain = TrainedNetwork("plain_cnn", layers, 0.5, 0.25)
+    save_network(other / "model.safetensors", PlainCnn(**layers).state_dict(), plain)
     file = tmp_path / "file"
     file.touch()
     for words, cause in (
@@ -199,7 +201,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ([str(run), "--votes", "1"], "add --ferplus"),
         ([str(voted)], "50% labels, 50% shares of FER+'s votes"),
         ([str(run), "--ferplus", str(file)], "leave --ferplus out"),
-        ([str(other)], "is a face_resnet"),
+        ([str(other)], "is a plain_cnn"),
         (["nobody"], "neither a finished run"),
     ):
         out = tmp_path / "out"

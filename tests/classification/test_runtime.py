@@ -57,7 +57,7 @@ def test_dlibs_graph_gives_the_logits_of_pytorch(size: int) -> None:
                 value.uniform_(0.5, 1.0)
         faces = torch.randn(3, 1, 48, 48)
         expected = model(faces).numpy()
-    graph = graphs.face_recognition_resnet(model, (1, 48, 48))
+    graph = graphs.feature_network(model, (1, 48, 48))
     found = CompiledGraph(graph, bf16=False, threads=1)(faces.numpy())[0]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
@@ -83,7 +83,7 @@ def test_graph_built_by_hand_gives_the_logits_of_the_traced_one(network, stem_po
     faces = np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
     built, traced = (
         CompiledGraph(make(model, shape), bf16=False, threads=1)(faces)[0].copy()
-        for make in (graphs.face_resnet, runtime.traced)
+        for make in (graphs.feature_network, runtime.traced)
     )
     with torch.inference_mode():
         expected = model(torch.from_numpy(faces)).numpy()
