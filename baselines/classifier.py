@@ -146,7 +146,9 @@ def command_for(name: str) -> str | None:
     for model in MODELS:
         for features in FEATURES:
             if name == f"{model}_{features}":
-                network = " --network weights/NAME.safetensors" if features == "embedding" else ""
+                network = (
+                    " --network weights/accurate.safetensors" if features == "embedding" else ""
+                )
                 return (
                     f"python -m baselines.train --model {model} --features {features}{network} "
                     f"--data fer2013.zip --out runs/{name}"

@@ -9,7 +9,6 @@ PublicTest, whose accuracy goes into the new run's card, beside the cards of the
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from classification.classifier import (
     save_network,
 )
 from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
-from faces.provenance import command_line, file_sha256, git_commit
+from faces.provenance import CardError, command_line, file_sha256, git_commit, read_card
 
 COMMAND = "classification.average"
 
@@ -74,7 +73,7 @@ def describe(
     """
     averaged, votes = [], 0.0
     for weights, path, share in members:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = read_card(path)
         averaged.append({"share": share, "sha256": file_sha256(weights), **card["training"]})
         votes += share * taught_votes(card)
     first = {key: averaged[0][key] for key in ("parameters", "versions", "precision", "device")}
@@ -100,14 +99,14 @@ def write_run(
         raise WeightsError(f"{out}: holds a run already; choose another --out")
     network, state = average([(weights, share) for weights, _, share in members])
     training = describe(members, made)
-    out.mkdir(parents=True, exist_ok=True)
-    save_network(out / "model.safetensors", state, network)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    classifier = NetworkClassifier.load(out / "model.safetensors", device, out.name)
+    classifier = NetworkClassifier(network, state, device, out.name)
     shown = sys.stderr.isatty()
     predicted = classifier.scores_of_grey(public.images, progress=shown).argmax(1)
     record = facts_of_data(data, training["recipe"])
     card = model_card(record, training, "shares: on PublicTest", public, predicted)
+    out.mkdir(parents=True, exist_ok=True)
+    save_network(out / "model.safetensors", state, network)
     write_json(out / "card.json", card)
     return float(card["public_test"]["accuracy"])
 
@@ -146,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         members = [(*find_files(name), share) for name, share in args.members]
         data = load_fer2013(args.data, progress=sys.stderr.isatty())
         accuracy = write_run(members, data, args.out, made)
-    except (WeightsError, Fer2013Error) as error:
+    except (WeightsError, CardError, Fer2013Error) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 2
     print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")

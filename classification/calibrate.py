@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,11 +29,11 @@ from scipy.optimize import Bounds, minimize, minimize_scalar
 from scipy.special import softmax
 
 from classification.batches import soft_targets
-from classification.card import write_json
+from classification.card import figures_on, write_json
 from classification.classifier import NetworkClassifier, WeightsError, load_network, save_network
 from classification.export import WEIGHTS
-from classification.fer2013 import Fer2013Error, load_fer2013
-from classification.ferplus import load_ferplus
+from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.ferplus import FerPlus, load_ferplus
 from classification.probabilities import (
     Scaling,
     brier_score,
@@ -44,7 +43,7 @@ from classification.probabilities import (
     reliability,
 )
 from faces.emotions import EMOTIONS
-from faces.provenance import command_line, git_commit
+from faces.provenance import CardError, command_line, git_commit, read_card
 
 COMMAND = "classification.calibrate"
 
@@ -179,36 +178,39 @@ def check_truth(weights: Path, ferplus: Path | None, votes: float) -> None:
         raise CalibrationError(f"{weights}: is held against {_truth(votes)}; {way_out}")
 
 
+def as_taught(data: Fer2013, card: Mapping[str, Any]) -> Fer2013:
+    """Return FER2013 with the classes that a network learnt, as its card has them."""
+    recipe = card.get("training", {}).get("recipe", {})
+    return data.disgust_as_angry() if recipe.get("disgust_as_angry") else data
+
+
 def calibrate(
-    weights: Path, data: Path, ferplus: Path | None, votes: float, device: torch.device
-) -> tuple[Scaling, dict[str, Any]]:
+    weights: Path, public: Fer2013, people: FerPlus | None, votes: float, device: torch.device
+) -> tuple[Scaling, dict[str, Any], NDArray[np.int64]]:
     """Fit a weights file's scaling on PublicTest and write it into the file.
 
     Args:
         weights: what ``save_network`` wrote.
-        data: FER2013 in any form.
-        ferplus: FER+'s csv; None where ``votes`` is 0.
+        public: PublicTest, N pictures, labelled as the network was taught.
+        people: FER+ on these pictures; None where ``votes`` is 0.
         votes: the share of the truth that comes from FER+, as in ``soft_targets``.
         device: where to run.
 
     Returns:
-        The scaling, and the figures for the card.
+        The scaling, the figures for the card, and the calibrated answers (N,), indices into
+        ``EMOTIONS``.
 
     Raises:
-        CalibrationError: FER+ is needed and not given, or the other way round.
         WeightsError: the weights cannot be used.
-        Fer2013Error: the data cannot be read.
     """
-    check_truth(weights, ferplus, votes)
     network, state = load_network(weights)
     classifier = NetworkClassifier(network.uncalibrated(), state, device, weights.stem)
-    public = load_fer2013(data, progress=sys.stderr.isatty()).split("PublicTest")
-    people = None if ferplus is None else load_ferplus(ferplus, public)
     shares = soft_targets(public, people, votes).astype(np.float64)
     probabilities = classifier.scores_of_grey(public.images, progress=sys.stderr.isatty())
     scaling = fit_scaling(probabilities, shares)
     save_network(weights, state, replace(network, **asdict(scaling)))
-    return scaling, card_entry(scaling, probabilities, shares, votes)
+    figures = card_entry(scaling, probabilities, shares, votes)
+    return scaling, figures, scaling(probabilities).argmax(1)
 
 
 def find_files(name_or_run: str, folder: Path = WEIGHTS) -> tuple[Path, Path]:
@@ -250,17 +252,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
     try:
         weights, card_path = find_files(args.model)
-        card = json.loads(card_path.read_text(encoding="utf-8"))
+        card = read_card(card_path)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        votes = taught_votes(card)
-        scaling, figures = calibrate(weights, args.data, args.ferplus, votes, device)
-    except (CalibrationError, WeightsError, Fer2013Error) as error:
+        check_truth(weights, args.ferplus, taught_votes(card))
+        public = load_fer2013(args.data, progress=sys.stderr.isatty()).split("PublicTest")
+        people = load_ferplus(args.ferplus, public) if args.ferplus else None
+        taught = as_taught(public, card)
+        scaling, figures, predicted = calibrate(weights, taught, people, taught_votes(card), device)
+    except (CalibrationError, CardError, WeightsError, Fer2013Error) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 2
-    except json.JSONDecodeError as error:
-        print(f"{COMMAND}: {card_path}: not valid JSON ({error}); restore it", file=sys.stderr)
-        return 2
     card["calibration"] = figures | made
+    card["public_test"] = figures_on(taught, predicted)
     if "sha256" in card:
         card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     write_json(card_path, card)

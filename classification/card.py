@@ -47,7 +47,14 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
 
 
 def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: torch.device) -> None:
-    """Measure the run's kept network on PublicTest and write ``card.json`` beside it."""
+    """Measure the run's kept network on PublicTest and write ``card.json`` beside it.
+
+    Args:
+        run: the run folder.
+        record: of its training.
+        public: PublicTest, labelled as the network was taught.
+        device: where to run.
+    """
     classifier = NetworkClassifier.load(run / "model.safetensors", device, run.name)
     shown = sys.stderr.isatty()
     predicted = classifier.scores_of_grey(public.images, progress=shown).argmax(1)
@@ -81,6 +88,14 @@ def training_data(record: Mapping[str, Any]) -> dict[str, Any]:
     return about
 
 
+def figures_on(public: Fer2013, predicted: NDArray[np.int64]) -> dict[str, Any]:
+    """Return how right answers (N,), indices into ``EMOTIONS``, are on N pictures."""
+    confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
+    np.add.at(confusion, (public.labels, predicted), 1)
+    accuracy = float((predicted == public.labels).mean())
+    return {"n": len(public.labels), "accuracy": accuracy, "confusion": confusion.tolist()}
+
+
 def model_card(
     record: Mapping[str, Any],
     training: Mapping[str, Any],
@@ -98,18 +113,12 @@ def model_card(
         public: PublicTest.
         predicted: shape (N,), its answers there, indices into ``EMOTIONS``.
     """
-    confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
-    np.add.at(confusion, (public.labels, predicted), 1)
     return {
         "task": "seven emotions of one face crop",
         "trained_on": training_data(record),
         "training": dict(training),
         "chosen_on": chosen_on,
-        "public_test": {
-            "n": len(public.labels),
-            "accuracy": float((predicted == public.labels).mean()),
-            "confusion": confusion.tolist(),
-        },
+        "public_test": figures_on(public, predicted),
         "classes": list(EMOTIONS),
         "licence_of_weights": "research use only, as the training data allow",
         "intended_use": "research on facial expressions, teaching, comparison of methods",

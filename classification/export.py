@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from classification.card import write_json
 from classification.classifier import WeightsError, load_network, save_network
+from faces.provenance import CardError, read_card
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
@@ -32,12 +32,13 @@ def export_run(run: Path, name: str, weights: Path = WEIGHTS) -> Path:
 
     Raises:
         WeightsError: the run has no finished network or no card.
+        CardError: its card cannot be read.
     """
     network, state = load_network(run / "model.safetensors")
     card_path = run / "card.json"
     if not card_path.is_file():
         raise WeightsError(f"{run}: has no card.json yet; let the training finish (--resume)")
-    card = json.loads(card_path.read_text(encoding="utf-8"))
+    card = read_card(card_path)
     weights.mkdir(parents=True, exist_ok=True)
     target = weights / f"{name}.safetensors"
     halved = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         print(f"wrote {export_run(args.run, args.name, args.weights)} and its card")
-    except WeightsError as error:
+    except (WeightsError, CardError) as error:
         print(f"classification.export: {error}", file=sys.stderr)
         return 2
     return 0

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -145,18 +147,31 @@ def load_fer2013(path: Path, *, progress: bool = True) -> Fer2013:
             f"{path}: no such file or folder; give fer2013.csv, the folder or its zip"
         )
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = [n for n in archive.namelist() if not n.startswith("__MACOSX/")]
-            tables = [n for n in names if n.endswith((".csv", ".CSV"))]
-            known = [n for n in tables if PurePosixPath(n).name in _CSV_NAMES]
-            if known or (tables and not any(n.lower().endswith(PICTURE_SUFFIXES) for n in names)):
-                text = archive.read((known or tables)[0]).decode("utf-8-sig").splitlines()
-                return _from_csv(f"{path}:{(known or tables)[0]}", iter(text), progress=progress)
-            return _from_files(path, names, archive.read, progress=progress)
+        try:
+            return _from_zip(path, progress=progress)
+        except (
+            *(zipfile.BadZipFile, zlib.error, EOFError),
+            *(RuntimeError, NotImplementedError),  # encrypted, or packed in a way of its own
+        ) as error:
+            raise Fer2013Error(
+                f"{path}: a damaged or encrypted zip ({error}); fetch it anew, or unpack it"
+            ) from error
     if path.suffix.lower() == ".csv":
         with path.open(newline="", encoding="utf-8-sig") as lines:
             return _from_csv(str(path), lines, progress=progress)
     raise Fer2013Error(f"{path}: neither a csv nor a zip nor a folder; unpack other archives first")
+
+
+def _from_zip(path: Path, *, progress: bool) -> Fer2013:
+    with zipfile.ZipFile(path) as archive:
+        names = [n for n in archive.namelist() if not n.startswith("__MACOSX/")]
+        tables = [n for n in names if n.endswith((".csv", ".CSV"))]
+        known = [n for n in tables if PurePosixPath(n).name in _CSV_NAMES]
+        if known or (tables and not any(n.lower().endswith(PICTURE_SUFFIXES) for n in names)):
+            name = (known or tables)[0]
+            lines = io.TextIOWrapper(io.BytesIO(archive.read(name)), "utf-8-sig", newline="")
+            return _from_csv(f"{path}:{name}", lines, progress=progress)
+        return _from_files(path, names, archive.read, progress=progress)
 
 
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")

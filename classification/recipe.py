@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -72,6 +73,11 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return plain nested values, as TOML or JSON would hold them."""
         return dataclasses.asdict(self)
+
+    def is_recorded_as(self, record: Mapping[str, Any]) -> bool:
+        """Tell whether a training's record has this recipe; keys that came later count as usual."""
+        plain: dict[str, Any] = json.loads(json.dumps(self.to_dict()))
+        return {**json.loads(json.dumps(Recipe().to_dict())), **record} == plain
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

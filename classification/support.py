@@ -11,7 +11,6 @@ card has the accuracy of every choice.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -39,7 +38,8 @@ from classification.classifier import (
 from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
 from classification.ferplus import FerPlus, load_ferplus
 from classification.matching import FeatureNetwork, SupportHead
-from faces.provenance import command_line, file_sha256, git_commit
+from classification.models import parameter_count
+from faces.provenance import CardError, command_line, file_sha256, git_commit, read_card
 
 COMMAND = "classification.support"
 
@@ -165,12 +165,11 @@ def write_run(
     targets = soft_targets(data.split("Training"), people, votes)
     classifier = NetworkClassifier.load(weights, device, str(weights))
     network, state, accuracies = with_support(classifier, data, targets)
-    out.mkdir(parents=True, exist_ok=True)
-    save_network(out / "model.safetensors", state, network)
-    matching = NetworkClassifier.load(out / "model.safetensors", device, out.name)
+    matching = NetworkClassifier(network, state, device, out.name)
     public = data.split("PublicTest")
     predicted = matching.scores_of_grey(public.images, progress=sys.stderr.isatty()).argmax(1)
     numbers = state["head.support"].numel() + state["head.targets"].numel()
+    numbers -= parameter_count(classifier.model.get_submodule("head"))
     before = card["training"]
     kept = {key: before[key] for key in ("versions", "precision", "device", "hours")}
     training = {
@@ -188,6 +187,8 @@ def write_run(
     record = facts_of_data(data, {"votes": max(votes, taught_votes(card))})
     chosen_on = "power: PublicTest accuracy; the network: see training"
     found = model_card(record, training, chosen_on, public, predicted)
+    out.mkdir(parents=True, exist_ok=True)
+    save_network(out / "model.safetensors", state, network)
     write_json(out / "card.json", found)
     return float(found["public_test"]["accuracy"])
 
@@ -217,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.out.exists() and not args.out.is_dir():
             raise WeightsError(f"{args.out}: is a file; --out takes a folder")
         weights, card_path = find_files(args.run)
-        card = json.loads(card_path.read_text(encoding="utf-8"))
+        card = read_card(card_path)
         votes = taught_votes(card) if args.votes is None else args.votes
         if not 0 <= votes <= 1:
             raise CalibrationError(f"--votes {votes}: is no share; give a number from 0 to 1")
@@ -225,11 +226,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = load_fer2013(args.data, progress=sys.stderr.isatty())
         ferplus = load_ferplus(args.ferplus, data) if args.ferplus else None
         accuracy = write_run(weights, card, data, ferplus, votes, args.out, made)
-    except (WeightsError, Fer2013Error, CalibrationError) as error:
+    except (WeightsError, CardError, Fer2013Error, CalibrationError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
-        return 2
-    except json.JSONDecodeError as error:
-        print(f"{COMMAND}: {card_path}: not valid JSON ({error}); restore it", file=sys.stderr)
         return 2
     print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
     return 0

@@ -106,8 +106,9 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.Adam(groups, lr=0.0, weight_decay=recipe.weight_decay)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, weight_decay=recipe.weight_decay)
+    nesterov = recipe.momentum > 0
     return torch.optim.SGD(
-        groups, lr=0.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
+        groups, 0.0, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=nesterov
     )
 
 
@@ -315,6 +316,7 @@ def train(
             if (step + 1) % batches.steps_per_epoch == 0:
                 epoch = (step + 1) // batches.steps_per_epoch
                 entry = _evaluate(recipe, average.state, validation, mean, std, device)
+                entry = from_first_process(entry)
                 entry = {
                     "epoch": epoch,
                     "learning_rate": rate,
@@ -339,10 +341,11 @@ def train(
                 saved_at = time.perf_counter()
                 if out_of_patience(recipe, progress["history"]):
                     break
-            if stops or time.perf_counter() - saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+            stopping = in_any_process(bool(stops), device)
+            if stopping or time.perf_counter() - saved_at > SECONDS_BETWEEN_CHECKPOINTS:
                 save_checkpoint()
                 saved_at = time.perf_counter()
-                if stops:
+                if stopping:
                     raise KeyboardInterrupt
     bar.close()
     if board is not None:
@@ -396,6 +399,24 @@ def _evaluate(
     }
 
 
+def from_first_process(entry: dict[str, float]) -> dict[str, float]:
+    """Return the first process's entry: others' running statistics differ by their last batch."""
+    if not dist.is_initialized():
+        return entry
+    shared = [entry]
+    dist.broadcast_object_list(shared, src=0)
+    return shared[0]
+
+
+def in_any_process(flag: bool, device: torch.device) -> bool:
+    """Tell whether a flag is set in one of the processes, so that all stop after the same step."""
+    if not dist.is_initialized():
+        return flag
+    shared = torch.tensor(float(flag), device=device)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return bool(shared)
+
+
 def pick_device(name: str | None) -> torch.device:
     """Return the device of that name, or the best there is.
 
@@ -406,9 +427,14 @@ def pick_device(name: str | None) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
         if name == "cuda" and "LOCAL_RANK" in os.environ:
             name = f"cuda:{os.environ['LOCAL_RANK']}"
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(f"device {name}: this machine has no usable GPU; leave --device out")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        cause = str(error).splitlines()[0].split(". ")[0]
+        raise TrainingError(
+            f"device {name}: not usable here ({cause}); leave --device out"
+        ) from error
     return device
 
 
@@ -437,6 +463,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise TrainingError(
                 f"{args.out} holds a run already; add --resume, or name another --out"
             )
+        if args.out.exists() and not args.out.is_dir():
+            raise TrainingError(f"{args.out}: is a file; --out takes a folder")
         recipe = load_recipe(args.recipe, args.overrides)
         try:
             build_network(recipe.architecture, recipe.model)
@@ -467,7 +495,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             record["versions"] = {"torch": torch.__version__, "python": sys.version.split()[0]}
             write_json(args.out / "record.json", record)
             plot_curves(record["history"], args.out / "curves.png")
-            write_card(args.out, record, data.split("PublicTest"), device)
+            public = data.split("PublicTest")
+            if recipe.disgust_as_angry:
+                public = public.disgust_as_angry()
+            write_card(args.out, record, public, device)
             print(
                 f"best PublicTest accuracy {record['best_accuracy']:.4f}; the run is in {args.out}"
             )

@@ -59,7 +59,7 @@ class Photo:
 
     name: str
     digest: str
-    data: bytes | None = field(repr=False)
+    data: bytes | None = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, name: str, data: bytes) -> Photo:

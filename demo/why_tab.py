@@ -102,7 +102,7 @@ def show_card(stage: str, name: str) -> None:
     """Show a model's card, and what is known of how often it is right."""
     try:
         card = models.shipped_models(stage)[name].card()
-    except OSError:
+    except models.ModelError:
         st.caption(f"{views.plain(name)} has no card.")
         return
     st.subheader(f"The {stage}: {views.plain(name)}", anchor=False)
@@ -120,6 +120,8 @@ def show_card(stage: str, name: str) -> None:
 def show_quality(card: Mapping[str, Any]) -> None:
     """Show what a classifier's card says of how often it is right."""
     calibration, measured = card.get("calibration"), card.get("public_test")
+    if "measured" in card:  # as shipped; public_test is from before the calibration
+        measured = card["measured"]["PublicTest"]["single"]
     if calibration:
         st.markdown(why.calibration_text(calibration))
         if bins := calibration["after"].get("reliability"):

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from classification.card import write_json
 from classification.fer2013 import Fer2013
-from classification.recipe import Recipe, RecipeError, load_recipe
+from classification.recipe import RecipeError, load_recipe
 from eval import command, report
 from eval.bootstrap import Bootstrap, ratio_metric
 from eval.classification import fer2013_batches, open_fer2013
@@ -163,18 +163,30 @@ def read_answers(path: Path, variant: Variant, seed: int, data: Fer2013) -> dict
         return None
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        recipe = load_recipe(variant.recipe, variant.arguments(seed)).to_dict()
-        same = {**Recipe().to_dict(), **record["recipe"]} == json.loads(json.dumps(recipe))
-        same &= record["fingerprint"] == data.fingerprint
+        recipe = load_recipe(variant.recipe, variant.arguments(seed))
+        same = recipe.is_recorded_as(record["recipe"]) and record["fingerprint"] == data.fingerprint
         return record if same and set(variant.views) <= set(record["right"]) else None
     except (ValueError, KeyError, TypeError) as error:
         raise EvaluationError(f"{path}: no record of an ablation ({error}); remove it") from error
 
 
-def measure(variant: Variant, folder: Path, data: Fer2013, device: str | None) -> dict[str, Any]:
-    """Return the record of a finished training: how it was made, and which pictures it knows."""
-    (classifier,) = command.load_classifiers([str(folder)], device)
+def measure(
+    variant: Variant, seed: int, folder: Path, data: Fer2013, device: str | None
+) -> dict[str, Any]:
+    """Return the record of a finished training: how it was made, and which pictures it knows.
+
+    Raises:
+        EvaluationError: it was of another recipe, or on other data.
+    """
     training = json.loads((folder / "record.json").read_text("utf-8"))
+    recipe = load_recipe(variant.recipe, variant.arguments(seed))
+    same_data = training["data_fingerprint"] == data.fingerprint
+    if not (recipe.is_recorded_as(training["recipe"]) and same_data):
+        raise EvaluationError(
+            f"{folder}: was trained by another {'recipe' if same_data else 'data set'} than "
+            f"{variant.name} has now; remove it, or name another --runs"
+        )
+    (classifier,) = command.load_classifiers([str(folder)], device)
     kept = ("recipe", "parameters", "hours", "precision", "best_epoch")
     right = {views: right_answers(classifier, data, views) for views in variant.views}
     return {
@@ -278,7 +290,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         folder = run_folder(arguments.runs, variant, seed)
         if not (folder / "record.json").is_file():
             python(*words)
-        record = measure(variant, folder, data, arguments.device)
+        record = measure(variant, seed, folder, data, arguments.device)
         write_json(
             answers_file(arguments.answers, variant, seed), record | report.provenance(made_by)
         )

@@ -10,7 +10,6 @@ the network was taught (as ``classification.calibrate`` defines it); and the has
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from eval.classification import fer2013_batches, measure
 from eval.command import EvaluationError
 from eval.fer2013_scores import probabilities
 from faces.pipeline import EmotionClassifier
-from faces.provenance import command_line, file_sha256, git_commit
+from faces.provenance import CardError, command_line, file_sha256, git_commit, read_card
 
 COMMAND = "eval.card"
 TESTS = ("PublicTest", "PrivateTest")
@@ -77,11 +76,11 @@ def complete(name_or_run: str, data: Path, ferplus: Path, made_by: str) -> Path:
     """
     try:
         weights, path = find_files(name_or_run)
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = read_card(path)
         whole = load_fer2013(data, progress=sys.stderr.isatty())
         parts = {name: whole.split(name) for name in SPLITS}
         votes = {name: load_ferplus(ferplus, parts[name]) for name in TESTS}
-    except (WeightsError, Fer2013Error, json.JSONDecodeError) as error:
+    except (WeightsError, CardError, Fer2013Error) as error:
         raise EvaluationError(str(error)) from error
     classifier = command.load_classifiers([name_or_run], None)[0]
     training, taught = parts["Training"], taught_votes(card)

@@ -213,7 +213,11 @@ def load_results(path: Path, scenes: Collection[Scene]) -> dict[ImageId, Scored]
         where = f"detection {number}"
         identity = _key(path, row, "image_id", where)
         if by_name is not None:
-            identity = by_name.get(identity, identity)
+            if identity not in by_name:
+                raise EvaluationError(
+                    f"{path}: {where} is of image {identity!r}, which the file's own images lack"
+                )
+            identity = by_name[identity]
         if identity not in found:
             raise EvaluationError(
                 f"{path}: {where} is of image {identity!r}, which the ground truth lacks; "

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,7 +39,7 @@ def run(command: str, action: Callable[[], int]) -> int:
     except OSError as error:
         cause = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except KeyboardInterrupt:
-        print(f"{command}: stopped; nothing was written", file=sys.stderr)
+        print(f"{command}: stopped; what was finished before is kept", file=sys.stderr)
         return 130
     print(f"{command}: {' '.join(cause.split())}", file=sys.stderr)
     return 2
@@ -58,6 +61,23 @@ def add_photo_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=Path, required=True, metavar="DIR|ZIP", help="where its pictures lie"
     )
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which becomes ``path`` at the end; after an error nothing is left.
+
+    Raises:
+        EvaluationError: there is something at ``path`` already.
+    """
+    if path.exists():
+        raise EvaluationError(f"{path}: exists already; name a new folder as --out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as name:
+        part = Path(name, path.name)
+        part.mkdir()
+        yield part
+        os.replace(part, path)
 
 
 def note(command: str, text: str) -> None:

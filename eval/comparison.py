@@ -82,25 +82,29 @@ def sections(runs: Sequence[Run], path: Path = SYSTEMS) -> list[str]:
         "Trained on Training, chosen on PublicTest, measured once on PrivateTest, unless the row "
         "says otherwise. *Without twins* leaves out the pictures that are pixel for pixel in "
         "Training too. A dash: not published, or not measured yet. How each is trained is in "
-        "`eval/systems.toml`; `python -m eval.systems NAME` does it. What this says in words: "
-        "[comparison.md](comparison.md).",
+        "`eval/systems.toml`; `python -m eval.systems --data fer2013.zip NAME` does it; ours as "
+        "the README says. What this says in words: [comparison.md](comparison.md).",
         accuracy_table(systems),
         "### What each is called, and costs",
-        "KNN keeps its training faces: its parameters are their numbers. Minutes and milliseconds "
-        "are wall time, of a face in batches of 64, all its views included; an ensemble's are its "
-        "members' sums.",
+        "KNN and support sets keep their training faces: their numbers are parameters too. "
+        "Minutes and milliseconds are wall time, of a face in batches of 64, all its views "
+        "included; an ensemble's are its members' sums. Minutes are those of the row's own training: not of the networks that it "
+        "started from, was taught by or looks through; a mean of networks has its members' sum.",
         cost_table(systems),
         "### Right at the second or third guess, and in coarser classes",
         "*Six classes*: disgust counts as angry. *Valence*: positive (happy, surprise), neutral, "
         "negative. KNN has no second guess where all its neighbours agree: the emotions that are "
-        "left then count in their usual order.",
+        "left then count in their usual order. As a picture: [all systems](figures/guesses.png).",
         guesses_table(measured),
         "### Neighbours",
         "Each system and the next better one on the same pictures, by McNemar's test: below p = "
-        "0.05 the difference is hardly chance.",
+        "0.05 the difference is hardly chance, though of so many tests one or two come out so by "
+        "chance.",
         neighbours_table(measured),
         "### Emotion by emotion",
-        "The best of each column is **bold**, the worst *italic*.",
+        "The best of each column is **bold**, the worst *italic*, among the systems measured on "
+        "PrivateTest. What is taken for what: [counts](figures/confusion_counts.png), "
+        "[shares](figures/confusion_shares.png).",
         *emotion_tables(measured),
     ]
 
@@ -213,17 +217,20 @@ _DIGITS = ("truth", "predicted")
 
 
 def emotion_tables(measured: Sequence[System]) -> list[str]:
-    """Lay out precision, recall, F1 and support, one table per emotion."""
+    """Lay out precision, recall, F1 and support, one table per emotion; PrivateTest is marked."""
     tables = []
     kinds = {"precision": "percent", "recall": "percent", "f1": "number"}
+    judged = [(system.run or {})["split"] == "PrivateTest" for system in measured]
     for emotion in EMOTIONS:
         scores = [(system.run or {})["per_class"][emotion] for system in measured]
         columns = []
         for key, kind in kinds.items():
             values = [score[key] for score in scores]
-            known = [value for value in values if value is not None]
-            marks = {max(known): "**", min(known): "*"} if len(set(known)) > 1 else {}
-            marked = (marks.get(value, "") if value is not None else "" for value in values)
+            known = {v for v, fits in zip(values, judged, strict=True) if fits and v is not None}
+            marks = {max(known): "**", min(known): "*"} if len(known) > 1 else {}
+            marked = (
+                marks.get(v, "") if fits else "" for v, fits in zip(values, judged, strict=True)
+            )
             columns.append([f"{m}{cell(v, kind)}{m}" for m, v in zip(marked, values, strict=True)])
         support = [cell(score["support"], "count") for score in scores]
         titles = [system.title for system in measured]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -50,7 +49,7 @@ def cut_all(
     counts = dict.fromkeys((TRUTH, *(finder.name for finder in finders)), 0)
     results: dict[str, list[dict[str, Any]]] = {finder.name: [] for finder in finders}
     for name in counts:
-        (out / name).mkdir(parents=True, exist_ok=True)
+        (out / name).mkdir()
     for scene, image in pictures:
         counts[TRUTH] += _cut(out / TRUTH, scene, image, scene.boxes)
         for finder in finders:
@@ -63,9 +62,7 @@ def cut_all(
                 row = {"image_id": scene.id, "category_id": 1, "bbox": box, "score": score}
                 results[finder.name].append(row)
     for name, rows in results.items():
-        part = out / name / f".{RESULTS}.{os.getpid()}.tmp"
-        part.write_text(json.dumps(rows), encoding="utf-8")
-        os.replace(part, out / name / RESULTS)
+        (out / name / RESULTS).write_text(json.dumps(rows), encoding="utf-8")
     return counts
 
 
@@ -95,8 +92,6 @@ def parser() -> argparse.ArgumentParser:
 
 def cut(arguments: argparse.Namespace) -> int:
     """Do what the command line asks; returns the exit status."""
-    if arguments.out.exists():
-        raise EvaluationError(f"{arguments.out}: exists already; name a new folder as --out")
     truth = load_coco(arguments.coco)
     pictures = locate(truth, arguments.images)
     finders = load_finders(arguments, truth)
@@ -105,7 +100,8 @@ def cut(arguments: argparse.Namespace) -> int:
     if len({crop_name(scene.id, 0) for scene in truth.scenes}) < len(truth.scenes):
         raise EvaluationError(f"{truth.path}: its image ids differ in special characters alone")
     failures: list[str] = []
-    counts = cut_all(read_scenes(truth, pictures, failures.append), finders, arguments.out)
+    with command.new_folder(arguments.out) as folder:
+        counts = cut_all(read_scenes(truth, pictures, failures.append), finders, folder)
     for failure in failures:
         command.note(COMMAND, failure)
     print(f"wrote {arguments.out}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))

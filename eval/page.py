@@ -1,4 +1,4 @@
-"""docs/comparison.md: what the comparison says, every figure in it taken from a record.
+"""docs/comparison.md: what the comparison says, every figure of ours in it taken from a record.
 
 ``comparison_page.md`` is the text; ``{{NAME KEY}}`` in it becomes a figure of the system NAME
 (``simple_cnn accuracy``, ``simple_cnn per_class.disgust.f1``) and ``{{NAME - OTHER KEY}}`` the

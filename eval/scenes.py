@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -241,7 +240,7 @@ def write_set(
     info: dict[str, Any],
 ) -> int:
     """Write pictures and annotations; returns the number of faces."""
-    (out / "images").mkdir(parents=True)
+    (out / "images").mkdir()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, (picture, faces) in enumerate(
@@ -267,9 +266,7 @@ def write_set(
     categories = [{"id": index, "name": name} for index, name in enumerate(EMOTIONS, start=1)]
     document = {"info": info, "images": images, "annotations": annotations}
     text = json.dumps(document | {"categories": categories}, indent=1)
-    part = out / ".annotations.json.tmp"
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, out / "annotations.json")
+    (out / "annotations.json").write_text(text, encoding="utf-8")
     return len(annotations)
 
 
@@ -326,8 +323,6 @@ def _positive(text: str) -> int:
 def make(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     difficulty = DIFFICULTIES[arguments.difficulty]
-    if arguments.out.exists():
-        raise EvaluationError(f"{arguments.out}: exists already; name a new folder as --out")
     if arguments.faces[0] > arguments.faces[1]:
         raise EvaluationError(
             f"--faces {arguments.faces[0]} {arguments.faces[1]}: least, then most"
@@ -348,7 +343,8 @@ def make(arguments: argparse.Namespace, made_by: str) -> int:
         "crops_fingerprint": fingerprint,
     }
     scenes = compose_set(crops, labels, arguments)
-    faces = write_set(scenes, labels, arguments.out, arguments.count, info)
+    with command.new_folder(arguments.out) as folder:
+        faces = write_set(scenes, labels, folder, arguments.count, info)
     print(f"wrote {arguments.out}/annotations.json: {arguments.count} scenes, {faces} faces")
     print(f"\n{LIMITS}")
     return 0

@@ -2,9 +2,9 @@
 
 Each system of eval/systems.toml that can be trained is trained, into RUNS/NAME, unless that is done
 already, and measured, into OUT/NAME.json, unless the record there is of the same weights. Shipped
-ones are measured as they are. Names choose some. Ctrl-C stops; the same command goes on.
+baselines are measured as they are. Names choose some. Ctrl-C stops; the same command goes on.
 
---check trains each named system again, in a folder of its own, and compares the accuracy with the
+--check trains each named system again, in RUNS/repeated/NAME, and compares the accuracy with the
 record's: the exit status is 1 if one differs by more than the tolerance that systems.toml states.
 """
 
@@ -13,17 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from classification.recipe import load_recipe
 from classification.resplit import COMMAND as RESPLIT
 from eval import classification
 from eval.command import EvaluationError, classifier_facts, existing, note, run
 from eval.comparison import System, read_systems
-from faces.provenance import file_sha256
+from faces.provenance import file_sha256, read_card
 from twostage.models import shipped_models
 
 COMMAND = "eval.systems"
@@ -50,14 +51,18 @@ def training_words(system: System, data: Path, run_folder: Path) -> list[str]:
 
 
 def is_trained(system: System, run_folder: Path) -> bool:
-    """Tell whether a run is finished; one that looks through a network, through the present one."""
+    """Tell whether a run is finished, by the present recipe or through the present network."""
     card = run_folder / "card.json"
     if not card.is_file():
         return False
     words = shlex.split(system.train or "")
+    training = read_card(card)["training"]
+    if "--recipe" in words:
+        at = words.index("--recipe") + 1
+        recipe = load_recipe(Path(words[at]), words[at + 1 :])
+        return recipe.is_recorded_as(training["recipe"])
     if "--network" not in words:
         return True
-    training = json.loads(card.read_text(encoding="utf-8"))["training"]
     network = Path(words[words.index("--network") + 1])
     return bool(training["network_sha256"] == file_sha256(network))
 
@@ -112,8 +117,8 @@ def train_and_measure(system: System, data: Path, runs: Path, out: Path) -> None
         measure(system, data, name_or_run, record)
 
 
-def repeat(system: System, data: Path, out: Path) -> tuple[float, float]:
-    """Train and measure a system again, in a folder of its own that is gone afterwards.
+def repeat(system: System, data: Path, runs: Path, out: Path) -> tuple[float, float]:
+    """Train and measure a system again, in a folder of ``runs`` that is gone afterwards.
 
     Returns:
         The accuracies of its record in ``out`` and of the repetition.
@@ -124,21 +129,22 @@ def repeat(system: System, data: Path, out: Path) -> tuple[float, float]:
     record = out / f"{system.classifier}.json"
     if not record.is_file():
         raise EvaluationError(f"{record}: no record to compare with; leave --check out first")
-    with tempfile.TemporaryDirectory() as name:
-        runs = Path(name)
-        data = data_of(system, data, runs)
-        python(*training_words(system, data, runs / system.classifier))
-        again = runs / record.name
-        measure(system, data, str(runs / system.classifier), again)
-        first, second = (
-            json.loads(path.read_text(encoding="utf-8"))["accuracy"] for path in (record, again)
-        )
+    folder = runs / "repeated" / system.classifier
+    data = data_of(system, data, folder)
+    run_folder, again = folder / system.classifier, folder / record.name  # named as the first
+    if not is_trained(system, run_folder):
+        python(*training_words(system, data, run_folder))
+    measure(system, data, str(run_folder), again)
+    first, second = (
+        json.loads(path.read_text(encoding="utf-8"))["accuracy"] for path in (record, again)
+    )
+    shutil.rmtree(folder)
     return float(first), float(second)
 
 
-def check(system: System, data: Path, out: Path) -> bool:
+def check(system: System, data: Path, runs: Path, out: Path) -> bool:
     """Tell, also on standard output, whether a system's repetition gives the recorded accuracy."""
-    recorded, repeated = repeat(system, data, out)
+    recorded, repeated = repeat(system, data, runs, out)
     points = 100 * abs(recorded - repeated)
     right = points <= system.tolerance + 1e-9
     print(
@@ -149,13 +155,18 @@ def check(system: System, data: Path, out: Path) -> bool:
 
 
 def python(*words: str) -> None:
-    """Run Python here.
+    """Run Python here; Ctrl-C, which it gets too, leaves it the time to save.
 
     Raises:
         EvaluationError: it failed.
         KeyboardInterrupt: it was interrupted.
     """
-    status = subprocess.run([sys.executable, *words], check=False).returncode
+    process = subprocess.Popen([sys.executable, *words])
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
     if status == 130:
         raise KeyboardInterrupt
     if status:
@@ -182,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for system in choose(read_systems(), args.names):
             note(COMMAND, system.title)
             if args.check:
-                right &= check(system, args.data, args.out)
+                right &= check(system, args.data, args.runs, args.out)
             else:
                 train_and_measure(system, args.data, args.runs, args.out)
         return 0 if right else 1

@@ -1,6 +1,7 @@
 """Make docs/results.md, docs/comparison.md and the README's tables: ``python -m eval.tables``.
 
-Every figure is from results/, written by an evaluation command's ``--out``; none is typed by hand.
+Every figure of ours is from results/, written by an evaluation command's ``--out``; none is typed
+by hand.
 """
 
 from __future__ import annotations
@@ -268,9 +269,9 @@ def render(runs: Sequence[Run]) -> str:
     """Return the whole document in Markdown."""
     parts = [
         "# Results",
-        "Made by `python -m eval.tables` from `results/*.json`; do not edit. Milliseconds are wall "
-        "time on the machine of the record (its json names processor, threads, commit) and vary "
-        "with its load; everything else is reproducible.",
+        "Made by `python -m eval.tables` from the records in `results/`; do not edit. Milliseconds "
+        "are wall time on the machine of the record (its json names processor, threads, commit) "
+        "and vary with its load; everything else is reproducible.",
     ]
     parts += comparison.sections(runs)
     for mark, (title, columns) in SECTIONS.items():

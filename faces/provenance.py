@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+
+class CardError(ValueError):
+    """A model card cannot be read; the message names the file, the cause and the way out."""
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Read a model card, or another JSON object beside a model.
+
+    Raises:
+        CardError: it cannot be read, or holds something else.
+    """
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CardError(f"{path}: cannot be read: {error.strerror}; restore it") from error
+    except ValueError as error:
+        raise CardError(f"{path}: not valid JSON ({error}); restore it") from error
+    if not isinstance(card, dict):
+        raise CardError(f"{path}: no JSON object; restore it")
+    return card
 
 
 def command_line(module: str, argv: Sequence[str] | None = None) -> str:

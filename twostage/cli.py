@@ -13,19 +13,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tabulate import tabulate
 from tqdm import tqdm
 
 from faces.draw import draw_faces
 from faces.emotions import EMOTIONS, canonical_emotion
 from faces.images import read_images
-from faces.paths import ImageError
+from faces.paths import PICTURE_SUFFIXES, ImageError
 from faces.pipeline import analyze_image
 from faces.sinks import SinkError, open_sink
 from faces.types import DEFAULT_THRESHOLD, ImageResult
 from twostage.models import ModelError, load_classifier, load_detector, shipped_models
 
 Threshold = float | dict[str, float]
+
+SOFTWARE = "twostage analyze"
+"""What annotated pictures say, as PNG text, of who wrote them."""
 
 
 class UsageError(ValueError):
@@ -91,6 +95,14 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def _is_annotated(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Software") == SOFTWARE
+    except OSError:
+        return False
+
+
 class AnnotatedFolder:
     """Writes annotated pictures into one folder, each under a name of its own.
 
@@ -99,7 +111,8 @@ class AnnotatedFolder:
         inputs: what the user named as photos.
 
     Raises:
-        UsageError: the folder cannot be made or written to, or is the photos' own.
+        UsageError: the folder cannot be made or written to, is the photos' own, or holds pictures
+            that no such folder wrote.
     """
 
     def __init__(self, folder: Path, inputs: Sequence[str]) -> None:
@@ -115,6 +128,12 @@ class AnnotatedFolder:
             raise UsageError(f"--annotated {folder}: cannot be made: {error.strerror}") from error
         if not os.access(folder, os.W_OK):
             raise UsageError(f"--annotated {folder}: may not be written to")
+        for path in folder.iterdir():
+            if path.suffix.lower() in PICTURE_SUFFIXES and not _is_annotated(path):
+                raise UsageError(
+                    f"--annotated {folder}: holds pictures that were not made here, such as "
+                    f"{path.name}, and could be overwritten; name a new folder"
+                )
         self.folder = folder
         self.first: Path | None = None
         self.count = 0
@@ -129,7 +148,9 @@ class AnnotatedFolder:
         path = self.folder / f"{self._name(Path(source).stem)}.png"
         part = path.with_name(f"{path.name}.part")
         try:
-            Image.fromarray(image).save(part, format="png", compress_level=3)
+            made_by = PngInfo()
+            made_by.add_text("Software", SOFTWARE)
+            Image.fromarray(image).save(part, format="png", compress_level=3, pnginfo=made_by)
             os.replace(part, path)
         except OSError as error:
             part.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ and wrong arguments answer at once.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from faces.pipeline import Detector, EmotionClassifier
-from faces.provenance import file_sha256
+from faces.provenance import CardError, file_sha256, read_card
 from twostage.imports import import_torchvision
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -58,9 +57,13 @@ class ShippedModel:
         return WEIGHTS / f"{self.name}.yaml"
 
     def card(self) -> dict[str, Any]:
-        """Read the model card: data, training, figures, licence, limits, sha256 of the weights."""
+        """Read the model card: data, training, figures, licence, limits, sha256 of the weights.
+
+        Raises:
+            ModelError: it cannot be read.
+        """
         names = dict.fromkeys((self.weights_of or self.name, self.name))
-        cards = [json.loads((WEIGHTS / f"{name}.json").read_text("utf-8")) for name in names]
+        cards = [_read_card(WEIGHTS / f"{name}.json") for name in names]
         return {key: value for card in cards for key, value in card.items()}
 
 
@@ -176,7 +179,7 @@ def classifier_facts(name_or_run: str) -> dict[str, Any]:
         weights, card = model.weights, model.card()
     else:
         weights, path = model / "model.safetensors", model / "card.json"
-        card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        card = _read_card(path) if path.is_file() else {}
     training = card.get("training", {})
     hashes = {model.name: file_sha256(weights)}
     if training.get("network_sha256"):
@@ -240,9 +243,7 @@ def _find(stage: str, name_or_run: str) -> ShippedModel | Path:
     if folder.is_dir():
         return folder.resolve()
     if stage == "classifier":
-        from baselines.classifier import command_for
-
-        if command := command_for(folder.name):
+        if command := _training_command(folder.name):
             raise ModelError(
                 f"classifier {name_or_run!r}: is not shipped; make it: {command}; then give "
                 f"runs/{folder.name}"
@@ -251,6 +252,24 @@ def _find(stage: str, name_or_run: str) -> ShippedModel | Path:
         f"{stage} {name_or_run!r}: neither a shipped one ({', '.join((DEFAULT, *models))}) nor the "
         "folder of a training run"
     )
+
+
+def _training_command(name: str) -> str | None:
+    from baselines.classifier import command_for
+
+    recipe = f"classification/recipes/{name}.toml"
+    if (WEIGHTS.parent / recipe).is_file():
+        return (
+            f"python -m classification.train --recipe {recipe} --data fer2013.zip --out runs/{name}"
+        )
+    return command_for(name)
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        return read_card(path)
+    except CardError as error:
+        raise ModelError(str(error)) from error
 
 
 def _verify(model: ShippedModel) -> None:

@@ -86,6 +86,8 @@ def test_a_run_is_calibrated_in_place(
         nll = negative_log_likelihood(p, one_hot(labels, 7))
         assert figures[key]["nll"] == pytest.approx(nll, abs=1e-5)
     assert figures["after"]["nll"] < figures["before"]["nll"]
+    right = float((after.argmax(1) == labels).mean())
+    assert card["public_test"]["accuracy"] == pytest.approx(right)
 
     assert main([str(run), "--data", data]) == 0  # again, from the network itself
     again, _ = load_network(weights)

@@ -16,6 +16,15 @@ class Constant:
         return np.tile(np.array(self.row, np.float32), (len(crops), 1))
 
 
+class Calibrated(Constant):
+    def __init__(self, name: str, row: Sequence[float], before: Constant) -> None:
+        super().__init__(name, row)
+        self.before = before
+
+    def uncalibrated(self) -> Constant:
+        return self.before
+
+
 def test_an_ensemble_averages_its_members() -> None:
     ensemble = Ensemble(
         [Constant("a", [1, 0, 0, 0, 0, 0, 0]), Constant("b", [0.2, 0, 0, 0.8, 0, 0, 0])]
@@ -25,3 +34,12 @@ def test_an_ensemble_averages_its_members() -> None:
     assert ensemble.name == "a+b" and scores.dtype == np.float32
     np.testing.assert_allclose(scores, [[0.6, 0, 0, 0.4, 0, 0, 0]] * 2, atol=1e-7)
     assert ensemble.scores([]).shape == (0, 7)
+
+
+def test_an_ensemble_uncalibrated_is_that_of_its_members_as_trained() -> None:
+    crop = np.zeros((48, 48, 3), np.uint8)
+    first, second = Constant("a", [1, 0, 0, 0, 0, 0, 0]), Constant("b", [0, 1, 0, 0, 0, 0, 0])
+    assert Ensemble([first, second]).uncalibrated() is None
+    plain = Ensemble([first, Calibrated("b", [0, 0, 1, 0, 0, 0, 0], second)]).uncalibrated()
+    assert plain is not None and plain.name == "a+b"
+    np.testing.assert_allclose(plain.scores([crop]), [[0.5, 0.5, 0, 0, 0, 0, 0]])

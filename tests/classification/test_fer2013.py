@@ -194,6 +194,22 @@ def test_same_picture_as_png_and_jpg_is_refused(tmp_path: Path) -> None:
         load_fer2013(tmp_path, progress=False)
 
 
+def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "fer2013.csv", ("emotion", "pixels", "Usage"))
+    whole = tmp_path / "whole.zip"
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(table, table.name)
+    content = bytearray(whole.read_bytes())
+    content[1000:1100] = bytes(100)
+    (tmp_path / "damaged.zip").write_bytes(content)
+    with pytest.raises(Fer2013Error, match=r"damaged.zip: a damaged or encrypted zip"):
+        load_fer2013(tmp_path / "damaged.zip", progress=False)
+    table.write_bytes(table.read_text().encode("utf-16"))
+    odd = zip_file(table, tmp_path / "odd.zip")
+    with pytest.raises(Fer2013Error, match=r"odd.zip:fer2013.csv: not a readable csv"):
+        load_fer2013(odd, progress=False)
+
+
 def test_missing_and_unknown_files(tmp_path: Path) -> None:
     other = tmp_path / "fer2013.tar"
     other.write_bytes(b"x")

@@ -136,7 +136,7 @@ def test_the_command_makes_a_run_that_knows_the_training_faces(
     assert support.main([str(run), "--data", str(data), "--out", str(out)]) == 0
     card = json.loads((out / "card.json").read_text())
     assert card["training"]["support"]["pictures"] == 21
-    assert card["training"]["parameters"] == 100 + 21 * (width + 7)
+    assert card["training"]["parameters"] == 100 + 21 * (width + 7) - 7 * (width + 1)
     assert card["training"]["network"]["recipe"] == card["training"]["recipe"]
     assert card["training"]["command"].startswith("python -m classification.support")
     network, state = load_network(out / "model.safetensors")

@@ -334,7 +334,9 @@ def test_command_line_leaves_a_usable_run(
         (["architecture", "vgg"], "unknown architecture 'vgg'"),
         (["model.widths", "[32]"], "cannot be built"),
         (["model.depths", "3"], "cannot be built"),
-        (["--device", "cuda"], "no usable GPU"),
+        (["--device", "cuda"], "device cuda: not usable here"),
+        (["--device", "gpu"], "device gpu: not usable here"),
+        (["--out", __file__], "is a file; --out takes a folder"),
     ],
 )
 def test_wrong_command_lines_are_explained(

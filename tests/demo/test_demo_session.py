@@ -196,6 +196,8 @@ def test_too_many_photos_let_the_oldest_go_but_not_their_results(
     assert session.known(old, Choice("other", "flat", "cpu")) == RELEASED
     session.add("0.bmp", data[0])
     assert session.photos[-1].data and session.photos[0].name == "1.bmp"
+    session.remove([Photo.of("1.bmp", data[1])])  # as it was before its bytes were let go
+    assert session.photos[0].name == "2.bmp"
 
 
 def test_photos_that_wait_for_their_analysis_are_not_let_go(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from classification.fer2013 import load_fer2013
 from classification.recipe import load_recipe
 from eval import ablation
 from eval.bootstrap import Bootstrap
@@ -95,7 +96,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ran: list[str] = []
 
     def run(*words: str) -> None:
-        folder = Path(words[words.index("--out") + 1])
+        folder, data = (Path(words[words.index(key) + 1]) for key in ("--out", "--data"))
         ran.append(folder.name)
         if folder.name == "stopped_s0":
             raise KeyboardInterrupt
@@ -106,6 +107,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             json.dumps(
                 {"recipe": recipe.to_dict(), "parameters": 5, "hours": 0.5, "precision": "float32"}
                 | {"best_epoch": 2, "command": "python -m x", "commit": "abc"}
+                | {"data_fingerprint": load_fer2013(data, progress=False).fingerprint}
             )
         )
 
@@ -153,8 +155,10 @@ def test_another_recipe_is_trained_anew(
     plan: Path, fer2013: Path, trained: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_ablation(plan, fer2013) == 0
-    shutil.rmtree(plan.parent / "runs")
     plan.write_text(plan.read_text().replace("votes = 0.5", "votes = 0.6"))
+    assert run_ablation(plan, fer2013) == 2
+    assert "votes_s0: was trained by another recipe" in capsys.readouterr().err
+    shutil.rmtree(plan.parent / "runs" / "votes_s0")
     assert run_ablation(plan, fer2013) == 0
     assert trained[4:] == ["votes_s0"]
     (plan.parent / "answers" / "votes_s0.json").write_text("[]")

@@ -186,6 +186,10 @@ def test_reads_scored_coco_objects_by_file_name(tmp_path: Path) -> None:
         ([ROW | {"bbox": "1 2 3 4"}], "bbox"),
         ({"images": [{"id": 1, "file_name": "c.jpg"}], "annotations": []}, "names no picture"),
         (
+            {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [ROW | {"image_id": 7}]},
+            "image 7, which the file's own images lack",
+        ),
+        (
             {"images": [{"id": i, "file_name": "a.jpg"} for i in (1, 2)], "annotations": []},
             "same picture",
         ),

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ import sklearn.metrics
 from PIL import Image
 
 from baselines import train
+from classification.recipe import load_recipe
 from eval import figures, page, refresh, systems, tables
 from eval.classification import figures as measured_figures
 from eval.command import EvaluationError
@@ -126,6 +132,13 @@ def test_best_and_worst_of_each_emotion_are_marked(folder: Path) -> None:
     assert "**" not in table["MLP on pixels, properly trained"][2]
     assert [e in text for e in EMOTIONS]
 
+    best = record("keras_cnn_resplit", N, split="PublicTest")  # other pictures than the others'
+    write_report(folder / "systems" / "resplit.json", [best])
+    text = tables.render(tables.read_runs(folder))
+    again = {row[0]: row for row in rows(text, "#### Fear")}
+    assert again["Keras-style CNN, its own split"][1:4] == ["100.00 %", "100.00 %", "1"]
+    assert again["ours, accurate, ten views"] == table["ours, accurate, ten views"]
+
 
 def test_nothing_is_said_without_records(folder: Path) -> None:
     assert sections([]) == []
@@ -162,7 +175,10 @@ def test_unknown_systems_are_refused(capsys: pytest.CaptureFixture[str], tmp_pat
 
 def test_done_work_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    system = System("t", "simple_cnn", train="classification.train --recipe r.toml", resplit=True)
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("epochs = 2\n")
+    train = f"classification.train --recipe {recipe} batch_size 8"
+    system = System("t", "simple_cnn", train=train, resplit=True)
     folder = tmp_path / "runs" / "simple_cnn"
 
     def fake_python(*words: str) -> None:
@@ -171,8 +187,9 @@ def test_done_work_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
             Path(words[-1]).parent.mkdir(parents=True)
             Path(words[-1]).write_text("zip")
         else:
-            folder.mkdir(parents=True)
-            (folder / "card.json").write_text("{}")
+            folder.mkdir(parents=True, exist_ok=True)
+            made = load_recipe(recipe, ["batch_size", "8"]).to_dict()
+            (folder / "card.json").write_text(json.dumps({"training": {"recipe": made}}))
             (folder / "model.safetensors").write_text("weights")
 
     def fake_measure(argv: list[str]) -> int:
@@ -191,6 +208,9 @@ def test_done_work_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (folder / "model.safetensors").write_text("other weights")
     systems.train_and_measure(system, tmp_path / "d", tmp_path / "runs", tmp_path / "out")
     assert calls[3:] == ["measure"]
+    recipe.write_text("epochs = 3\n")
+    systems.train_and_measure(system, tmp_path / "d", tmp_path / "runs", tmp_path / "out")
+    assert calls[4:] == ["classification.train", "measure"]
 
 
 def test_an_embedding_of_another_network_is_trained_anew(tmp_path: Path) -> None:
@@ -389,11 +409,11 @@ def test_a_repetition_gives_the_recorded_figure(
 ) -> None:
     monkeypatch.setattr(systems, "python", lambda *words: train.main(words[2:]))
     places = ["--data", str(fer2013), "--out", str(tmp_path / "records")]
+    places += ["--runs", str(tmp_path / "runs")]
     check = ["svm_hog", "--check", *places]
     assert systems.main(check) == 2
     assert "no record to compare with" in capsys.readouterr().err
-    made = ["svm_hog", "--runs", str(tmp_path / "runs"), *places]
-    assert systems.main(made) == 0
+    assert systems.main(["svm_hog", *places]) == 0
     assert systems.main(check) == 0
     out = capsys.readouterr().out
     file = tmp_path / "records" / "svm_hog.json"
@@ -403,6 +423,7 @@ def test_a_repetition_gives_the_recorded_figure(
     file.write_text(json.dumps(one | {"accuracy": one["accuracy"] - 0.003}))
     assert systems.main(check) == 1
     assert "NOT within 0.2 points" in capsys.readouterr().out
+    assert not list((tmp_path / "runs" / "repeated").iterdir())
 
 
 # --- Figures
@@ -527,3 +548,29 @@ def test_a_command_that_fails_is_named_and_one_that_is_stopped_stops() -> None:
         systems.python("-c", "raise SystemExit(3)")
     with pytest.raises(KeyboardInterrupt):
         systems.python("-c", "raise SystemExit(130)")
+
+
+def test_ctrl_c_leaves_a_training_the_time_to_save(tmp_path: Path) -> None:
+    started, saved = tmp_path / "started", tmp_path / "saved"
+    child = f"""
+import pathlib, time
+try:
+    pathlib.Path({str(started)!r}).touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1)
+    pathlib.Path({str(saved)!r}).touch()
+    raise SystemExit(130)
+"""
+    parent = f"""
+from eval import command, systems
+raise SystemExit(command.run("eval.x", lambda: systems.python("-c", {child!r})))
+"""
+    options: dict[str, Any] = {"start_new_session": True, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", parent], **options) as process:
+        while not started.exists() and process.poll() is None:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and saved.exists()
+    assert errors == "eval.x: stopped; what was finished before is kept\n"

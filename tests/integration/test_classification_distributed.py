@@ -28,6 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from classification.models import build_network
 from classification.objective import training_loss
 from classification.recipe import Recipe
+from classification.train import from_first_process, in_any_process
 
 dist.init_process_group("gloo")
 rank, count = dist.get_rank(), dist.get_world_size()
@@ -42,6 +43,9 @@ dist.all_reduce(loss.data)
 if rank == 0:
     grads = {name: p.grad for name, p in model.named_parameters()}
     torch.save({"loss": loss.detach() / count, "grads": grads}, sys.argv[2])
+# each has its own answer and its own signals; all must go on, or stop, as one
+assert from_first_process({"accuracy": 0.5 + rank}) == {"accuracy": 0.5}
+assert in_any_process(rank == 1, x.device) and not in_any_process(False, x.device)
 dist.destroy_process_group()
 """
 

@@ -86,6 +86,18 @@ def test_annotated_pictures_are_not_analysed_again(
         assert capsys.readouterr().out.splitlines()[-1].startswith("3 pictures analysed")
 
 
+def test_pictures_not_made_here_are_never_overwritten(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "2019").mkdir()
+    mine = photos / "2019" / "a.png"
+    Image.new("RGB", (8, 8)).save(mine)
+    before = mine.read_bytes()
+    assert cli.main(["analyze", str(photos), "--annotated", str(photos / "2019")]) == 2
+    assert "holds pictures that were not made here, such as a.png" in capsys.readouterr().err
+    assert mine.read_bytes() == before
+
+
 def test_file_names_need_not_be_text(photos: Path, tmp_path: Path) -> None:
     odd = os.fsencode(photos) + b"/caf\xe9.jpg"
     (photos / "a.jpg").rename(os.fsdecode(odd))
