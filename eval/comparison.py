@@ -88,8 +88,9 @@ def sections(runs: Sequence[Run], path: Path = SYSTEMS) -> list[str]:
         "### What each is called, and costs",
         "KNN and support sets keep their training faces: their numbers are parameters too. "
         "Minutes and milliseconds are wall time, of a face in batches of 64, all its views "
-        "included; an ensemble's are its members' sums. Minutes are those of the row's own training: not of the networks that it "
-        "started from, was taught by or looks through; a mean of networks has its members' sum.",
+        "included; an ensemble's are its members' sums. Minutes are those of the row's own "
+        "training: not of the networks that it started from, was taught by or looks through; a "
+        "mean of networks has its members' sum.",
         cost_table(systems),
         "### Right at the second or third guess, and in coarser classes",
         "*Six classes*: disgust counts as angry. *Valence*: positive (happy, surprise), neutral, "

@@ -173,6 +173,13 @@ def test_weight_decay_spares_biases_and_normalisation(name: str) -> None:
     assert len(found) == 6
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_looks_ahead_where_it_has_momentum(momentum: float) -> None:
+    recipe = Recipe(momentum=momentum)
+    (group, *_) = training.make_optimizer(nn.Linear(2, 7), recipe).param_groups
+    assert group["momentum"] == momentum and group["nesterov"] == (momentum > 0)
+
+
 def test_batches_cover_an_epoch_once_and_depend_on_the_step_alone() -> None:
     data = tiny_data().split("Training")
     plain = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
