@@ -11,11 +11,9 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from demo.session import Choice, Photo
 from demo.views import Threshold, css, limits
-from faces.draw import draw_faces
+from faces.draw import draw_faces, write_annotated
 from faces.emotions import EMOTIONS
 from faces.sinks import open_sink, result_to_dict
 from faces.types import DEFAULT_THRESHOLD, ImageResult
@@ -96,7 +94,7 @@ def annotated_png(photo: Photo, result: ImageResult, threshold: Threshold) -> by
     """Return the picture that ``twostage analyze --annotated`` writes, at the photo's full size."""
     image = draw_faces(photo.read(), result, threshold)
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG", compress_level=3)
+    write_annotated(image, file)
     return file.getvalue()
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from faces.types import DEFAULT_THRESHOLD, Box, Face, ImageResult
 
@@ -25,6 +28,9 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 
 The names are always written too: colour is never the only sign.
 """
+
+SOFTWARE = "twostage analyze"
+"""What annotated pictures say, as PNG text, of who wrote them."""
 
 UNSURE_COLOUR = (220, 220, 220)
 """Of faces that show no emotion clearly."""
@@ -286,3 +292,23 @@ def _luminance(colour: tuple[int, int, int]) -> float:
         for c in (value / 255 for value in colour)
     ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def write_annotated(image: NDArray[np.uint8], file: Path | IO[bytes]) -> None:
+    """Write an annotated picture (H, W, 3) uint8 as PNG that says who wrote it.
+
+    Raises:
+        OSError: writing failed.
+    """
+    made_by = PngInfo()
+    made_by.add_text("Software", SOFTWARE)
+    Image.fromarray(image).save(file, format="png", compress_level=3, pnginfo=made_by)
+
+
+def is_annotated(path: Path) -> bool:
+    """Tell whether a file is a picture of ``write_annotated``."""
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Software") == SOFTWARE
+    except OSError:
+        return False

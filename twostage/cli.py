@@ -12,12 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from tabulate import tabulate
 from tqdm import tqdm
 
-from faces.draw import draw_faces
+from faces.draw import draw_faces, is_annotated, write_annotated
 from faces.emotions import EMOTIONS, canonical_emotion
 from faces.images import read_images
 from faces.paths import PICTURE_SUFFIXES, ImageError
@@ -27,9 +25,6 @@ from faces.types import DEFAULT_THRESHOLD, ImageResult
 from twostage.models import ModelError, load_classifier, load_detector, shipped_models
 
 Threshold = float | dict[str, float]
-
-SOFTWARE = "twostage analyze"
-"""What annotated pictures say, as PNG text, of who wrote them."""
 
 
 class UsageError(ValueError):
@@ -95,14 +90,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _is_annotated(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            return image.info.get("Software") == SOFTWARE
-    except OSError:
-        return False
-
-
 class AnnotatedFolder:
     """Writes annotated pictures into one folder, each under a name of its own.
 
@@ -129,7 +116,7 @@ class AnnotatedFolder:
         if not os.access(folder, os.W_OK):
             raise UsageError(f"--annotated {folder}: may not be written to")
         for path in folder.iterdir():
-            if path.suffix.lower() in PICTURE_SUFFIXES and not _is_annotated(path):
+            if path.suffix.lower() in PICTURE_SUFFIXES and not is_annotated(path):
                 raise UsageError(
                     f"--annotated {folder}: holds pictures that were not made here, such as "
                     f"{path.name}, and could be overwritten; name a new folder"
@@ -148,9 +135,7 @@ class AnnotatedFolder:
         path = self.folder / f"{self._name(Path(source).stem)}.png"
         part = path.with_name(f"{path.name}.part")
         try:
-            made_by = PngInfo()
-            made_by.add_text("Software", SOFTWARE)
-            Image.fromarray(image).save(part, format="png", compress_level=3, pnginfo=made_by)
+            write_annotated(image, part)
             os.replace(part, path)
         except OSError as error:
             part.unlink(missing_ok=True)
