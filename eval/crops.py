@@ -49,7 +49,7 @@ def cut_all(
     counts = dict.fromkeys((TRUTH, *(finder.name for finder in finders)), 0)
     results: dict[str, list[dict[str, Any]]] = {finder.name: [] for finder in finders}
     for name in counts:
-        (out / name).mkdir()
+        (out / name).mkdir(parents=True)
     for scene, image in pictures:
         counts[TRUTH] += _cut(out / TRUTH, scene, image, scene.boxes)
         for finder in finders:
