@@ -19,12 +19,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from classification.recipe import load_recipe
+from classification.recipe import RecipeError, load_recipe
 from classification.resplit import COMMAND as RESPLIT
 from eval import classification
 from eval.command import EvaluationError, classifier_facts, existing, note, run
 from eval.comparison import System, read_systems
-from faces.provenance import file_sha256, read_card
+from faces.provenance import CardError, file_sha256, read_card
 from twostage.models import shipped_models
 
 COMMAND = "eval.systems"
@@ -51,20 +51,27 @@ def training_words(system: System, data: Path, run_folder: Path) -> list[str]:
 
 
 def is_trained(system: System, run_folder: Path) -> bool:
-    """Tell whether a run is finished, by the present recipe or through the present network."""
+    """Tell whether a run is finished, by the present recipe or through the present network.
+
+    Raises:
+        EvaluationError: its card, or the recipe, cannot be read.
+    """
     card = run_folder / "card.json"
     if not card.is_file():
         return False
     words = shlex.split(system.train or "")
-    training = read_card(card)["training"]
-    if "--recipe" in words:
-        at = words.index("--recipe") + 1
-        recipe = load_recipe(Path(words[at]), words[at + 1 :])
-        return recipe.is_recorded_as(training["recipe"])
+    try:
+        training = read_card(card).get("training", {})
+        if "--recipe" in words:
+            at = words.index("--recipe") + 1
+            recipe = load_recipe(Path(words[at]), words[at + 1 :])
+            return recipe.is_recorded_as(training.get("recipe", {}))
+    except (CardError, RecipeError) as error:
+        raise EvaluationError(str(error)) from error
     if "--network" not in words:
         return True
     network = Path(words[words.index("--network") + 1])
-    return bool(training["network_sha256"] == file_sha256(network))
+    return bool(training.get("network_sha256") == file_sha256(network))
 
 
 def is_measured(record: Path, name_or_run: str) -> bool:

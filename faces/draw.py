@@ -310,5 +310,5 @@ def is_annotated(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             return image.info.get("Software") == SOFTWARE
-    except OSError:
+    except (OSError, ValueError, Image.DecompressionBombError):
         return False

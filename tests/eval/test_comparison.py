@@ -223,6 +223,9 @@ def test_an_embedding_of_another_network_is_trained_anew(tmp_path: Path) -> None
     assert systems.is_trained(system, tmp_path)
     network.write_text("two")
     assert not systems.is_trained(system, tmp_path)
+    (tmp_path / "card.json").write_text("{")
+    with pytest.raises(EvaluationError, match=r"card.json: not valid JSON"):
+        systems.is_trained(system, tmp_path)
 
 
 def test_failures_name_the_command() -> None:
