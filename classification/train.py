@@ -68,11 +68,14 @@ class MovingAverage:
     def update(self, model: nn.Module, step: int) -> None:
         """Move towards ``model`` after the step of that number."""
         decay = min(self.decay, (1 + step) / (10 + step))
+        averaged, current = [], []
         for name, value in model.state_dict().items():
             if value.dtype.is_floating_point:
-                self.state[name].lerp_(value, 1 - decay)
+                averaged.append(self.state[name])
+                current.append(value)
             else:
                 self.state[name].copy_(value)
+        torch._foreach_lerp_(averaged, current, 1 - decay)  # as torch.optim.swa_utils: few kernels
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classification.card import write_json
-from classification.fer2013 import Fer2013
+from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
 from classification.recipe import RecipeError, load_recipe
 from eval import command, report
 from eval.bootstrap import Bootstrap, ratio_metric
-from eval.classification import fer2013_batches, open_fer2013
+from eval.classification import fer2013_batches
 from eval.command import EvaluationError
 from eval.systems import python
 from faces.pipeline import EmotionClassifier
@@ -153,7 +153,9 @@ def answers_file(answers: Path, variant: Variant, seed: int) -> Path:
     return answers / f"{variant.name}_s{seed}.json"
 
 
-def read_answers(path: Path, variant: Variant, seed: int, data: Fer2013) -> dict[str, Any] | None:
+def read_answers(
+    path: Path, variant: Variant, seed: int, fingerprint: str
+) -> dict[str, Any] | None:
     """Return a training's record; None if there is none of the plan's present recipe and data.
 
     Raises:
@@ -164,23 +166,31 @@ def read_answers(path: Path, variant: Variant, seed: int, data: Fer2013) -> dict
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         recipe = load_recipe(variant.recipe, variant.arguments(seed))
-        same = recipe.is_recorded_as(record["recipe"]) and record["fingerprint"] == data.fingerprint
+        same = recipe.is_recorded_as(record["recipe"]) and record["fingerprint"] == fingerprint
         return record if same and set(variant.views) <= set(record["right"]) else None
     except (ValueError, KeyError, TypeError) as error:
         raise EvaluationError(f"{path}: no record of an ablation ({error}); remove it") from error
 
 
 def measure(
-    variant: Variant, seed: int, folder: Path, data: Fer2013, device: str | None
+    variant: Variant, seed: int, folder: Path, data: Fer2013, fingerprint: str, device: str | None
 ) -> dict[str, Any]:
     """Return the record of a finished training: how it was made, and which pictures it knows.
+
+    Args:
+        variant: of the plan.
+        seed: of the training.
+        folder: its run.
+        data: PublicTest.
+        fingerprint: of the whole of FER2013, Training included.
+        device: where to measure.
 
     Raises:
         EvaluationError: it was of another recipe, or on other data.
     """
     training = json.loads((folder / "record.json").read_text("utf-8"))
     recipe = load_recipe(variant.recipe, variant.arguments(seed))
-    same_data = training["data_fingerprint"] == data.fingerprint
+    same_data = training["data_fingerprint"] == fingerprint
     if not (recipe.is_recorded_as(training["recipe"]) and same_data):
         raise EvaluationError(
             f"{folder}: was trained by another {'recipe' if same_data else 'data set'} than "
@@ -193,7 +203,7 @@ def measure(
         **{key: training[key] for key in kept},
         "training": training["command"],
         "trained_at": training["commit"],
-        "fingerprint": data.fingerprint,
+        "fingerprint": fingerprint,
         "right": {views: "".join("01"[int(r)] for r in rows) for views, rows in right.items()},
     }
 
@@ -273,11 +283,17 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     names = {variant.name for variant in variants}
     if unknown := set(arguments.only) - names:
         raise EvaluationError(f"{arguments.plan}: has no {', '.join(sorted(unknown))}")
-    data, split, _ = open_fer2013(arguments.data, "PublicTest")
+    try:
+        whole = load_fer2013(arguments.data, progress=sys.stderr.isatty())
+        data, fingerprint = whole.split("PublicTest"), whole.fingerprint
+    except Fer2013Error as error:
+        raise EvaluationError(str(error)) from error
     known: dict[tuple[str, int], dict[str, Any]] = {}
     missing: list[tuple[Variant, int, list[str]]] = []
     for variant, seed in [(v, seed) for v in variants for seed in v.seeds]:
-        record = read_answers(answers_file(arguments.answers, variant, seed), variant, seed, data)
+        record = read_answers(
+            answers_file(arguments.answers, variant, seed), variant, seed, fingerprint
+        )
         if record is not None:
             known[variant.name, seed] = record
         elif variant.name in (arguments.only or names):
@@ -290,7 +306,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         folder = run_folder(arguments.runs, variant, seed)
         if not (folder / "record.json").is_file():
             python(*words)
-        record = measure(variant, seed, folder, data, arguments.device)
+        record = measure(variant, seed, folder, data, fingerprint, arguments.device)
         write_json(
             answers_file(arguments.answers, variant, seed), record | report.provenance(made_by)
         )
@@ -304,8 +320,8 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         for views, answers in record["right"].items()
     }
     table = rows(shown, right, Bootstrap.of(len(data.labels)))
-    about = {"ablation": str(arguments.plan), "split": split, "n": len(data.labels)}
-    about |= {"fingerprint": data.fingerprint} | report.provenance(made_by)
+    about: dict[str, Any] = {"ablation": str(arguments.plan), "split": "PublicTest"}
+    about |= {"n": len(data.labels), "fingerprint": fingerprint} | report.provenance(made_by)
     kept = ("parameters", "hours", "precision", "best_epoch", "training", "trained_at")
     for variant, row in zip(shown, table, strict=True):
         record = known[variant.name, variant.seeds[0]]

@@ -49,12 +49,13 @@ def test_the_long_training_is_of_the_shipped_network() -> None:
     light, long = flat(load_config("mobilenet_fpn")), flat(load_config("mobilenet_fpn_long"))
     changed = {key for key, value in light.items() if long[key] != value}
     assert changed == {
-        "SEED", "OUTPUT_DIR", "TEST.EVAL_PERIOD", "TEST.MIN_FACE",
+        "SEED", "OUTPUT_DIR", "TEST.MIN_FACE",
         "MODEL.RPN.BBOX_REG_LOSS_TYPE", "MODEL.RPN.BBOX_REG_LOSS_WEIGHT",
         "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT",
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "MODEL.ROI_HEADS.NMS_THRESH_TEST",
         "INPUT.COLOUR_JITTER", "INPUT.BLUR", "INPUT.MIN_FACE", "INPUT.FACE_CROP.FACE_SIZES",
-        "SOLVER.WARMUP_ITERS", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD",
+        "INPUT.FACE_CROP.SIZE", "SOLVER.BASE_LR", "SOLVER.IMS_PER_BATCH", "SOLVER.WARMUP_ITERS",
+        "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD",
     }  # fmt: skip
 
 

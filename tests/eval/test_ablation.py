@@ -80,8 +80,8 @@ class Reader:
 
 @pytest.fixture
 def fer2013(tmp_path: Path) -> Path:
-    """Ten pictures of PublicTest, the first three of them angry."""
-    lines = ["emotion,pixels,Usage"]
+    """Ten pictures of PublicTest, the first three of them angry, and one of Training."""
+    lines = ["emotion,pixels,Usage", f"3,{' '.join(['9'] * 48 * 48)},Training"]
     for number in range(10):
         pixels = np.zeros(48 * 48, int)
         pixels[:2] = label, _ = (0 if number < 3 else 3, number)
