@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from detection.backbone import IMAGENET, imagenet_state
+from detection.backbone import CENTERFACE, IMAGENET, published_state
 from detection.errors import RunError
 
 MODEL_FILE = "model.safetensors"
@@ -30,17 +30,21 @@ BEST_FILE = "best.safetensors"
 
 
 class FaceCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, plus safetensors, ``imagenet://`` and files written whole."""
+    """Detectron2's checkpointer, plus safetensors, published bodies and files written whole."""
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Load from a file, a URL (``https://``, ``detectron2://``) or ``imagenet://mobilenet_v2``.
+        """Load from a file, a URL (``https://``, ``detectron2://``) or a published body.
+
+        The light detector's are ``imagenet://mobilenet_v2`` and ``centerface://mobilenet_v2``.
 
         Raises:
             RunError: the file is missing, cannot be fetched, or is no checkpoint.
         """
-        if path == IMAGENET:
-            self.logger.info("Starting from the ImageNet weights of MobileNetV2")
-            self._log_incompatible_keys(self._load_model({"model": imagenet_state()}))
+        if path in (IMAGENET, CENTERFACE):
+            self.logger.info(f"Starting from the published body {path}")
+            norm = [self.model.get_buffer(name).flatten() for name in ("pixel_mean", "pixel_std")]
+            state = published_state(path, *(value.cpu() for value in norm))
+            self._log_incompatible_keys(self._load_model({"model": state}))
             return {}
         if path and "://" not in path and not os.path.isfile(path):
             raise RunError(f"{path}: no such file of weights (MODEL.WEIGHTS)")

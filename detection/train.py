@@ -33,6 +33,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from detection import checkpoints
+from detection.backbone import CENTERFACE, IMAGENET
 from detection.commandline import PAIR, configure, detectron2_parser
 from detection.datasets import describe, short_name
 from detection.errors import ConfigError, DetectionError, RunError
@@ -128,7 +129,7 @@ def evaluate_only(cfg: Any, resume: bool) -> int:
     names = [*cfg.DATASETS.TEST, *cfg.DATASETS.REPORT]
     if not names:
         raise ConfigError("name what to measure on: --val-coco, --report-coco or --dataturks")
-    if not resume and cfg.MODEL.WEIGHTS.startswith("imagenet://"):
+    if not resume and cfg.MODEL.WEIGHTS in (IMAGENET, CENTERFACE):
         raise ConfigError(
             f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} has no trained detection head; add --resume "
             "for the run in OUTPUT_DIR, or name trained weights as MODEL.WEIGHTS"

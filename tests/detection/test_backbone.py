@@ -105,11 +105,11 @@ def test_missing_imagenet_weights_are_explained(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(backbone, "mobilenet_state", missing)
     with pytest.raises(RunError, match=r"install them; or start from other weights"):
-        backbone.imagenet_state()
+        backbone.published_state(backbone.IMAGENET, torch.zeros(3), torch.ones(3))
 
 
 def test_imagenet_weights_fit_the_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backbone, "mobilenet_state", lambda: random_mobilenet().state_dict())
     names = set(build_model(load_config("mobilenet_fpn")).state_dict())
-    state = backbone.imagenet_state()
+    state = backbone.published_state(backbone.IMAGENET, torch.zeros(3), torch.ones(3))
     assert state.keys() == {n for n in names if n.startswith("backbone.bottom_up.")}
