@@ -1,7 +1,8 @@
 """Choose what a detector shows on validation data: ``python -m eval.operating_point --help``.
 
-The score threshold with the best F1 (a face counts as found at IoU 0.5; ignored ones and detections
-on them do not count) among those with fewer than 0.05 duplicates per picture. For a detector of
+The lowest score threshold whose F1 is within 0.005 of the best (a face counts as found at IoU 0.5;
+ignored ones and detections on them do not count), among those with fewer than 0.05 duplicates per
+picture: of equals, the one that finds most faces. For a detector of
 Detectron2 also its NMS threshold and its containment (``MODEL.CONTAINMENT``), over a grid: of the
 combinations whose F1 is within 0.005 of the best one's, that with the best AP. What a detector
 finds is computed once, without suppression; suppressing that is what the model itself would do.
@@ -107,7 +108,8 @@ def operating_point(scenes: Sequence[Scene], found: Sequence[Scored]) -> report.
     allowed = judged.whole & (duplicates < MOST_DUPLICATES)
     if not judged.faces or not allowed.any() or not judged.hits.any():
         raise EvaluationError("there is no face to find, or the detector finds none: no choice")
-    best = int(np.where(allowed, judged.f1(), -1.0).argmax())
+    f1 = np.where(allowed, judged.f1(), -1.0)
+    best = int(np.flatnonzero(f1 >= f1.max() - EQUAL_F1)[-1])
     precision = match_scenes(scenes, found, areas=("all",))["all"].precision()
     return {
         "threshold": float(np.floor(1000 * judged.scores[best]) / 1000),

@@ -38,6 +38,21 @@ def test_the_threshold_with_the_best_f1() -> None:
     assert (point["wrong_per_image"], point["validation_ap50"]) == (0, pytest.approx(1))
 
 
+def test_of_equal_f1_the_lowest_threshold_finds_the_most_faces() -> None:
+    scenes = [scene(A) for _ in range(200)] + [scene(B)]
+    boxes = [found((A, 0.9)) for _ in range(200)]
+    # Two false boxes before the last face: F1 400/401 without these three, 402/404 with them.
+    boxes.append(found((FAR, 0.6), (A, 0.55), (B, 0.5)))
+    point = operating_point.operating_point(scenes, boxes)
+    assert (point["threshold"], point["coverage"]) == (0.5, 1.0)
+    assert point["f1"] == pytest.approx(402 / 404)
+    boxes[-1] = found((FAR, 0.6), (A, 0.55), ((0, 200, 100, 300), 0.52), (B, 0.5))
+    assert operating_point.operating_point(scenes, boxes)["f1"] == pytest.approx(402 / 405)
+    boxes[-1] = found((FAR, 0.6), (A, 0.55), ((0, 200, 100, 300), 0.52))
+    point = operating_point.operating_point(scenes, boxes)
+    assert (point["threshold"], point["f1"]) == (0.55, pytest.approx(400 / 403))
+
+
 def test_duplicates_are_kept_out_even_where_they_help_the_f1() -> None:
     faces = [A, B, (0, 200, 100, 300), (200, 200, 300, 300)]
     rows = [(A, 0.9), (PART, 0.8), *((face, 0.7) for face in faces[1:])]
