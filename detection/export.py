@@ -24,8 +24,9 @@ LICENCES = {
     "wider": "WIDER FACE (a part of its validation split): research only, CC BY-NC-ND",
     "facemask": "Face Mask Detection, 853 pictures: published on Kaggle (andrewmvd) as CC0",
     "dataturks": "Dataturks Face Detection in Images: no licence stated",
+    "centerface://": "start, CenterFace's body: MIT, trained on WIDER FACE's training set",
 }
-"""A part of a data set's name → what is known of its licence."""
+"""A part of a data set's name, or of the start's → what is known of its licence."""
 
 INTENDED_USE = (
     "Research and teaching: finding faces in photos on ordinary computers, as this project's first "
@@ -116,7 +117,8 @@ def shipped_card(
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """Return the card of shipped weights: the run's, with hash, licences, use and limits."""
-    sets = " ".join(str(data["set"]) for data in card["trained_on"]).lower()
+    names = [*(data["set"] for data in card["trained_on"]), card.get("started_from")]
+    sets = " ".join(map(str, names)).lower()
     return {
         **card,
         "name": name,
