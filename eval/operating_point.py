@@ -1,11 +1,11 @@
 """Choose what a detector shows on validation data: ``python -m eval.operating_point --help``.
 
-The lowest score threshold whose F1 is within 0.005 of the best (a face counts as found at IoU 0.5;
+The lowest score threshold whose F1 is within 0.01 of the best (a face counts as found at IoU 0.5;
 ignored ones and detections on them do not count), among those with fewer than 0.05 duplicates per
-picture: of equals, the one that finds most faces. For a detector of
-Detectron2 also its NMS threshold and its containment (``MODEL.CONTAINMENT``), over a grid: of the
-combinations whose F1 is within 0.005 of the best one's, that with the best AP. What a detector
-finds is computed once, without suppression; suppressing that is what the model itself would do.
+picture: of equals, the one that finds most faces. For a detector of Detectron2 also its NMS
+threshold and its containment (``MODEL.CONTAINMENT``), over a grid: of the combinations whose F1 is
+within 0.01 of the best one's, that with the best AP. What a detector finds is computed once,
+without suppression; suppressing that is what the model itself would do.
 
 ``--write`` puts the choice into a run folder's config.yaml and card.json, for every later use and
 for ``detection.export``, or into the two files of a shipped setting (``weights_of`` in
@@ -43,8 +43,8 @@ COMMAND = "eval.operating_point"
 MOST_DUPLICATES = 0.05
 """Duplicate boxes per picture stay below this."""
 
-EQUAL_F1 = 0.005
-"""Smaller differences in F1 are chance on a validation set of some hundred faces."""
+EQUAL_F1 = 0.01
+"""Smaller differences in F1 are chance: on some hundred faces its standard error is larger."""
 
 NMS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
 CONTAINMENT = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1)

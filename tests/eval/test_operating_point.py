@@ -50,7 +50,7 @@ def test_of_equal_f1_the_lowest_threshold_finds_the_most_faces() -> None:
     assert operating_point.operating_point(scenes, boxes)["f1"] == pytest.approx(402 / 405)
     boxes[-1] = found((FAR, 0.6), (A, 0.55), ((0, 200, 100, 300), 0.52))
     point = operating_point.operating_point(scenes, boxes)
-    assert (point["threshold"], point["f1"]) == (0.55, pytest.approx(400 / 403))
+    assert (point["threshold"], point["f1"]) == (0.52, pytest.approx(400 / 404))
 
 
 def test_duplicates_are_kept_out_even_where_they_help_the_f1() -> None:
@@ -75,7 +75,7 @@ def test_suppression_by_hand() -> None:
 
 
 def test_the_choice_takes_the_ap_among_equals() -> None:
-    pairs = ((0.80, 0.40), (0.797, 0.42), (0.79, 0.5))
+    pairs = ((0.80, 0.40), (0.797, 0.42), (0.785, 0.5))
     rows = [{"f1": f1, "validation_ap": ap} for f1, ap in pairs]
     assert choose(rows) is rows[1]
 
