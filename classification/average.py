@@ -28,7 +28,14 @@ from classification.classifier import (
     save_network,
 )
 from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
-from faces.provenance import CardError, command_line, file_sha256, git_commit, read_card
+from faces.provenance import (
+    CardError,
+    command_line,
+    file_sha256,
+    git_commit,
+    read_card,
+    run_share,
+)
 
 COMMAND = "classification.average"
 
@@ -111,22 +118,6 @@ def write_run(
     return float(card["public_test"]["accuracy"])
 
 
-def member(text: str) -> tuple[str, float]:
-    """Read RUN=SHARE.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not of that form, or the share is not in 0..1.
-    """
-    name, _, number = text.rpartition("=")
-    try:
-        share = float(number)
-    except ValueError:
-        share = math.nan
-    if not name or not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: not RUN=SHARE with a share above 0 and up to 1")
-    return name, share
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -134,7 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("members", nargs="+", type=member, metavar="RUN=SHARE", help="a run folder")
+    parser.add_argument(
+        "members", nargs="+", type=run_share, metavar="RUN=SHARE", help="a run folder"
+    )
     parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder or zip")
     parser.add_argument("--out", type=Path, required=True, help="run folder to write")
     args = parser.parse_args(argv)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -43,6 +45,22 @@ def command_line(module: str, argv: Sequence[str] | None = None) -> str:
     """
     words = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--resume"]
     return shlex.join(["python", "-m", module, *words])
+
+
+def run_share(text: str) -> tuple[str, float]:
+    """Read RUN=SHARE, one member of a mean of runs.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not of that form, or the share is not in 0..1.
+    """
+    name, _, number = text.rpartition("=")
+    try:
+        share = float(number)
+    except ValueError:
+        share = math.nan
+    if not name or not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: not RUN=SHARE with a share above 0 and up to 1")
+    return name, share
 
 
 def git_commit() -> str | None:
