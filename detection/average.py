@@ -79,7 +79,7 @@ def describe(members: Sequence[tuple[Path, float]]) -> dict[str, Any]:
         for key in ("trained_on", "chosen_on")
     }
     hours = math.fsum(card["hours"] for card in cards)
-    return first | together | {"hours": round(hours, 3), "metrics": {}, "averaged": averaged}
+    return first | together | {"hours": round(hours, 3), "averaged": averaged}
 
 
 def write_run(members: Sequence[tuple[Path, float]], out: Path, made: dict[str, Any]) -> None:

@@ -24,7 +24,15 @@ def test_the_card_belongs_to_the_weights(detector: DetectronDetector) -> None:
     card = json.loads(WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
     assert card["sha256"] == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
     assert card["score_threshold"] == detector.score_threshold
-    for key in ("trained_on", "command", "commit", "hours", "metrics", "limits", "data_licences"):
+    for key in (
+        "trained_on",
+        "command",
+        "commit",
+        "hours",
+        "operating_point",
+        "limits",
+        "data_licences",
+    ):
         assert card[key], key
     assert WEIGHTS.stat().st_size < 15_000_000
 
