@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from pretrained.errors import PretrainedError
 
@@ -62,6 +59,10 @@ def read_centerface(path: Path) -> list[Convolution]:
     Raises:
         PretrainedError: the file is damaged or another network's.
     """
+    import onnx  # here, as whoever loads a detector would wait for it
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from onnx import numpy_helper
+
     try:
         graph = onnx.load(str(path)).graph
         values = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
