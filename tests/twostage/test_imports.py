@@ -13,7 +13,7 @@ import sys
 from twostage.cli import main
 assert main(["analyze", "samples/collins.jpg"]) == 0
 needless = {"torch._dynamo", "sympy", "sklearn", "matplotlib", "tensorboard",
-            "albumentations", "openvino.frontend.pytorch.ts_decoder"}
+            "albumentations", "onnx", "openvino.frontend.pytorch.ts_decoder"}
 print("imported:", sorted(needless & set(sys.modules)))
 """
 
