@@ -320,7 +320,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         for views, answers in record["right"].items()
     }
     table = rows(shown, right, Bootstrap.of(len(data.labels)))
-    about: dict[str, Any] = {"ablation": str(arguments.plan), "split": "PublicTest"}
+    about: dict[str, Any] = {"ablation": arguments.plan.name, "split": "PublicTest"}
     about |= {"n": len(data.labels), "fingerprint": fingerprint} | report.provenance(made_by)
     kept = ("parameters", "hours", "precision", "best_epoch", "training", "trained_at")
     for variant, row in zip(shown, table, strict=True):
