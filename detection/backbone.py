@@ -202,8 +202,8 @@ def centerface_body(mean: Tensor, std: Tensor) -> MobileNetV2:
     """Return the body as CenterFace has it, for pixels that are normalised.
 
     It computes the same but for two things: where pictures end, CenterFace sees black and this one
-    ``mean``; and CenterFace's activations have no upper bound, where this one's end at 6, which
-    0.3 % of one layer's and fewer of the others' reach.
+    ``mean``; and CenterFace's activations have no upper bound, where this one's end at 6, which few
+    reach.
     """
     body = MobileNetV2()
     layers = [part for part in body.modules() if isinstance(part, ScaledConv2d)]
