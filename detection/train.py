@@ -138,7 +138,10 @@ def evaluate_only(cfg: Any, resume: bool) -> int:
     checkpointer = checkpoints.FaceCheckpointer(model, cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     for name in names:
-        evaluate_model(cfg, model, name)
+        pictures, figures = evaluate_model(cfg, model, name)
+        if comm.is_main_process():
+            row = {key: round(value, 2) for key, value in figures.items()}
+            print(figures_line("measured", row | {"pictures": pictures, "data": short_name(name)}))
     return 0
 
 
@@ -284,10 +287,14 @@ def summary(folder: Path, metrics: dict[str, Any]) -> str:
     """Return the last lines that the command prints."""
     lines = [f"\nrun folder: {folder}"]
     for kind in ("validation", "report"):
-        for row in metrics[kind]:
-            figures = "  ".join(f"{key} {row[key]}" for key in ("AP", "AP50", "AP75"))
-            lines.append(f"{kind}: {figures}  on {row['pictures']} pictures of {row['data']}")
+        lines += [figures_line(kind, row) for row in metrics[kind]]
     return "\n".join(lines)
+
+
+def figures_line(kind: str, row: dict[str, Any]) -> str:
+    """Return what is printed of a data set's figures."""
+    figures = "  ".join(f"{key} {row[key]}" for key in ("AP", "AP50", "AP75"))
+    return f"{kind}: {figures}  on {row['pictures']} pictures of {row['data']}"
 
 
 if __name__ == "__main__":

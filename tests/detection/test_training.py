@@ -132,6 +132,10 @@ def test_evaluating_a_run(run: Path, faces: Any, tmp_path: Path, capsys: Any) ->
 
 def test_eval_only_measures_the_last_checkpoint(run: Path, faces: Any, capsys: Any) -> None:
     assert train.main(command(faces, run, options=("--eval-only", "--resume"))) == 0
+    row = json.loads((run / "metrics.json").read_text())["validation"][0]
+    figures = f"AP {row['AP']}  AP50 {row['AP50']}  AP75 {row['AP75']}"
+    line = f"measured: {figures}  on {row['pictures']} pictures of {row['data']}\n"
+    assert line in capsys.readouterr().out
 
 
 def test_exporting_a_run(run: Path, faces: Any, tmp_path: Path, capsys: Any) -> None:
