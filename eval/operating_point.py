@@ -4,8 +4,9 @@ The lowest score threshold whose F1 is within 0.01 of the best (a face counts as
 ignored ones and detections on them do not count), among those with fewer than 0.05 duplicates per
 picture: of equals, the one that finds most faces. For a detector of Detectron2 also its NMS
 threshold and its containment (``MODEL.CONTAINMENT``), over a grid: of the combinations whose F1 is
-within 0.01 of the best one's, that with the best AP. What a detector finds is computed once,
-without suppression; suppressing that is what the model itself would do.
+within 0.01 of the best one's, and of these whose AP is, that with the fewest duplicates, then the
+best AP. What a detector finds is computed once, without suppression; suppressing that is what the
+model itself would do.
 
 ``--write`` puts the choice into a run folder's config.yaml and card.json, for every later use and
 for ``detection.export``, or into the two files of a shipped setting (``weights_of`` in
@@ -43,8 +44,8 @@ COMMAND = "eval.operating_point"
 MOST_DUPLICATES = 0.05
 """Duplicate boxes per picture stay below this."""
 
-EQUAL_F1 = 0.01
-"""Smaller differences in F1 are chance: on some hundred faces its standard error is larger."""
+EQUAL = 0.01
+"""Smaller differences in F1 or AP are chance: on some hundred faces the standard error is larger."""
 
 NMS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
 CONTAINMENT = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1)
@@ -109,7 +110,7 @@ def operating_point(scenes: Sequence[Scene], found: Sequence[Scored]) -> report.
     if not judged.faces or not allowed.any() or not judged.hits.any():
         raise EvaluationError("there is no face to find, or the detector finds none: no choice")
     f1 = np.where(allowed, judged.f1(), -1.0)
-    best = int(np.flatnonzero(f1 >= f1.max() - EQUAL_F1)[-1])
+    best = int(np.flatnonzero(f1 >= f1.max() - EQUAL)[-1])
     precision = match_scenes(scenes, found, areas=("all",))["all"].precision()
     return {
         "threshold": float(np.floor(1000 * judged.scores[best]) / 1000),
@@ -140,10 +141,15 @@ def search(scenes: Sequence[Scene], found: Sequence[Scored], most: int) -> list[
 
 
 def choose(rows: Sequence[report.Run]) -> report.Run:
-    """Return the row with the best AP among those whose F1 is within ``EQUAL_F1`` of the best."""
-    best = max(row["f1"] for row in rows)
-    equals = [row for row in rows if row["f1"] >= best - EQUAL_F1]
-    return max(equals, key=lambda row: row["validation_ap"])
+    """Return the row with the fewest duplicates among those as good but for chance.
+
+    Their F1 is within ``EQUAL`` of the best, their AP of the best one among these; of several, the
+    one with the best AP.
+    """
+    for figure in ("f1", "validation_ap"):
+        best = max(row[figure] for row in rows)
+        rows = [row for row in rows if row[figure] >= best - EQUAL]
+    return min(rows, key=lambda row: (row["duplicates_per_image"], -row["validation_ap"]))
 
 
 def files_to_write(name_or_run: str) -> tuple[Path, Path]:

@@ -74,10 +74,17 @@ def test_suppression_by_hand() -> None:
     assert Suppression(0.5, 1.1).apply(rows, 2).scores.tolist() == [0.9, 0.7]
 
 
-def test_the_choice_takes_the_ap_among_equals() -> None:
-    pairs = ((0.80, 0.40), (0.797, 0.42), (0.785, 0.5))
-    rows = [{"f1": f1, "validation_ap": ap} for f1, ap in pairs]
-    assert choose(rows) is rows[1]
+def test_of_equals_the_choice_has_the_fewest_duplicates() -> None:
+    keys = ("f1", "validation_ap", "duplicates_per_image")
+    figures = [
+        (0.800, 0.405, 0.03),
+        (0.797, 0.408, 0.01),
+        (0.797, 0.409, 0.01),
+        (0.797, 0.395, 0.00),  # its AP is no equal
+        (0.785, 0.500, 0.00),  # nor is its F1
+    ]
+    rows = [dict(zip(keys, row, strict=True)) for row in figures]
+    assert choose(rows) is rows[2]
 
 
 def test_suppressing_afterwards_is_what_detectron2_does(tmp_path: Path) -> None:
