@@ -45,7 +45,7 @@ MOST_DUPLICATES = 0.05
 """Duplicate boxes per picture stay below this."""
 
 EQUAL = 0.01
-"""Smaller differences in F1 or AP are chance: on some hundred faces the standard error is larger."""
+"""Smaller differences in F1 or AP are chance: on some hundred faces standard errors are larger."""
 
 NMS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
 CONTAINMENT = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1)
