@@ -44,6 +44,7 @@ from classification.models import best_autocast_dtype, build_network, parameter_
 from classification.objective import Teachers, class_weights, training_loss
 from classification.recipe import Recipe, RecipeError, load_recipe
 from classification.transfer import PublishedStart
+from faces.device import DeviceError, usable_device
 from faces.emotions import EMOTIONS
 from faces.images import ImageError
 from faces.provenance import command_line, git_commit
@@ -420,25 +421,16 @@ def in_any_process(flag: bool, device: torch.device) -> bool:
     return bool(shared)
 
 
-def pick_device(name: str | None) -> torch.device:
-    """Return the device of that name, or the best there is.
+def own_device(name: str | None) -> torch.device:
+    """Return the device of that name, or the best there is; of several GPUs, this process's.
 
     Raises:
-        TrainingError: this machine lacks the device.
+        DeviceError: this machine lacks the device.
     """
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cuda" and "LOCAL_RANK" in os.environ:
-            name = f"cuda:{os.environ['LOCAL_RANK']}"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        cause = str(error).splitlines()[0].split(". ")[0]
-        raise TrainingError(
-            f"device {name}: not usable here ({cause}); leave --device out"
-        ) from error
-    return device
+    name = usable_device(name)
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    return torch.device(name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -473,7 +465,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             build_network(recipe.architecture, recipe.model)
         except ValueError as error:
             raise RecipeError(f"{args.recipe}: {error}") from error
-        device = pick_device(args.device)
+        device = own_device(args.device)
         if "WORLD_SIZE" in os.environ:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         main_process = not dist.is_initialized() or dist.get_rank() == 0
@@ -506,6 +498,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"best PublicTest accuracy {record['best_accuracy']:.4f}; the run is in {args.out}"
             )
     except (
+        DeviceError,
         RecipeError,
         Fer2013Error,
         ImageError,

@@ -25,6 +25,7 @@ from detection.errors import RunError
 from detection.mapper import Picture, resize_for_inference, to_tensor
 from detection.runtime import CompiledRCNN, compilable
 from detection.suppression import contained
+from faces.device import usable_device
 from faces.pipeline import Image, Merged
 from faces.types import Box, Detection
 
@@ -205,10 +206,11 @@ def load_detector(
 
     Raises:
         ConfigError: the configuration cannot be used.
-        RunError: the weights are missing, damaged, or of another model; or there is no such device.
+        RunError: the weights are missing, damaged, or of another model.
+        DeviceError: there is no such device.
     """
     cfg = load_config(config, overrides)
-    cfg.MODEL.DEVICE = pick_device(device)
+    cfg.MODEL.DEVICE = usable_device(device)
     cfg.MODEL.WEIGHTS = ""
     model = build_model(cfg)
     checkpoints.load_weights(Path(weights), model)
@@ -247,20 +249,3 @@ def is_run(folder: str | Path) -> bool:
     """Return whether a folder is a finished run of a detector (and not, say, of a classifier)."""
     card = checkpoints.read_card(Path(folder) / checkpoints.CARD_FILE)
     return card.get("kind") == "detector"
-
-
-def pick_device(name: str | None) -> str:
-    """Return a usable device name; None means a GPU where there is one, else the CPU.
-
-    Raises:
-        RunError: the name is no device, or this machine does not have it.
-    """
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise RunError(f"{name!r}: no such kind of device; try cpu or cuda") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RunError(f"{name}: this machine has {torch.cuda.device_count()} usable GPUs; try cpu")
-    return name

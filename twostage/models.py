@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from faces.device import DeviceError, usable_device
 from faces.pipeline import Detector, EmotionClassifier
 from faces.provenance import CardError, file_sha256, read_card
 from twostage.imports import import_torchvision
@@ -200,19 +201,10 @@ def check_device(name: str | None) -> str:
     Raises:
         ModelError: this machine lacks the device, or PyTorch knows none of that name.
     """
-    import torch
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        if device.type == "meta":
-            raise RuntimeError("it holds no values")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        cause = str(error).splitlines()[0].split(". ")[0]
-        raise ModelError(f"device {name}: not usable here ({cause}); try --device cpu") from error
-    return name
+        return usable_device(name)
+    except DeviceError as error:
+        raise ModelError(str(error)) from error
 
 
 def import_detectron2() -> None:

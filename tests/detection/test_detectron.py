@@ -12,13 +12,7 @@ from torch import nn
 
 from detection.checkpoints import save_weights, write_text
 from detection.config import load_config
-from detection.detectron import (
-    DetectronDetector,
-    is_run,
-    load_detector,
-    load_run,
-    pick_device,
-)
+from detection.detectron import DetectronDetector, is_run, load_detector, load_run
 from detection.errors import ConfigError, RunError
 
 SMALL = ["MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TEST", "96", "INPUT.MAX_SIZE_TEST", "128",
@@ -185,12 +179,3 @@ def test_runs_that_cannot_be_used(run: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("MODEL: [")
     with pytest.raises(ConfigError, match="not a usable configuration"):
         load_run(tmp_path)
-
-
-def test_devices() -> None:
-    assert pick_device("cpu") == "cpu"
-    assert pick_device(None) in ("cpu", "cuda")
-    with pytest.raises(RunError, match="no such kind"):
-        pick_device("toaster")
-    with pytest.raises(RunError, match="usable GPUs"):
-        pick_device("cuda:99")
