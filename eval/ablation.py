@@ -48,9 +48,9 @@ COLUMNS = {
     "flip": "percent",
     "ten": "percent",
     "difference": "percent",
-    "difference_ci": "text",
+    "difference_ci": "percent",
     "against": "text",
-    "seeds": "text",
+    "trainings": "count",
     "seed_spread": "percent",
     "hours": "number",
 }
@@ -240,6 +240,7 @@ def rows(
             "variant": variant.name,
             "about": variant.about,
             "seeds": list(variant.seeds),
+            "trainings": len(variant.seeds),
             "accuracy": float(np.mean(single)),
             "accuracies": single,
             "seed_spread": (max(single) - min(single)) / 2 if len(single) > 1 else None,
@@ -328,16 +329,8 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         row |= {key: record[key] for key in kept} | about
     if arguments.out is not None:
         report.write_report(arguments.out, table)
-    print(report.table([_shown(row) for row in table], COLUMNS))
+    print(report.table(table, COLUMNS))
     return 0
-
-
-def _shown(row: report.Run) -> report.Run:
-    shown = row | {"seeds": " ".join(map(str, row["seeds"]))}
-    if "difference_ci" in row:
-        low, high = row["difference_ci"]
-        shown["difference_ci"] = f"{100 * low:+.1f} … {100 * high:+.1f} %"
-    return shown
 
 
 def _toml(value: object) -> str:
