@@ -44,6 +44,8 @@ TEMPORARY_NEEDED_GB = 5
 """Where the system's temporary folder (often in memory) has less, ``.cache`` takes its place."""
 
 OWNED = "twostage-made-this-environment"
+STAMPS = ".twostage-ready-*"
+"""The files, one per clone (see the Makefile), that mark a finished environment."""
 PURE_PYTHON_MARK = "+purepython"
 
 IMPORTS = """
@@ -183,7 +185,9 @@ def create(venv: Path, system_packages: bool) -> None:
         raise SetupError("this machine lacks:\n" + "\n".join(f"  - {line}" for line in lacks))
     venv.mkdir(parents=True)
     (venv / OWNED).touch()
-    command: list[str | Path] = [sys.executable, "-m", "venv", venv]
+    # The interpreter may be that of the environment that just went, where it was activated.
+    base = getattr(sys, "_base_executable", sys.executable)
+    command: list[str | Path] = [base, "-m", "venv", venv]
     if system_packages:
         command.append("--system-site-packages")
     run(command, f"python -m venv {venv} failed")
@@ -264,6 +268,12 @@ def prepare(root: Path, venv: Path, stamp: Path) -> None:
         in_venv = sys.prefix != sys.base_prefix
         official = not in_venv and has_official_detectron2(installed(sys.executable))
         finished = stamp.exists() and python.exists()
+        others = [path for path in venv.glob(STAMPS) if path != stamp]
+        if not finished and others and not venv.absolute().is_relative_to(root):
+            raise SetupError(
+                f"{venv} was made by another clone, and would be made anew; choose another with "
+                "VENV=PATH, or remove it"
+            )
         stamp.unlink(missing_ok=True)
         if finished:
             print(f"Bringing {venv} up to date …", flush=True)

@@ -116,6 +116,39 @@ def test_an_interrupted_update_is_made_afresh(
     assert calls == [("create", False), ("install", None)]
 
 
+def test_another_clones_environment_is_not_made_anew(
+    root: Path, calls: list[Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    venv = tmp_path_factory.mktemp("shared")
+    theirs, ours = venv / ".twostage-ready-1", venv / ".twostage-ready-2"
+    environment.prepare(root, venv, theirs)
+    calls.clear()
+    with pytest.raises(SetupError, match="made by another clone"):
+        environment.prepare(root, venv, ours)
+    assert calls == [] and theirs.exists()
+
+
+def test_a_clone_that_was_moved_makes_its_environment_anew(root: Path, calls: list[Any]) -> None:
+    environment.prepare(root, root / ".venv", root / ".venv" / ".twostage-ready-1")
+    calls.clear()
+    environment.prepare(root, root / ".venv", root / ".venv" / ".twostage-ready-2")
+    assert calls == [("create", False), ("install", None)]
+
+
+def test_an_activated_environment_can_be_made_anew(tmp_path: Path) -> None:
+    """Its own interpreter goes with it."""
+    venv = tmp_path / "activated"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    code = (
+        "from pathlib import Path; import environment; "
+        "environment.missing_from_machine = lambda venv: []; "
+        f"environment.create(Path({str(venv)!r}), False)"
+    )
+    here = Path(environment.__file__).parent
+    subprocess.run([venv / "bin" / "python", "-c", code], check=True, cwd=here)
+    assert (venv / "bin" / "pip").exists()
+
+
 def test_an_environment_of_the_users_is_kept(root: Path, calls: list[Any]) -> None:
     (root / ".venv" / "bin").mkdir(parents=True)
     (root / ".venv" / "bin" / "python").touch()
