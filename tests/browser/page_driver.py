@@ -227,7 +227,17 @@ class Page:
         path = self.downloads / name
         path.unlink(missing_ok=True)
         self.click(label, settle=False)
-        wait_for(path.is_file, name)
+        return self.downloaded(name)
+
+    def downloaded(self, name: str) -> bytes:
+        """Wait until a file is whole, and return it: Chrome reserves its name by an empty one."""
+        path = self.downloads / name
+
+        def whole() -> bool:
+            running = any(self.downloads.glob("*.crdownload"))
+            return not running and path.is_file() and path.stat().st_size > 0
+
+        wait_for(whole, name)
         return path.read_bytes()
 
     def picture(self, path: Path, whole: bool = True) -> None:

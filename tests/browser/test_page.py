@@ -96,9 +96,8 @@ def test_what_is_downloaded_is_what_the_command_writes(page: Page, tmp_path: Pat
     for index, path in enumerate(photos):
         button = page.all(f".st-key-png-{index} button")[0]
         page.driver.execute_script("arguments[0].click()", button)
-        wait_for((page.downloads / f"{path.stem}.png").is_file, path.stem)
-        found = (page.downloads / f"{path.stem}.png").read_bytes()
-        assert found == (marked / f"{path.stem}.png").read_bytes()
+        name = f"{path.stem}.png"
+        assert page.downloaded(name) == (marked / name).read_bytes()
     page.open_tab("All faces")
     for kind, extension in results.DOWNLOADS.items():
         expected = (tmp_path / f"faces{extension}").read_text("utf-8")
