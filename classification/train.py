@@ -429,7 +429,7 @@ def own_device(name: str | None) -> torch.device:
     """
     name = usable_device(name)
     if name == "cuda" and "LOCAL_RANK" in os.environ:
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
+        name = usable_device(f"cuda:{os.environ['LOCAL_RANK']}")
     return torch.device(name)
 
 

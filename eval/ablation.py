@@ -10,6 +10,7 @@ Definitions
     difference: accuracy (single view) minus that of the variant named in ``against``, over the
         seeds that both have, with a 95 % interval from drawing the pictures anew. What another
         seed would change is not in it: ``seed_spread`` is half the range over the seeds.
+    trainings: of the variant, one per seed.
 """
 
 from __future__ import annotations

@@ -365,3 +365,18 @@ def test_a_card_names_the_votes_that_trained() -> None:
     assert "votes" not in labels and training_data(about) == labels
     blend = training_data(about | {"recipe": {"votes": 0.5}})
     assert "FER+" in blend["votes"] and "50%" in blend["votes"]
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def usable(name: str | None) -> str:  # as on a machine with GPUs
+        asked.append(name)
+        return name or "cuda"
+
+    monkeypatch.setattr(training, "usable_device", usable)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert training.own_device(None) == torch.device("cuda:3")
+    assert asked == [None, "cuda:3"]  # that there is such a one was checked
+    assert training.own_device("cpu") == torch.device("cpu")
+    assert training.own_device("cuda:1") == torch.device("cuda:1")
