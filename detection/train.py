@@ -18,6 +18,7 @@ import math
 import resource
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -67,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dataturks",
         help="a Dataturks json and the folder of its pictures: train on its training split, choose "
-        "on its validation split, report its test split",
+        "on its validation split, report its test split; named again, it is seen more often",
         **PAIR,
     )
     for name, use in (
@@ -80,7 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def named_data(args: argparse.Namespace) -> dict[str, tuple[str, ...]]:
-    """Return key of ``DATASETS`` → the data sets that the options name for it."""
+    """Return key of ``DATASETS`` → the data sets that the options name for it.
+
+    One that is named several times is trained on as many times as often, and measured once.
+    """
     named = {
         key: [f"coco:{file}:{images}" for file, images in pairs]
         for key, pairs in (
@@ -92,7 +96,10 @@ def named_data(args: argparse.Namespace) -> dict[str, tuple[str, ...]]:
     for file, images in args.dataturks:
         for key, split in (("TRAIN", "train"), ("TEST", "val"), ("REPORT", "test")):
             named[key].append(f"dataturks:{file}:{images}:{split}")
-    return {key: tuple(names) for key, names in named.items()}
+    return {
+        key: tuple(names if key == "TRAIN" else dict.fromkeys(names))
+        for key, names in named.items()
+    }
 
 
 def train(args: argparse.Namespace) -> int:
@@ -244,7 +251,10 @@ def write_run(
         "kind": "detector",
         "name": folder.resolve().name,
         "started_from": origin(trainer.cfg.MODEL.WEIGHTS),
-        "trained_on": [describe(name) for name in cfg.DATASETS.TRAIN],
+        "trained_on": [
+            describe(name) | ({"times": times} if times > 1 else {})
+            for name, times in Counter(cfg.DATASETS.TRAIN).items()
+        ],
         "chosen_on": [describe(name) for name in cfg.DATASETS.TEST],
         "command": command,
         "commit": git_commit(),

@@ -80,6 +80,19 @@ def test_training_leaves_a_complete_run_folder(run: Path, faces: Any) -> None:
     assert len(detector.detect([read_image(faces.images / "picture_1.jpg")], 0.0)) == 1
 
 
+def test_a_set_named_twice_is_seen_twice_and_measured_once(faces: Any, tmp_path: Path) -> None:
+    data = ("--train-coco", str(faces.coco), str(faces.images))
+    data += ("--dataturks", str(faces.dataturks), str(faces.images)) * 3
+    arguments = train.build_parser().parse_args(command(faces, tmp_path, options=data))
+    named = train.named_data(arguments)
+    assert [len(named[key]) for key in ("TRAIN", "TEST", "REPORT")] == [5, 2, 1]
+    assert len(set(named["TRAIN"])) == 2
+    out = tmp_path / "run"
+    assert train.main(command(faces, out, options=data[:3])) == 0
+    (trained_on,) = json.loads((out / "card.json").read_text())["trained_on"]
+    assert trained_on["pictures"] == 12 and trained_on["times"] == 2
+
+
 def test_a_moved_run_still_loads(run: Path, tmp_path: Path) -> None:
     for name in ("config.yaml", "model.safetensors"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
