@@ -81,7 +81,7 @@ def test_training_leaves_a_complete_run_folder(run: Path, faces: Any) -> None:
 
 
 def test_a_set_named_twice_is_seen_twice_and_measured_once(faces: Any, tmp_path: Path) -> None:
-    data = ("--train-coco", str(faces.coco), str(faces.images))
+    data: tuple[str, ...] = ("--train-coco", str(faces.coco), str(faces.images))
     data += ("--dataturks", str(faces.dataturks), str(faces.images)) * 3
     arguments = train.build_parser().parse_args(command(faces, tmp_path, options=data))
     named = train.named_data(arguments)
