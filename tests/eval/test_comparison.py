@@ -570,6 +570,8 @@ from eval import command, systems
 raise SystemExit(command.run("eval.x", lambda: systems.python("-c", {child!r})))
 """
     options: dict[str, Any] = {"start_new_session": True, "stderr": subprocess.PIPE, "text": True}
+    # a shell's background jobs, these tests perhaps, are started with Ctrl-C ignored
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen([sys.executable, "-c", parent], **options) as process:
         while not started.exists() and process.poll() is None:
             time.sleep(0.05)
