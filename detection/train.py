@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         **PAIR,
     )
     for name, use in (
-        ("--train-coco", "to train on"),
+        ("--train-coco", "to train on; named again, it is seen more often"),
         ("--val-coco", "to choose the best weights and the score threshold on"),
         ("--report-coco", "to be measured once, at the end"),
     ):

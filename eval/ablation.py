@@ -11,6 +11,7 @@ Definitions
         seeds that both have, with a 95 % interval from drawing the pictures anew. What another
         seed would change is not in it: ``seed_spread`` is half the range over the seeds.
     trainings: of the variant, one per seed.
+    hours: of its first training, on whatever machine that ran: not for comparing variants.
 """
 
 from __future__ import annotations
