@@ -46,6 +46,8 @@ def face_cfg() -> Any:
     """No picture is enlarged more than this."""
     cfg.INPUT.FACE_CROP.WHOLE = 0.2
     """Share of samples that show the whole picture, shrunk to fit, instead of a crop."""
+    cfg.INPUT.STRETCH = 0.0
+    """Width over height of training pictures varies by up to this share; 0.5: from 1/1.5 to 1.5."""
     cfg.INPUT.COLOUR_JITTER = 0.0
     """Brightness, contrast and saturation vary by up to this share; a tenth of pictures go grey."""
     cfg.INPUT.BLUR = 0.0

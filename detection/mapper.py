@@ -1,4 +1,4 @@
-"""One sample for Detectron2: decode, crop around a face, flip, jitter, blur, to a tensor.
+"""One sample for Detectron2: decode, stretch, crop around a face, flip, jitter, blur, to a tensor.
 
 The geometry is pure (``CropPlan``, ``plan_crop``), so that tests can check it without pictures.
 """
@@ -145,6 +145,30 @@ def _place(low: float, high: float, side: float, length: int, rng: np.random.Gen
     return min(max(float(rng.uniform(a, b)), first), last)
 
 
+def stretch(
+    image: Picture, boxes: FloatArray, most: float, rng: np.random.Generator
+) -> tuple[Picture, FloatArray]:
+    """Change a picture's aspect ratio, as web pages do that squeeze photos into a square.
+
+    Args:
+        image: (H, W, 3) uint8.
+        boxes: (N, 4) as (x1, y1, x2, y2) in its pixels.
+        most: width over height is multiplied by up to 1 + this, or divided by it (log-uniformly);
+            the area stays.
+        rng: source of chance; not asked where ``most`` is 0.
+
+    Returns:
+        The picture and the boxes in its new pixels.
+    """
+    if most <= 0:
+        return image, boxes
+    factor = math.exp(rng.uniform(-0.5, 0.5) * math.log1p(most))
+    height, width = image.shape[:2]
+    new = (max(round(height / factor), 1), max(round(width * factor), 1))
+    x, y = new[1] / width, new[0] / height
+    return resize(image, *new), boxes * [x, y, x, y]
+
+
 def label_boxes(
     boxes: FloatArray, ignored: NDArray[np.bool_], size: tuple[int, int], min_face: float
 ) -> tuple[FloatArray, NDArray[np.int64]]:
@@ -194,9 +218,10 @@ def blur(image: Picture, rng: np.random.Generator) -> Picture:
 class FaceMapper:
     """A record of the catalog → what Detectron2's models take; for training and for testing.
 
-    In training, the crop of ``INPUT.FACE_CROP`` or Detectron2's resize of the whole picture, then
-    flip, jitter and blur. Regions to ignore go along as instances of class ``IGNORE`` where the
-    model knows how to skip them (``FaceRPN``); else they are dropped, as in Detectron2.
+    In training, ``INPUT.STRETCH``, the crop of ``INPUT.FACE_CROP`` or Detectron2's resize of the
+    whole picture, then flip, jitter and blur. Regions to ignore go along as instances of class
+    ``IGNORE`` where the model knows how to skip them (``FaceRPN``); else they are dropped, as in
+    Detectron2.
     """
 
     def __init__(self, cfg: Any, is_train: bool) -> None:
@@ -204,6 +229,7 @@ class FaceMapper:
         self.format: str = cfg.INPUT.FORMAT
         self.crop = cfg.INPUT.FACE_CROP.clone()
         self.flip = cfg.INPUT.RANDOM_FLIP != "none"
+        self.stretch: float = cfg.INPUT.STRETCH
         self.jitter: float = cfg.INPUT.COLOUR_JITTER
         self.blur: float = cfg.INPUT.BLUR
         self.min_face: float = cfg.INPUT.MIN_FACE
@@ -241,6 +267,7 @@ class FaceMapper:
             dtype=np.float64,
         ).reshape(-1, 4)
         ignored = np.array([bool(a.get("iscrowd", 0)) for a in annotations], dtype=bool)
+        image, boxes = stretch(image, boxes, self.stretch, rng)
         if self.crop.ENABLED:
             plan = plan_crop(
                 image.shape[1],

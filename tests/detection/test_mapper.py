@@ -21,6 +21,7 @@ from detection.mapper import (
     label_boxes,
     plan_crop,
     resize_for_inference,
+    stretch,
 )
 
 sides = st.integers(20, 900)
@@ -93,6 +94,39 @@ def test_a_crop_at_scale_one_copies_pixels() -> None:
     assert (out == image[7:37, 5:35]).all()
 
 
+@given(sides, sides, st.floats(0.01, 2.0), seeds)
+def test_stretching_keeps_the_area_and_the_faces_in_their_places(
+    width: int, height: int, most: float, seed: int
+) -> None:
+    image = np.zeros((height, width, 3), np.uint8)
+    boxes = np.array([[0, 0, width, height], [width / 4, 0, width / 2, height / 2]], dtype=float)
+    out, moved = stretch(image, boxes, most, np.random.default_rng(seed))
+    rows, columns = out.shape[:2]
+    assert moved[0].tolist() == pytest.approx([0, 0, columns, rows])
+    assert moved[1].tolist() == pytest.approx([columns / 4, 0, columns / 2, rows / 2])
+    rounding = 1 + 1 / min(rows, columns, width, height)
+    change = (columns / rows) / (width / height)
+    assert 1 / ((1 + most) * rounding) <= change <= (1 + most) * rounding
+    assert width * height / rounding**2 <= rows * columns <= width * height * rounding**2
+
+
+def test_a_stretched_face_is_where_its_box_says() -> None:
+    image = np.zeros((200, 100, 3), np.uint8)
+    image[60:120, 20:70] = 255
+    ratios = []
+    for seed in range(40):
+        out, ((x1, y1, x2, y2),) = stretch(
+            image, np.array([[20.0, 60, 70, 120]]), 0.5, np.random.default_rng(seed)
+        )
+        rows, columns = np.nonzero(out[:, :, 0] > 127)
+        edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        assert edges == pytest.approx((x1, y1, x2, y2), abs=1)
+        ratios.append((x2 - x1) / (y2 - y1) / (50 / 60))
+    assert 1 / 1.52 < min(ratios) < 0.75 and 1.3 < max(ratios) < 1.52
+    same, boxes = stretch(image, np.zeros((0, 4)), 0.0, np.random.default_rng(0))
+    assert same is image and boxes.shape == (0, 4)
+
+
 def test_labels() -> None:
     boxes = np.array(
         [
@@ -162,7 +196,11 @@ def test_the_share_of_blurred_samples_is_the_configurations(faces: Any) -> None:
 @pytest.mark.parametrize("crop", ["True", "False"])
 def test_training_samples(faces: Any, crop: str) -> None:
     cfg = load_config(
-        "mobilenet_fpn", ["INPUT.FACE_CROP.ENABLED", crop, "INPUT.MIN_SIZE_TRAIN", "(120,)"]
+        "mobilenet_fpn",
+        [
+            *("INPUT.FACE_CROP.ENABLED", crop, "INPUT.MIN_SIZE_TRAIN", "(120,)"),
+            *("INPUT.STRETCH", "0.5"),
+        ],
     )
     mapper = FaceMapper(cfg, is_train=True)
     record = read_coco(faces.coco, faces.images)[1]
