@@ -24,7 +24,7 @@ from detection.config import load_config
 from detection.errors import RunError
 from detection.mapper import Picture, resize_for_inference, to_tensor
 from detection.runtime import CompiledRCNN, compilable
-from detection.suppression import contained
+from detection.suppression import contained, vote
 from faces.device import usable_device
 from faces.pipeline import Image, Merged
 from faces.types import Box, Detection
@@ -36,6 +36,9 @@ GPU_BATCH = 8
 
 ALL_BOXES = 1 << 30
 """More boxes than any picture has."""
+
+NO_VOTING = 1.1
+"""No two boxes overlap this much."""
 
 
 class DetectronDetector:
@@ -105,35 +108,42 @@ class DetectronDetector:
             min_score: see ``detect``; it holds for both lists.
 
         Returns:
-            What ``detect`` returns, and what NMS and containment dropped, best first. Each of these
-            is said to be merged into the detection that it overlaps most.
+            What ``detect`` returns, boxes but for rounding, and what NMS and containment dropped,
+            best first. Each of these is said to be merged into the detection that it overlaps most.
         """
         least = self.score_threshold if min_score is None else min_score
-        with self._lock, self._unmerged() as (overlap, most):
+        with self._lock, self._unmerged() as (overlap, most, voting):
             ((boxes, scores),) = self._find([image])
-        apart = nms(torch.from_numpy(boxes), torch.from_numpy(scores), overlap).numpy()
+        every, score = torch.from_numpy(boxes), torch.from_numpy(scores)
+        apart = nms(every, score, overlap).numpy()
         best = apart[:most]
-        shown = best[_shown(boxes[best], scores[best], least, self._containment)]
-        every = _shown(boxes, scores, least, containment=np.inf)
-        rest = every[~np.isin(every, np.concatenate([shown, apart[most:]]))]
+        moved = boxes.copy()
+        moved[best] = vote(every[best], every, score, voting).numpy()
+        shown = best[_shown(moved[best], scores[best], least, self._containment)]
+        faces = _detections(moved, scores, shown)
+        likely = _shown(boxes, scores, least, containment=np.inf)
+        rest = likely[~np.isin(likely, np.concatenate([shown, apart[most:]]))]
         merged = _detections(boxes, scores, rest)
         if not merged:
-            return _detections(boxes, scores, shown), []
-        shared = box_iou(torch.from_numpy(boxes[rest]), torch.from_numpy(boxes[shown]))
-        into = shared.argmax(1).tolist()
-        return _detections(boxes, scores, shown), list(map(Merged, merged, into))
+            return faces, []
+        shared = box_iou(every[rest], torch.from_numpy(moved[shown]))
+        return faces, list(map(Merged, merged, shared.argmax(1).tolist()))
 
     @contextmanager
-    def _unmerged(self) -> Iterator[tuple[float, int]]:
-        """Let the model report all its boxes; gives how it merges them else: IoU, most of them."""
+    def _unmerged(self) -> Iterator[tuple[float, int, float]]:
+        """Let the model report all its boxes; gives what it does else: NMS, most boxes, voting."""
         heads: Any = self._model.roi_heads
-        predictor = heads.box_predictor
-        kept = predictor.test_nms_thresh, predictor.test_topk_per_image
-        predictor.test_nms_thresh, predictor.test_topk_per_image = 1.0, ALL_BOXES
+        layers = heads.box_predictor
+        kept = layers.test_nms_thresh, layers.test_topk_per_image, layers.voting
+        layers.test_nms_thresh, layers.test_topk_per_image, layers.voting = (
+            1.0,
+            ALL_BOXES,
+            NO_VOTING,
+        )
         try:
             yield kept
         finally:
-            predictor.test_nms_thresh, predictor.test_topk_per_image = kept
+            layers.test_nms_thresh, layers.test_topk_per_image, layers.voting = kept
 
     def _find(self, images: Sequence[Image]) -> Iterable[tuple[FloatArray, FloatArray]]:
         """Yield boxes (N, 4) in pixels of the picture, inside it, and scores (N,) of each."""

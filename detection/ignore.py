@@ -17,6 +17,8 @@ from detectron2.structures import Boxes
 from detectron2.structures.boxes import pairwise_intersection
 from torch import Tensor
 
+from detection.predictor import FaceOutputLayers
+
 IGNORE = -1
 """The value in ``gt_classes`` of a region to ignore."""
 
@@ -58,7 +60,15 @@ class FaceRPN(RPN):
 
 @ROI_HEADS_REGISTRY.register()
 class FaceROIHeads(StandardROIHeads):
-    """Detectron2's standard heads; proposals on ignored regions are not sampled."""
+    """Detectron2's standard heads; proposals on ignored regions are not sampled.
+
+    The predictor is ``FaceOutputLayers``.
+    """
+
+    @classmethod
+    def _init_box_head(cls, cfg: Any, input_shape: Any) -> dict[str, Any]:
+        parts: dict[str, Any] = super()._init_box_head(cfg, input_shape)
+        return parts | {"box_predictor": FaceOutputLayers(cfg, parts["box_head"].output_shape)}
 
     @torch.no_grad()
     def label_and_sample_proposals(self, proposals: list[Any], targets: list[Any]) -> list[Any]:

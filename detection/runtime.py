@@ -22,6 +22,7 @@ from compiled.graph import CompiledGraph
 from detection import graphs
 from detection.pooling import roi_align
 from detection.precision import use_bf16
+from detection.suppression import vote
 
 LEAST_OBJECTNESS = -3.0
 """Boxes to which the RPN gives a lower logit are not looked at. On validation data that moves AP by
@@ -43,7 +44,7 @@ def compilable(model: nn.Module, cfg: Any) -> bool:
         and parts.RPN.HEAD_NAME == "MixedPrecisionRPNHead"
         and parts.RPN.CONV_DIMS == [-1]
         and parts.RPN.IN_FEATURES == ["p2", "p3", "p4", "p5", "p6"]
-        and parts.ROI_HEADS.NAME in ("StandardROIHeads", "FaceROIHeads")
+        and parts.ROI_HEADS.NAME == "FaceROIHeads"
         and parts.ROI_HEADS.IN_FEATURES == ["p2", "p3", "p4", "p5"]
         and parts.ROI_HEADS.NUM_CLASSES == 1
         and parts.ROI_BOX_HEAD.NAME == "FastRCNNConvFCHead"
@@ -165,4 +166,5 @@ class CompiledRCNN:
         boxes.clip(picture)
         kept = nms(boxes.tensor, scores[likely], predictor.test_nms_thresh)
         kept = kept[: predictor.test_topk_per_image]
-        return boxes.tensor[kept], scores[likely][kept]
+        moved = vote(boxes.tensor[kept], boxes.tensor, scores[likely], predictor.voting)
+        return moved, scores[likely][kept]

@@ -1,11 +1,14 @@
-"""Several boxes on one face: which ones to drop, beyond Detectron2's own NMS."""
+"""Several boxes on one face, beside NMS: which ones to drop, what the rest does to the best."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.ops import box_iou
 
 
 def contained(boxes: NDArray[np.floating[Any]], share: float) -> NDArray[np.bool_]:
@@ -30,3 +33,26 @@ def contained(boxes: NDArray[np.floating[Any]], share: float) -> NDArray[np.bool
     for index in range(1, len(boxes)):
         dropped[index] = bool((inside[index, :index][~dropped[:index]] >= share).any())
     return dropped
+
+
+def vote(kept: Tensor, boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
+    """Return what NMS has kept, each box moved to the mean of all boxes on the same face.
+
+    Box voting: S. Gidaris and N. Komodakis, "Object Detection via a Multi-region & Semantic
+    Segmentation-aware CNN Model", ICCV 2015. The boxes are weighted by their scores.
+
+    Args:
+        kept: (K, 4) float as (x1, y1, x2, y2).
+        boxes: (N, 4) all boxes, ``kept`` among them.
+        scores: (N,) their scores, above 0.
+        overlap: boxes from this IoU on with one that is kept are on its face; above 1 nothing
+            moves.
+
+    Returns:
+        (K, 4), in the order of ``kept``; a box of no area stays.
+    """
+    if overlap > 1:
+        return kept
+    weights = (box_iou(kept, boxes) >= overlap).to(kept.dtype) * scores.to(kept.dtype)
+    total = weights.sum(1, keepdim=True)
+    return torch.where(total > 0, weights @ boxes / total, kept)

@@ -3,10 +3,10 @@
 The lowest score threshold whose F1 is within 0.01 of the best (a face counts as found at IoU 0.5;
 ignored ones and detections on them do not count), among those with fewer than 0.05 duplicates per
 picture: of equals, the one that finds most faces. For a detector of Detectron2 also its NMS
-threshold and its containment (``MODEL.CONTAINMENT``), over a grid: of the combinations whose F1 is
-within 0.01 of the best one's, and of these whose AP is, that with the fewest duplicates, then the
-best AP. What a detector finds is computed once, without suppression; suppressing that is what the
-model itself would do.
+threshold, its box voting (``MODEL.VOTING``) and its containment (``MODEL.CONTAINMENT``), over a
+grid: of the combinations whose F1 is within 0.01 of the best one's, and of these whose AP is, that
+with the fewest duplicates, then the most faces, then the best AP. What a detector finds is computed
+once, unmerged; merging that is what the model itself would do.
 
 ``--write`` puts the choice into a run folder's config.yaml and card.json, for every later use and
 for ``detection.export``, or into the two files of a shipped setting (``weights_of`` in
@@ -20,7 +20,7 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,17 +48,19 @@ EQUAL = 0.01
 """Smaller differences in F1 or AP are chance: on some hundred faces standard errors are larger."""
 
 NMS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
+VOTING = (0.5, 0.65, 0.8, 1.1)
 CONTAINMENT = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1)
-"""The grid; 1.1 is no containment suppression."""
+"""The grid; 1.1 is no voting, no containment suppression."""
 
 EVERYTHING = (
-    *("MODEL.ROI_HEADS.NMS_THRESH_TEST", "1.0", "MODEL.CONTAINMENT", "1.1"),
-    *("TEST.DETECTIONS_PER_IMAGE", "1000"),
+    *("MODEL.ROI_HEADS.NMS_THRESH_TEST", "1.0", "TEST.DETECTIONS_PER_IMAGE", "1000"),
+    *("MODEL.VOTING", "1.1", "MODEL.CONTAINMENT", "1.1"),
 )
 """Overrides with which a Detectron2 model reports all its boxes."""
 
 COLUMNS = {
     "nms": "number",
+    "voting": "number",
     "containment": "number",
     "threshold": "number",
     "f1": "percent",
@@ -72,26 +74,27 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Suppression:
-    """How overlapping boxes are dropped.
+    """How overlapping boxes become one.
 
     Attributes:
         nms: a box is dropped from this IoU with a better one on (exclusive).
+        voting: see ``detection.suppression.vote``.
         containment: see ``detection.suppression.contained``.
     """
 
     nms: float
+    voting: float
     containment: float
 
     def apply(self, found: Scored, most: int) -> Scored:
         """Return what is left of a picture's boxes, at most ``most`` before containment."""
-        from detection.suppression import contained
+        from detection.suppression import contained, vote
 
-        order = np.argsort(-found.scores, kind="stable")
-        boxes, scores = found.boxes[order], found.scores[order]
-        kept = nms(torch.as_tensor(boxes), torch.as_tensor(scores), self.nms)[:most].numpy()
-        boxes, scores = boxes[kept], scores[kept]
+        every, score = torch.as_tensor(found.boxes), torch.as_tensor(found.scores)
+        kept = nms(every, score, self.nms)[:most]
+        boxes = vote(every[kept], every, score, self.voting).numpy()
         stays = ~contained(boxes, self.containment)
-        return Scored(boxes[stays], scores[stays])
+        return Scored(boxes[stays], found.scores[kept.numpy()][stays])
 
 
 def operating_point(scenes: Sequence[Scene], found: Sequence[Scored]) -> report.Run:
@@ -132,11 +135,11 @@ def search(scenes: Sequence[Scene], found: Sequence[Scored], most: int) -> list[
         most: boxes per picture that the model reports (``TEST.DETECTIONS_PER_IMAGE``).
     """
     rows = []
-    for pair in tqdm(list(itertools.product(NMS, CONTAINMENT)), desc="suppression", disable=None):
-        rule = Suppression(*pair)
+    grid = list(itertools.product(NMS, VOTING, CONTAINMENT))
+    for values in tqdm(grid, desc="suppression", disable=None):
+        rule = Suppression(*values)
         left = [rule.apply(each, most) for each in found]
-        row = {"nms": rule.nms, "containment": rule.containment}
-        rows.append(row | operating_point(scenes, left))
+        rows.append(asdict(rule) | operating_point(scenes, left))
     return rows
 
 
@@ -144,12 +147,13 @@ def choose(rows: Sequence[report.Run]) -> report.Run:
     """Return the row with the fewest duplicates among those as good but for chance.
 
     Their F1 is within ``EQUAL`` of the best, their AP of the best one among these; of several, the
-    one with the best AP.
+    one that finds most faces, then the one with the best AP.
     """
     for figure in ("f1", "validation_ap"):
         best = max(row[figure] for row in rows)
         rows = [row for row in rows if row[figure] >= best - EQUAL]
-    return min(rows, key=lambda row: (row["duplicates_per_image"], -row["validation_ap"]))
+    order = ("coverage", "validation_ap")
+    return min(rows, key=lambda row: (row["duplicates_per_image"], *(-row[key] for key in order)))
 
 
 def files_to_write(name_or_run: str) -> tuple[Path, Path]:
@@ -179,7 +183,11 @@ def write_choice(config: Path, card: Path, run: report.Run) -> None:
 
     values = yaml.safe_load(config.read_text(encoding="utf-8"))
     model = values.setdefault("MODEL", {})
-    model["SCORE_THRESHOLD"], model["CONTAINMENT"] = run["chosen_threshold"], run["containment"]
+    model |= {
+        "SCORE_THRESHOLD": run["chosen_threshold"],
+        "VOTING": run["voting"],
+        "CONTAINMENT": run["containment"],
+    }
     model.setdefault("ROI_HEADS", {})["NMS_THRESH_TEST"] = run["nms"]
     about = checkpoints.read_card(card) | {
         "score_threshold": run["chosen_threshold"],

@@ -167,6 +167,7 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "detector": "text",
             "images": "count",
             "nms": "number",
+            "voting": "number",
             "containment": "number",
             "chosen_threshold": "number",
             "f1": "percent",

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detection.suppression import contained
+from detection.suppression import contained, vote
 from faces.types import Box
 
 FACE = (0, 0, 100, 100)
@@ -54,3 +55,33 @@ def test_agrees_with_the_definition(rows: list[tuple[int, int, int, int]], share
         if not drop:
             kept.append(this)
     assert contained(boxes(*rows), share).tolist() == expected
+
+
+def test_boxes_on_one_face_vote_by_their_scores() -> None:
+    every = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 14], [5, 0, 15, 10], [40, 40, 60, 60]])
+    scores = torch.tensor([0.75, 0.25, 0.9, 0.5])
+    kept = every[[0, 3]]  # the second's IoU with the first is 10 / 14, the third's a third
+    moved = vote(kept, every, scores, 0.7)
+    torch.testing.assert_close(moved, torch.tensor([[0.0, 0, 10, 11], [40, 40, 60, 60]]))
+    assert torch.equal(vote(kept, every, scores, 0.72), kept)
+    assert torch.equal(vote(kept, every, scores, 1.1), kept)
+
+
+def test_a_box_of_no_area_stays() -> None:
+    line = torch.tensor([[3.0, 3, 3, 9]])
+    assert torch.equal(vote(line, line, torch.ones(1), 0.5), line)
+    none = torch.zeros(0, 4)
+    assert vote(none, none, torch.zeros(0), 0.5).shape == (0, 4)
+
+
+@given(
+    st.lists(st.tuples(box, st.integers(1, 100)), min_size=1, max_size=8), st.sampled_from([3, 5])
+)
+def test_a_vote_is_the_definition(rows: list[tuple[tuple[int, ...], int]], tenths: int) -> None:
+    every = torch.tensor([row for row, _ in rows], dtype=torch.float64)
+    scores = torch.tensor([score / 100 for _, score in rows])
+    for row, moved in zip(rows, vote(every, every, scores, tenths / 10 + 0.001), strict=True):
+        one = Box(*row[0])
+        votes = [(r, s) for r, s in rows if one.iou(Box(*r)) >= tenths / 10 + 0.001]
+        expected = [sum(r[i] * s for r, s in votes) / sum(s for _, s in votes) for i in range(4)]
+        assert moved.tolist() == pytest.approx(expected, abs=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,23 +69,27 @@ def test_nothing_to_choose_by(rows: list[Any]) -> None:
 
 def test_suppression_by_hand() -> None:
     rows = found((PART, 0.5), (A, 0.9), ((10, 0, 110, 100), 0.8), (B, 0.7))
-    assert Suppression(0.95, 1.1).apply(rows, 9).scores.tolist() == [0.9, 0.8, 0.7, 0.5]
-    assert Suppression(0.95, 0.9).apply(rows, 9).scores.tolist() == [0.9, 0.7]
-    assert Suppression(0.5, 1.1).apply(rows, 9).scores.tolist() == [0.9, 0.7, 0.5]
-    assert Suppression(0.5, 1.1).apply(rows, 2).scores.tolist() == [0.9, 0.7]
+    assert Suppression(0.95, 1.1, 1.1).apply(rows, 9).scores.tolist() == [0.9, 0.8, 0.7, 0.5]
+    assert Suppression(0.95, 1.1, 0.9).apply(rows, 9).scores.tolist() == [0.9, 0.7]
+    assert Suppression(0.5, 1.1, 1.1).apply(rows, 9).scores.tolist() == [0.9, 0.7, 0.5]
+    assert Suppression(0.5, 1.1, 1.1).apply(rows, 2).scores.tolist() == [0.9, 0.7]
+    voted = Suppression(0.5, 0.8, 1.1).apply(rows, 9).boxes  # A and its neighbour's IoU is 9 / 11
+    np.testing.assert_allclose(voted[0], [80 / 17, 0, 100 + 80 / 17, 100], atol=1e-5)
+    np.testing.assert_array_equal(voted[1:], Suppression(0.5, 1.1, 1.1).apply(rows, 9).boxes[1:])
 
 
 def test_of_equals_the_choice_has_the_fewest_duplicates() -> None:
-    keys = ("f1", "validation_ap", "duplicates_per_image")
+    keys = ("f1", "validation_ap", "duplicates_per_image", "coverage")
     figures = [
-        (0.800, 0.405, 0.03),
-        (0.797, 0.408, 0.01),
-        (0.797, 0.409, 0.01),
-        (0.797, 0.395, 0.00),  # its AP is no equal
-        (0.785, 0.500, 0.00),  # nor is its F1
+        (0.800, 0.405, 0.03, 0.9),
+        (0.797, 0.408, 0.01, 0.8),
+        (0.797, 0.405, 0.01, 0.81),
+        (0.797, 0.406, 0.01, 0.81),
+        (0.797, 0.395, 0.00, 0.9),  # its AP is no equal
+        (0.785, 0.500, 0.00, 0.9),  # nor is its F1
     ]
     rows = [dict(zip(keys, row, strict=True)) for row in figures]
-    assert choose(rows) is rows[2]
+    assert choose(rows) is rows[3]
 
 
 def test_suppressing_afterwards_is_what_detectron2_does(tmp_path: Path) -> None:
@@ -99,12 +104,13 @@ def test_suppressing_afterwards_is_what_detectron2_does(tmp_path: Path) -> None:
         "default", "cpu", (*operating_point.EVERYTHING, *small, *some)
     )
     boxes = operating_point.scored(everything.detect([image], 0.0)[0])
-    for nms, containment in ((0.3, 0.6), (0.5, 1.1), (0.65, 0.8)):
-        keys = ("MODEL.ROI_HEADS.NMS_THRESH_TEST", str(nms), "MODEL.CONTAINMENT", str(containment))
+    for nms, voting, containment in ((0.3, 1.1, 0.6), (0.5, 0.5, 1.1), (0.65, 0.7, 0.8)):
+        keys = ("MODEL.ROI_HEADS.NMS_THRESH_TEST", str(nms), "MODEL.VOTING", str(voting))
+        keys += ("MODEL.CONTAINMENT", str(containment))
         limit = ("TEST.DETECTIONS_PER_IMAGE", "9")
         model = operating_point.load("default", "cpu", (*keys, *small, *some, *limit))
         theirs = operating_point.scored(model.detect([image], 0.0)[0])
-        ours = Suppression(nms, containment).apply(boxes, 9)
+        ours = Suppression(nms, voting, containment).apply(boxes, 9)
         assert 3 <= len(theirs.scores) <= 9 < len(boxes.scores)
         np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1e-3)
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
@@ -159,10 +165,12 @@ def test_the_record_and_the_run_folder(
     assert call(data, "--detector", str(run), "--write") == 0
     record = json.loads((data / "out.json").read_text())
     assert record["detector"] == "known" and record["chosen_threshold"] == 0.812
-    assert len(record["grid"]) == len(operating_point.NMS) * len(operating_point.CONTAINMENT)
+    sizes = map(len, (operating_point.NMS, operating_point.VOTING, operating_point.CONTAINMENT))
+    assert len(record["grid"]) == math.prod(sizes)
     cfg, card = load_config(run / "config.yaml"), json.loads((run / "card.json").read_text())
     assert cfg.MODEL.SCORE_THRESHOLD == card["score_threshold"] == 0.812
     assert cfg.MODEL.CONTAINMENT == record["containment"]
+    assert cfg.MODEL.VOTING == record["voting"]
     assert cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST == record["nms"]
     assert card["operating_point"]["f1"] == 1 and "grid" not in card["operating_point"]
     assert "chosen" in capsys.readouterr().out
