@@ -263,10 +263,10 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         | {"min_size": arguments.min_size, "unreadable": len(failures), "grid": rows}
         | report.provenance(made_by)
     )
-    if arguments.out is not None:
-        report.write_report(arguments.out, [run])
     if targets is not None:
         write_choice(*targets, run)
+    if arguments.out is not None:  # after the choice, as it names the configuration by its hash
+        report.write_report(arguments.out, [run])
     if len(rows) > 1:
         print(report.table(rows, COLUMNS) + "\n")
     print(f"chosen:\n{report.table([chosen], COLUMNS)}")

@@ -7,9 +7,10 @@ In order:
     3. the systems of the comparison that are shipped, look through a shipped network, or have
        their run folders here,
     4. docs/results.md, docs/comparison.md, the README's tables, docs/figures.
-What names the present weights by their hash is left as it is. --data stands for the folder ``data``
-of the commands. A record's command that failed, as without the packages of ``make peers``, or whose
-input from runs/ is not here, is named at the end, and the exit status is 1.
+What names the present weights, and detectors' present configurations, by their hashes is left as it
+is. --data stands for the folder ``data`` of the commands. A record's command that failed, as
+without the packages of ``make peers``, or whose input from runs/ is not here, is named at the end,
+and the exit status is 1.
 
 Not redone: calibration, as it changes the weights (``python -m classification.calibrate NAME``,
 before this); networks that started from the changed ones or were taught by them (the commands are

@@ -24,7 +24,7 @@ from eval import figures, page, refresh, systems, tables
 from eval.classification import figures as measured_figures
 from eval.command import EvaluationError
 from eval.comparison import System, find_systems, read_systems, sections
-from eval.dependence import present_hashes
+from eval.dependence import present_hashes, shipped_weights
 from eval.grouping import group_figures, top_k
 from eval.report import Run, write_report
 from faces.emotions import EMOTIONS, GROUPINGS
@@ -265,7 +265,11 @@ def test_records_name_the_shipped_weights_that_their_commands_do(tmp_path: Path)
     runs += [{"command": "c", "weights_sha256": {"own": "1"}}, {"command": "c", "detector": None}]
     write_report(tmp_path / "r.json", runs)
     named = [one["weights_sha256"] for one in json.loads((tmp_path / "r.json").read_text())["runs"]]
-    assert set(named[0]) == {"mobilenet_fpn", "accurate", "fast"}
+    assert set(named[0]) == {"mobilenet_fpn", "mobilenet_fpn.yaml", "accurate", "fast"}
+    config = hashlib.sha256(Path("weights/mobilenet_fpn.yaml").read_bytes()).hexdigest()
+    assert named[0]["mobilenet_fpn.yaml"] == config
+    setting = {"mobilenet_fpn.yaml", "mobilenet_fpn_accurate.yaml", "mobilenet_fpn_accurate"}
+    assert set(shipped_weights({"detector": "mobilenet_fpn_accurate"})) == setting
     assert named[0]["fast"] == fast and named[1:] == [{}, {"own": "1"}, {}]
 
 
