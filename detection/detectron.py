@@ -222,6 +222,8 @@ def load_detector(
     cfg = load_config(config, overrides)
     cfg.MODEL.DEVICE = usable_device(device)
     cfg.MODEL.WEIGHTS = ""
+    if cfg.MODEL.ROI_HEADS.NAME == "StandardROIHeads":  # the same parts, without voting
+        cfg.MODEL.ROI_HEADS.NAME = "FaceROIHeads"
     model = build_model(cfg)
     checkpoints.load_weights(Path(weights), model)
     threshold = cfg.MODEL.SCORE_THRESHOLD if score_threshold is None else score_threshold

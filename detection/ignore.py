@@ -68,7 +68,11 @@ class FaceROIHeads(StandardROIHeads):
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: Any) -> dict[str, Any]:
         parts: dict[str, Any] = super()._init_box_head(cfg, input_shape)
-        return parts | {"box_predictor": FaceOutputLayers(cfg, parts["box_head"].output_shape)}
+        plain = parts["box_predictor"]
+        with torch.random.fork_rng(devices=[]):  # a seed gives the training that it gave before
+            predictor = FaceOutputLayers(cfg, parts["box_head"].output_shape)
+        predictor.load_state_dict(plain.state_dict())
+        return parts | {"box_predictor": predictor}
 
     @torch.no_grad()
     def label_and_sample_proposals(self, proposals: list[Any], targets: list[Any]) -> list[Any]:

@@ -51,8 +51,10 @@ def vote(kept: Tensor, boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
     Returns:
         (K, 4), in the order of ``kept``; a box of no area stays.
     """
-    if overlap > 1:
+    if overlap > 1 or not len(kept):
         return kept
     weights = (box_iou(kept, boxes) >= overlap).to(kept.dtype) * scores.to(kept.dtype)
     total = weights.sum(1, keepdim=True)
-    return torch.where(total > 0, weights @ boxes / total, kept)
+    mean = weights @ boxes / total
+    mean = mean.clamp(boxes.amin(0), boxes.amax(0))  # rounding must not leave the picture
+    return torch.where(total > 0, mean, kept)

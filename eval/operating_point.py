@@ -50,7 +50,8 @@ EQUAL = 0.01
 NMS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
 VOTING = (0.5, 0.65, 0.8, 1.1)
 CONTAINMENT = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1)
-"""The grid; 1.1 is no voting, no containment suppression."""
+"""The grid; 1.1 is no voting, no containment suppression. Boxes that NMS keeps apart must not vote
+for each other: voting is at no lower IoU than NMS."""
 
 EVERYTHING = (
     *("MODEL.ROI_HEADS.NMS_THRESH_TEST", "1.0", "TEST.DETECTIONS_PER_IMAGE", "1000"),
@@ -135,9 +136,9 @@ def search(scenes: Sequence[Scene], found: Sequence[Scored], most: int) -> list[
         most: boxes per picture that the model reports (``TEST.DETECTIONS_PER_IMAGE``).
     """
     rows = []
-    grid = list(itertools.product(NMS, VOTING, CONTAINMENT))
-    for values in tqdm(grid, desc="suppression", disable=None):
-        rule = Suppression(*values)
+    grid = [Suppression(*values) for values in itertools.product(NMS, VOTING, CONTAINMENT)]
+    grid = [rule for rule in grid if rule.voting >= rule.nms]
+    for rule in tqdm(grid, desc="suppression", disable=None):
         left = [rule.apply(each, most) for each in found]
         rows.append(asdict(rule) | operating_point(scenes, left))
     return rows

@@ -193,6 +193,18 @@ def test_the_share_of_blurred_samples_is_the_configurations(faces: Any) -> None:
     assert not any(torch.equal(*pair) for pair in zip(sharp, all_of_them, strict=True))
 
 
+def test_the_configuration_stretches(faces: Any) -> None:
+    record = read_coco(faces.coco, faces.images)[1]
+    ratios: dict[str, set[float]] = {}
+    for most in ("0.0", "0.5"):
+        cfg = load_config("mobilenet_fpn", ["INPUT.FACE_CROP.ENABLED", "False"])
+        cfg.merge_from_list(["INPUT.STRETCH", most])
+        mapper = FaceMapper(cfg, is_train=True)
+        shapes = [mapper(record)["image"].shape for _ in range(8)]
+        ratios[most] = {round(shape[2] / shape[1], 2) for shape in shapes}
+    assert len(ratios["0.0"]) == 1 and len(ratios["0.5"]) > 3
+
+
 @pytest.mark.parametrize("crop", ["True", "False"])
 def test_training_samples(faces: Any, crop: str) -> None:
     cfg = load_config(

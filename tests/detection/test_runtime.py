@@ -20,6 +20,7 @@ from torchvision.ops import box_iou
 from detection import graphs, runtime
 from detection.config import load_config
 from detection.detectron import DetectronDetector, load_detector
+from detection.errors import ConfigError
 from detection.mapper import to_tensor
 from detection.precision import cpu_has_bf16
 from detection.runtime import CompiledRCNN, compilable
@@ -250,6 +251,35 @@ def test_explaining_does_not_disturb_others(light: tuple[Any, Any]) -> None:
     assert all(other.result() == alone for other in others)
     for each in explained:
         assert_alike(each.result()[0], alone[0])
+
+
+def test_detectron2s_own_heads_are_read_with_voting() -> None:
+    overrides = ["MODEL.ROI_HEADS.NAME", "StandardROIHeads", "MODEL.VOTING", "0.6"]
+    config = WEIGHTS.with_suffix(".yaml")
+    standard = load_detector(config, WEIGHTS, "cpu", overrides=overrides)
+    faces = load_detector(config, WEIGHTS, "cpu", overrides=overrides[2:])
+    shown, _ = standard.explain(PICTURES["group"])
+    assert shown and shown == faces.explain(PICTURES["group"])[0]
+
+
+def test_a_seed_gives_the_network_that_detectron2s_heads_would_have(light: tuple[Any, Any]) -> None:
+    states, after = [], []
+    for name in ("StandardROIHeads", "FaceROIHeads"):
+        cfg = light[1].clone()
+        cfg.merge_from_list(["MODEL.ROI_HEADS.NAME", name])
+        torch.manual_seed(5)
+        states.append(build_model(cfg).state_dict())
+        after.append(torch.rand(1))
+    assert after[0] == after[1]
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
+
+
+@pytest.mark.parametrize("voting", ["0", "-0.5"])
+def test_a_voting_that_takes_in_all_boxes_is_refused(voting: str) -> None:
+    overrides = ["MODEL.VOTING", voting]
+    with pytest.raises(ConfigError, match="must be above 0"):
+        load_detector(WEIGHTS.with_suffix(".yaml"), WEIGHTS, "cpu", overrides=overrides)
 
 
 SIGNAL = """

@@ -85,3 +85,13 @@ def test_a_vote_is_the_definition(rows: list[tuple[tuple[int, ...], int]], tenth
         votes = [(r, s) for r, s in rows if one.iou(Box(*r)) >= tenths / 10 + 0.001]
         expected = [sum(r[i] * s for r, s in votes) / sum(s for _, s in votes) for i in range(4)]
         assert moved.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_rounding_leaves_no_vote_outside_the_picture() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        count = 7
+        every = torch.rand(count, 4, generator=generator) * torch.tensor([20.0, 20, 0, 20])
+        every += torch.tensor([0.0, 0, 197, 100])  # all end at the right edge
+        moved = vote(every, every, torch.rand(count, generator=generator) + 0.01, 0.3)
+        assert moved[:, 2].max() <= 197
