@@ -49,7 +49,8 @@ def is_current(record: Run, present: dict[str, str]) -> bool:
     if measured is None:
         return False
     folders = {Path(name).name for name in _names(shlex.split(record["command"])) if "/" in name}
-    return all(
+    configs = {f"{name}.yaml" for name in measured} & present.keys()
+    return configs <= measured.keys() and all(
         present.get(name) == sha or (name not in present and name in folders)
         for name, sha in measured.items()
     )

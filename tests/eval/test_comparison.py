@@ -305,6 +305,14 @@ def test_committed_records_are_of_the_shipped_weights() -> None:
             )
 
 
+def test_a_record_without_its_detectors_configuration_is_stale() -> None:
+    record = {"command": "python -m x --detector a --out y", "weights_sha256": {"a": "1"}}
+    present = {"a": "1", "a.yaml": "2"}
+    assert not refresh.is_current(record, present)
+    assert refresh.is_current(record | {"weights_sha256": present}, present)
+    assert not refresh.is_current(record | {"weights_sha256": present}, present | {"a.yaml": "3"})
+
+
 def test_committed_records_name_no_folder_of_one_machine() -> None:
     for one in tables.read_runs(tables.ROOT / "results"):
         words = shlex.split(one["command"])
@@ -320,6 +328,14 @@ def test_a_record_of_weights_that_are_no_longer_shipped_is_found() -> None:
     }
     assert {"fer2013_private_single", "portraits_joint", "calibration", "unsure"} <= stale
     assert not {"systems/knn_hog_pca", "wider_held_out", "x101_cost"} & stale
+    configured = present_hashes() | {"mobilenet_fpn_accurate.yaml": "0"}
+    stale = {
+        one["record"]
+        for one in tables.read_runs(tables.ROOT / "results")
+        if "weights_sha256" in one and not refresh.is_current(one, configured)
+    }
+    assert {"wider_held_out", "operating_point_accurate"} <= stale
+    assert not {"crop_study", "portraits_joint", "detector_batches"} & stale
 
 
 def test_every_picture_of_the_documents_is_redone_or_said_to_be_left_out() -> None:
