@@ -28,7 +28,8 @@ def face_cfg() -> Any:
     cfg.MODEL.CONTAINMENT = 1.1
     """A box with this share of its area inside a better one is dropped; above 1 none is."""
     cfg.MODEL.VOTING = 1.1
-    """What is found moves to the mean of all boxes from this IoU on; above 1 nothing moves."""
+    """What is found moves to the mean of all boxes from this IoU on; above 1 nothing moves. Without
+    effect in trainings whose ``ROI_HEADS.NAME`` is not FaceROIHeads."""
 
     cfg.SOLVER.OPTIMIZER = "SGD"
     """SGD (Detectron2's own) or ADAMW."""
