@@ -15,6 +15,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, RPN_HEAD_REGISTRY, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.proposal_generator import StandardRPNHead
+from fvcore.nn.weight_init import c2_xavier_fill
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -123,12 +124,40 @@ class MobileNetV2(Backbone):
         }
 
 
-class MixedPrecisionFPN(FPN):
-    """Detectron2's FPN with convolutions in bfloat16 where that pays, and maps in fp32."""
+class SeparableConv2d(nn.Sequential):
+    """A 3×3 convolution of every channel by itself, then a 1×1 convolution across them.
 
-    def __init__(self, *args: Any, bf16: str, **kwargs: Any) -> None:
+    A ninth of the multiplications of a full one, as in the prediction layers of SSDLite (Sandler et
+    al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018).
+
+    Args:
+        channels: of the input (N, C, H, W) and of the output, which has the same shape.
+    """
+
+    def __init__(self, channels: int) -> None:
+        depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        pointwise = nn.Conv2d(channels, channels, 1)
+        super().__init__(depthwise, pointwise)
+        for conv in (depthwise, pointwise):
+            c2_xavier_fill(conv)
+
+
+class MixedPrecisionFPN(FPN):
+    """Detectron2's FPN with convolutions in bfloat16 where that pays, and maps in fp32.
+
+    Args:
+        bf16: see ``MODEL.BF16``.
+        separable: see ``MODEL.SEPARABLE``.
+    """
+
+    def __init__(self, *args: Any, bf16: str, separable: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.bf16 = bf16
+        if separable:
+            names = {id(conv): name for name, conv in self.named_children()}
+            for index, conv in enumerate(self.output_convs):  # not registered through this list
+                self.output_convs[index] = SeparableConv2d(conv.out_channels)
+                setattr(self, names[id(conv)], self.output_convs[index])
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map pictures (N, 3, H, W) to the maps p2–p6, each (N, C, H / stride, W / stride) fp32."""
@@ -150,6 +179,7 @@ def build_mobilenet_v2_fpn_backbone(cfg: Any, input_shape: Any) -> MixedPrecisio
         top_block=LastLevelMaxPool(),
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
         bf16=cfg.MODEL.BF16,
+        separable=cfg.MODEL.SEPARABLE,
     )
 
 
@@ -157,9 +187,11 @@ def build_mobilenet_v2_fpn_backbone(cfg: Any, input_shape: Any) -> MixedPrecisio
 class MixedPrecisionRPNHead(StandardRPNHead):
     """Detectron2's RPN head with its shared 3×3 convolution in bfloat16 where that pays."""
 
-    def __init__(self, cfg: Any, input_shape: Any) -> None:
+    def __init__(self, cfg: Any, input_shape: list[ShapeSpec]) -> None:
         super().__init__(cfg, input_shape)
         self.bf16: str = cfg.MODEL.BF16
+        if cfg.MODEL.SEPARABLE:
+            self.conv = nn.Sequential(SeparableConv2d(input_shape[0].channels), nn.ReLU())
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Map feature maps to objectness logits and anchor deltas, one of each per level, fp32."""

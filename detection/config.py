@@ -22,6 +22,8 @@ def face_cfg() -> Any:
     cfg = get_cfg()
     cfg.MODEL.BF16 = "auto"
     """bfloat16 convolutions in the light model: auto (where the hardware has it), on, off."""
+    cfg.MODEL.SEPARABLE = False
+    """Separable 3×3 convolutions in the pyramid and the RPN head of the light model."""
     cfg.MODEL.SCORE_THRESHOLD = 0.5
     """From this score on, a detection is shown to users; chosen on validation data."""
 

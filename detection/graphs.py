@@ -39,7 +39,7 @@ def trunk(model: Any) -> Any:
     hidden = [layer(head.conv, level) for level in maps]
     logits = [layer(head.objectness_logits, level) for level in hidden]
     deltas = [layer(head.anchor_deltas, level) for level in hidden]
-    channels = head.conv.in_channels
+    channels = model.backbone.output_shape()["p2"].channels
     outputs = [_rows(level, (-1, channels)) for level in maps]
     outputs += [_rows(level, (-1,)) for level in logits]
     outputs += [_rows(level, (-1, 4)) for level in deltas]

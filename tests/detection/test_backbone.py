@@ -7,9 +7,10 @@ import torch
 import torchvision
 from detectron2.modeling import build_model
 from torch import nn
+from torch.nn import functional
 
 from detection import backbone, precision
-from detection.backbone import MobileNetV2, ScaledConv2d, fold_norms
+from detection.backbone import MobileNetV2, ScaledConv2d, SeparableConv2d, fold_norms
 from detection.config import load_config
 from detection.errors import RunError
 from pretrained.errors import PretrainedError
@@ -72,7 +73,37 @@ def test_folding_leaves_lone_convolutions() -> None:
 
 def test_the_light_detector_is_light() -> None:
     model = build_model(load_config("mobilenet_fpn"))
-    assert sum(p.numel() for p in model.parameters()) == 3_463_824
+    assert sum(p.numel() for p in model.parameters()) == 3_099_504
+    full = 5 * (96 * 96 * 9 + 96)  # 4 of the pyramid, 1 of the RPN head
+    separable = 5 * (96 * 9 + 96 * 96 + 96)
+    assert 3_463_824 - 3_099_504 == full - separable
+
+
+def test_separable_convolutions_are_full_ones_of_a_kind() -> None:
+    """The kernel from channel i to channel o is the i-th 3×3 kernel times one number."""
+    torch.manual_seed(0)
+    conv = SeparableConv2d(5)
+    depthwise, pointwise = conv
+    assert isinstance(depthwise, nn.Conv2d) and isinstance(pointwise, nn.Conv2d)
+    nn.init.normal_(pointwise.bias)  # type: ignore[arg-type]
+    x = torch.randn(2, 5, 7, 9)
+    kernel = pointwise.weight * depthwise.weight.squeeze(1)[None]
+    expected = functional.conv2d(x, kernel, pointwise.bias, padding=1)
+    torch.testing.assert_close(conv(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_separable_convolutions_take_the_place_of_full_ones() -> None:
+    full = build_model(load_config("mobilenet_fpn", ["MODEL.SEPARABLE", "False"]))
+    assert not any(isinstance(part, SeparableConv2d) for part in full.modules())
+    light = build_model(load_config("mobilenet_fpn")).eval()
+    assert sum(isinstance(part, SeparableConv2d) for part in light.modules()) == 5
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        light.backbone.bf16 = "off"
+        before = light.backbone(images)
+        light.backbone.get_submodule("fpn_output3")[1].bias += 1.0
+        after = light.backbone(images)
+    assert {k for k in before if not torch.equal(before[k], after[k])} == {"p3"}
 
 
 def test_bfloat16_moves_features_little() -> None:

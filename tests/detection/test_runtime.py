@@ -111,10 +111,12 @@ def test_bfloat16_finds_the_same_faces(light: tuple[Any, Any], name: str) -> Non
         assert not torch.equal(found[1][:1], eager(model, image)[1][:1])
 
 
-def test_random_weights_too(light: tuple[Any, Any]) -> None:
+@pytest.mark.parametrize("separable", [True, False])
+def test_random_weights_too(light: tuple[Any, Any], separable: bool) -> None:
     """Nothing is built in: all parts, with boxes everywhere and on all levels."""
     _, cfg = light
     cfg = cfg.clone()
+    cfg.MODEL.SEPARABLE = separable
     cfg.merge_from_list(["MODEL.WEIGHTS", "", "MODEL.ROI_BOX_HEAD.NUM_FC", 2])
     cfg.merge_from_list(["MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.FPN.OUT_CHANNELS", 8])
     torch.manual_seed(3)
