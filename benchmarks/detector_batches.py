@@ -67,11 +67,14 @@ def batched_trunk(model: Any) -> Any:
     return graph
 
 
-def calls(config: str, size: tuple[int, int], batch: int) -> dict[str, Callable[[], Any]]:
+def calls(
+    config: str, overrides: Sequence[str], size: tuple[int, int], batch: int
+) -> dict[str, Callable[[], Any]]:
     """Return the calls to measure: name → the call.
 
     Args:
         config: a configuration of the light detector; its weights do not matter.
+        overrides: key, value, key, value, … of it.
         size: of the photos, (width, height).
         batch: pictures per call.
     """
@@ -84,7 +87,7 @@ def calls(config: str, size: tuple[int, int], batch: int) -> dict[str, Callable[
     from detection.precision import use_bf16
     from detection.runtime import STRIDE, compilable
 
-    cfg = load_config(config, ["MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
+    cfg = load_config(config, [*overrides, "MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
     model = build_model(cfg).eval()
     if not compilable(model, cfg):
         raise EvaluationError(f"{config}: is no configuration of the light detector")
@@ -112,10 +115,15 @@ def ms(call: Callable[[], Any], seconds: float) -> float:
 
 
 def measure(
-    config: str, size: tuple[int, int], batches: Sequence[int], rounds: int, seconds: float
+    config: str,
+    overrides: Sequence[str],
+    size: tuple[int, int],
+    batches: Sequence[int],
+    rounds: int,
+    seconds: float,
 ) -> list[report.Run]:
     """Measure every size of batch: one row each, with the keys of ``COLUMNS``."""
-    every = [calls(config, size, batch) for batch in batches]
+    every = [calls(config, overrides, size, batch) for batch in batches]
     times: list[list[dict[str, float]]] = [[] for _ in batches]
     order = [
         (turn + place) % len(batches) for turn in range(rounds) for place in range(len(batches))
@@ -127,7 +135,8 @@ def measure(
     for batch, some in zip(batches, times, strict=True):
         spread = Spread.of([sum(one.values()) for one in some])
         parts = {name: Spread.of([one[name] for one in some]).median for name in some[0]}
-        row = {"detector": Path(config).stem, "pictures_per_batch": batch, **parts}
+        name = " ".join([Path(config).stem, *overrides])
+        row = {"detector": name, "pictures_per_batch": batch, **parts}
         row |= {"ms_per_image": spread.median, "ms_least": spread.low, "ms_most": spread.high}
         rows.append(row)
     single = next((row["ms_per_image"] for row in rows if row["pictures_per_batch"] == 1), None)
@@ -149,6 +158,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--threads", type=int, default=2, help="default %(default)s")
     result.add_argument("--rounds", type=int, default=5, help="default %(default)s")
     result.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
+    result.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the configuration"
+    )
     return result
 
 
@@ -165,6 +177,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     try:
         rows = measure(
             arguments.config_file,
+            arguments.opts,
             tuple(arguments.size),
             arguments.batches,
             arguments.rounds,

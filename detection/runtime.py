@@ -113,8 +113,12 @@ class CompiledRCNN:
         boxes, scores, numbers = [], [], []
         generator = rpn.anchor_generator
         for level, cells in enumerate(generator.cell_anchors):
-            score, width = logits[level], sizes[level][1]
-            best, index = score.topk(min(len(score), rpn.pre_nms_topk[False]))
+            width = sizes[level][1]
+            index = (logits[level] > LEAST_OBJECTNESS).nonzero().flatten()
+            best = logits[level][index]
+            if len(index) > rpn.pre_nms_topk[False]:
+                best, order = best.topk(rpn.pre_nms_topk[False])
+                index = index[order]
             place = index // len(cells)
             corner = torch.stack((place % width, place // width), 1) * generator.strides[level]
             anchors = cells[index % len(cells)] + corner.repeat(1, 2)
@@ -124,7 +128,7 @@ class CompiledRCNN:
         every, score, number = torch.cat(boxes), torch.cat(scores), torch.cat(numbers)
         clipped = Boxes(every)
         clipped.clip(picture)
-        keep = clipped.nonempty(rpn.min_box_size) & (score > LEAST_OBJECTNESS)
+        keep = clipped.nonempty(rpn.min_box_size)
         every, score, number = clipped.tensor[keep], score[keep], number[keep]
         kept = batched_nms(every, score, number, rpn.nms_thresh)[: rpn.post_nms_topk[False]]
         return every[kept]

@@ -27,9 +27,11 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(detector_batches, "SECONDS", 0.0)
     out = tmp_path / "b.json"
     words = ["--size", "60", "40", "--batches", "1", "2", "--rounds", "2", "--threads", "1"]
-    assert detector_batches.main([*words, "--out", str(out)]) == 0
+    words += ["--out", str(out), "MODEL.SEPARABLE", "False"]
+    assert detector_batches.main(words) == 0
     rows = json.loads(out.read_text())["runs"]
     assert [row["pictures_per_batch"] for row in rows] == [1, 2]
+    assert {row["detector"] for row in rows} == {"mobilenet_fpn MODEL.SEPARABLE False"}
     for row in rows:
         assert 0 < row["ms_least"] <= row["ms_per_image"] <= row["ms_most"]
         assert row["ms_difference"] == pytest.approx(row["ms_per_image"] - rows[0]["ms_per_image"])
@@ -42,6 +44,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         (["--batches", "0"], "must be 1 or more"),
         (["--config-file", "x101_fpn"], "no configuration of the light detector"),
         (["--config-file", "absent"], "absent: no such configuration"),
+        (["--rounds", "1", "MODEL.SEPARABLES", "False"], "did you mean MODEL.SEPARABLE?"),
     ],
 )
 def test_mistakes_are_one_line(words, cause, monkeypatch, capsys):
