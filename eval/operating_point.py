@@ -10,7 +10,9 @@ once, unmerged; merging that is what the model itself would do.
 
 ``--write`` puts the choice into a run folder's config.yaml and card.json, for every later use and
 for ``detection.export``, or into the two files of a shipped setting (``weights_of`` in
-weights/models.toml). Choose on validation data only: never on what is to be reported.
+weights/models.toml). ``KEY VALUE`` pairs at the end override the configuration of a Detectron2
+model, such as its test size, and are written with the choice, which holds for them alone. Choose on
+validation data only: never on what is to be reported.
 """
 
 from __future__ import annotations
@@ -178,11 +180,26 @@ def files_to_write(name_or_run: str) -> tuple[Path, Path]:
     return shipped.config, shipped.config.with_suffix(".json")
 
 
-def write_choice(config: Path, card: Path, run: report.Run) -> None:
-    """Put a choice into a configuration, whose other values stay as written, and into its card."""
+def write_choice(config: Path, card: Path, run: report.Run, overrides: Sequence[str]) -> None:
+    """Put a choice into a configuration, whose other values stay as written, and into its card.
+
+    Args:
+        config: the YAML file.
+        card: the JSON file beside it.
+        run: what was chosen.
+        overrides: key, value, key, value, … that it was chosen for, and that go along.
+    """
     from detection import checkpoints
+    from detection.config import load_config
 
     values = yaml.safe_load(config.read_text(encoding="utf-8"))
+    cfg = load_config(config, overrides)
+    for key in overrides[::2]:
+        *parents, name = key.split(".")
+        place, value = values, cfg
+        for parent in parents:
+            place, value = place.setdefault(parent, {}), value[parent]
+        place[name] = list(value[name]) if isinstance(value[name], tuple) else value[name]
     model = values.setdefault("MODEL", {})
     model |= {
         "SCORE_THRESHOLD": run["chosen_threshold"],
@@ -221,6 +238,9 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--write", action="store_true", help="put the choice into its files")
     command.add_common_options(result)
+    result.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the configuration"
+    )
     return result
 
 
@@ -244,10 +264,15 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     targets = files_to_write(arguments.detector) if arguments.write else None
     truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
     pictures = locate(truth, arguments.images)
-    detector = load(arguments.detector, arguments.device)
+    overrides = arguments.opts
+    detector = load(arguments.detector, arguments.device, overrides)
     most = getattr(detector, "most_detections", None)
     if most is not None:
-        detector = load(arguments.detector, arguments.device, EVERYTHING)
+        detector = load(arguments.detector, arguments.device, (*overrides, *EVERYTHING))
+    elif overrides:
+        raise EvaluationError(
+            f"{' '.join(overrides)}: {detector.name} has no configuration of Detectron2 to override"
+        )
     failures: list[str] = []
     scenes, found = [], []
     for scene, image in read_scenes(truth, pictures, failures.append):
@@ -265,7 +290,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         | report.provenance(made_by)
     )
     if targets is not None:
-        write_choice(*targets, run)
+        write_choice(*targets, run, overrides)
     if arguments.out is not None:  # after the choice, as it names the configuration by its hash
         report.write_report(arguments.out, [run])
     if len(rows) > 1:

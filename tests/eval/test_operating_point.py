@@ -175,6 +175,19 @@ def test_the_record_and_the_run_folder(
     assert "chosen" in capsys.readouterr().out
 
 
+def test_the_choice_is_made_with_the_overrides(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Sequence[str]] = []
+
+    def load(name: str, device: str | None, overrides: Sequence[str] = ()) -> Model:
+        given.append(overrides)
+        return Model()
+
+    monkeypatch.setattr(operating_point, "load", load)
+    assert call(data, "--detector", "default", "INPUT.MIN_SIZE_TEST", "400") == 0
+    assert [tuple(one[:2]) for one in given] == [("INPUT.MIN_SIZE_TEST", "400")] * 2
+    assert tuple(given[1][2:]) == operating_point.EVERYTHING
+
+
 def test_a_shipped_setting_keeps_what_was_not_chosen(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,11 +202,13 @@ def test_a_shipped_setting_keeps_what_was_not_chosen(
     monkeypatch.setattr("twostage.models.WEIGHTS", data)
     monkeypatch.setattr("twostage.models.shipped_models", lambda stage: listed)
     monkeypatch.setattr(operating_point, "load", lambda *_: Model())
-    assert call(data, "--detector", "large", "--write") == 0
+    larger = ("INPUT.MAX_SIZE_TEST", "700", "MODEL.RPN.SMOOTH_L1_BETA", "0.5")
+    assert call(data, "--detector", "large", "--write", *larger) == 0
     cfg, card = load_config(data / "large.yaml"), json.loads((data / "large.json").read_text())
-    assert cfg.INPUT.MIN_SIZE_TEST == 400
+    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) == (400, 700)
+    assert cfg.MODEL.RPN.SMOOTH_L1_BETA == 0.5
     assert cfg.MODEL.SCORE_THRESHOLD == card["score_threshold"] == 0.812
-    assert (data / "large.yaml").read_text().count("\n") < 10  # still what differs, and no more
+    assert (data / "large.yaml").read_text().count("\n") < 13  # still what differs, and no more
     assert card["name"] == "large" and card["operating_point"]["images"] == 1
 
 
@@ -209,6 +224,8 @@ def test_other_detectors_get_a_threshold(data: Path, monkeypatch: pytest.MonkeyP
     [
         (["--detector", "haar", "--write"], "is no run folder"),
         (["--detector", "nothing"], "neither a shipped one"),
+        (["--detector", "haar", "INPUT.MIN_SIZE_TEST", "400"], "haar has no configuration"),
+        (["--detector", "default", "INPUT.MIN_SIZE", "400"], "did you mean INPUT.MIN_SIZE_TEST?"),
     ],
 )
 def test_mistakes_are_one_line(
