@@ -9,10 +9,10 @@ with the fewest duplicates, then the most faces, then the best AP. What a detect
 once, unmerged; merging that is what the model itself would do.
 
 ``--write`` puts the choice into a run folder's config.yaml and card.json, for every later use and
-for ``detection.export``, or into the two files of a shipped setting (``weights_of`` in
-weights/models.toml). ``KEY VALUE`` pairs at the end override the configuration of a Detectron2
-model, such as its test size, and are written with the choice, which holds for them alone. Choose on
-validation data only: never on what is to be reported.
+for ``detection.export``, or into the two files of a shipped detector. ``KEY VALUE`` pairs at the
+end override the configuration of a Detectron2 model, such as its test size, and are written with
+the choice, which holds for them alone. Choose on validation data only: never on what is to be
+reported.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def files_to_write(name_or_run: str) -> tuple[Path, Path]:
     """Return the configuration and the card that hold a detector's choice.
 
     Raises:
-        EvaluationError: it is neither a run folder nor a shipped setting.
+        EvaluationError: it is neither a run folder nor a shipped detector of Detectron2.
     """
     from detection import checkpoints
     from twostage import models
@@ -172,10 +172,10 @@ def files_to_write(name_or_run: str) -> tuple[Path, Path]:
     if folder.is_dir():
         return folder / checkpoints.CONFIG_FILE, folder / checkpoints.CARD_FILE
     shipped = models.shipped_models("detector").get(name_or_run)
-    if shipped is None or not shipped.weights_of:
+    if shipped is None or shipped.classical:
         raise EvaluationError(
-            f"--write {name_or_run}: is no run folder of detection.train, and no setting of a "
-            "shipped detector (weights_of in weights/models.toml)"
+            f"--write {name_or_run}: is no run folder of detection.train, and no detector of "
+            "Detectron2 in weights/models.toml"
         )
     return shipped.config, shipped.config.with_suffix(".json")
 

@@ -259,7 +259,7 @@ def test_records_name_the_shipped_weights_that_their_commands_do(tmp_path: Path)
         for name in ("fast", "mobilenet_fpn")
     )
     assert (present["fast"], present["mobilenet_fpn"]) == (fast, light)
-    assert present["mobilenet_fpn_accurate"] == light and "haar" not in present
+    assert present["mobilenet_fpn_fast"] == light and "haar" not in present
     command = "python -m x --detector default haar --classifier accurate+fast runs/fast --out y"
     runs: list[Run] = [{"command": command, "classifier": "fer"}, {"command": "c", "detector": "z"}]
     runs += [{"command": "c", "weights_sha256": {"own": "1"}}, {"command": "c", "detector": None}]
@@ -268,8 +268,8 @@ def test_records_name_the_shipped_weights_that_their_commands_do(tmp_path: Path)
     assert set(named[0]) == {"mobilenet_fpn", "mobilenet_fpn.yaml", "accurate", "fast"}
     config = hashlib.sha256(Path("weights/mobilenet_fpn.yaml").read_bytes()).hexdigest()
     assert named[0]["mobilenet_fpn.yaml"] == config
-    setting = {"mobilenet_fpn.yaml", "mobilenet_fpn_accurate.yaml", "mobilenet_fpn_accurate"}
-    assert set(shipped_weights({"detector": "mobilenet_fpn_accurate"})) == setting
+    setting = {"mobilenet_fpn.yaml", "mobilenet_fpn_fast.yaml", "mobilenet_fpn_fast"}
+    assert set(shipped_weights({"detector": "mobilenet_fpn_fast"})) == setting
     assert named[0]["fast"] == fast and named[1:] == [{}, {"own": "1"}, {}]
 
 

@@ -78,15 +78,13 @@ def test_a_setting_shares_weights_and_says_what_differs(weights: Path) -> None:
     assert model.card() == {"name": "large", "sha256": "x", "score_threshold": 2}
 
 
-def test_the_accurate_detector_is_the_default_on_larger_pictures() -> None:
-    default, accurate = (
-        load_detector(name, "cpu") for name in ("default", "mobilenet_fpn_accurate")
-    )
-    assert default.test_sizes == (320, 544) and accurate.test_sizes == (400, 672)
+def test_the_fast_detector_is_the_default_on_smaller_pictures() -> None:
+    default, fast = (load_detector(name, "cpu") for name in ("default", "mobilenet_fpn_fast"))
+    assert default.test_sizes == (400, 672) and fast.test_sizes == (320, 544)
     shipped = shipped_models("detector")
-    assert shipped["mobilenet_fpn_accurate"].weights == shipped["mobilenet_fpn"].weights
-    card = shipped["mobilenet_fpn_accurate"].card()
-    assert accurate.score_threshold == card["score_threshold"] != default.score_threshold
+    assert shipped["mobilenet_fpn_fast"].weights == shipped["mobilenet_fpn"].weights
+    card = shipped["mobilenet_fpn_fast"].card()
+    assert fast.score_threshold == card["score_threshold"] != default.score_threshold
 
 
 def test_unknown_names_list_the_known(weights: Path) -> None:
