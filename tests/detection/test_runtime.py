@@ -35,9 +35,10 @@ SURE = 0.3
 
 @pytest.fixture(scope="module")
 def light() -> tuple[Any, Any]:
-    """The shipped model, in float32 and with voting, and its configuration."""
+    """The shipped weights in float32, with a suppression of its own, and their configuration."""
     overrides = ["MODEL.BF16", "off", "MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "320"]
-    overrides += ["MODEL.VOTING", "0.6"]
+    overrides += ["MODEL.VOTING", "0.6", "MODEL.CONTAINMENT", "0.8"]
+    overrides += ["MODEL.ROI_HEADS.NMS_THRESH_TEST", "0.5"]
     detector = load_detector(WEIGHTS.with_suffix(".yaml"), WEIGHTS, "cpu", overrides=overrides)
     return detector._model, load_config(WEIGHTS.with_suffix(".yaml"), overrides)
 
