@@ -19,7 +19,7 @@ from fvcore.nn.weight_init import c2_xavier_fill
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detection.errors import RunError
+from detection.errors import ConfigError, RunError
 from detection.precision import use_bf16
 from pretrained.centerface import centerface_file, read_centerface
 from pretrained.errors import PretrainedError
@@ -127,8 +127,8 @@ class MobileNetV2(Backbone):
 class SeparableConv2d(nn.Sequential):
     """A 3×3 convolution of every channel by itself, then a 1×1 convolution across them.
 
-    A ninth of the multiplications of a full one, as in the prediction layers of SSDLite (Sandler et
-    al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018).
+    An eighth of the multiplications of a full one with 96 channels, as in the prediction layers of
+    SSDLite (Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018).
 
     Args:
         channels: of the input (N, C, H, W) and of the output, which has the same shape.
@@ -170,7 +170,13 @@ class MixedPrecisionFPN(FPN):
 
 @BACKBONE_REGISTRY.register()
 def build_mobilenet_v2_fpn_backbone(cfg: Any, input_shape: Any) -> MixedPrecisionFPN:
-    """Build the backbone that ``MODEL.BACKBONE.NAME: build_mobilenet_v2_fpn_backbone`` asks for."""
+    """Build the backbone that ``MODEL.BACKBONE.NAME: build_mobilenet_v2_fpn_backbone`` asks for.
+
+    Raises:
+        ConfigError: separable convolutions with norms, which they do not have.
+    """
+    if cfg.MODEL.SEPARABLE and cfg.MODEL.FPN.NORM:
+        raise ConfigError(f"MODEL.FPN.NORM {cfg.MODEL.FPN.NORM}: none with MODEL.SEPARABLE True")
     return MixedPrecisionFPN(
         bottom_up=MobileNetV2(cfg.MODEL.BACKBONE.FREEZE_AT),
         in_features=cfg.MODEL.FPN.IN_FEATURES,
@@ -191,6 +197,11 @@ class MixedPrecisionRPNHead(StandardRPNHead):
         super().__init__(cfg, input_shape)
         self.bf16: str = cfg.MODEL.BF16
         if cfg.MODEL.SEPARABLE:
+            if list(cfg.MODEL.RPN.CONV_DIMS) != [-1]:
+                raise ConfigError(
+                    f"MODEL.RPN.CONV_DIMS {cfg.MODEL.RPN.CONV_DIMS}: only [-1], one convolution "
+                    "with as many channels as its input, with MODEL.SEPARABLE True"
+                )
             self.conv = nn.Sequential(SeparableConv2d(input_shape[0].channels), nn.ReLU())
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from detection import backbone, precision
 from detection.backbone import MobileNetV2, ScaledConv2d, SeparableConv2d, fold_norms
 from detection.config import load_config
-from detection.errors import RunError
+from detection.errors import ConfigError, RunError
 from pretrained.errors import PretrainedError
 
 
@@ -104,6 +104,15 @@ def test_separable_convolutions_take_the_place_of_full_ones() -> None:
         light.backbone.get_submodule("fpn_output3")[1].bias += 1.0
         after = light.backbone(images)
     assert {k for k in before if not torch.equal(before[k], after[k])} == {"p3"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("MODEL.FPN.NORM", "GN"), ("MODEL.RPN.CONV_DIMS", "[32]")]
+)
+def test_separable_convolutions_do_not_ignore_other_keys(key: str, value: str) -> None:
+    build_model(load_config("mobilenet_fpn", [key, value, "MODEL.SEPARABLE", "False"]))
+    with pytest.raises(ConfigError, match=f"{key}.*MODEL.SEPARABLE True"):
+        build_model(load_config("mobilenet_fpn", [key, value]))
 
 
 def test_bfloat16_moves_features_little() -> None:
