@@ -24,9 +24,10 @@ LICENCES = {
     "wider": "WIDER FACE (a part of its validation split): research only, CC BY-NC-ND",
     "facemask": "Face Mask Detection, 853 pictures: published on Kaggle (andrewmvd) as CC0",
     "dataturks": "Dataturks Face Detection in Images: no licence stated",
-    "centerface://": "start, CenterFace's body: MIT, trained on WIDER FACE's training set",
+    "centerface": "start, CenterFace's body: MIT, trained on WIDER FACE's training set",
 }
-"""A part of a data set's name, or of the start's → what is known of its licence."""
+"""A part of a data set's name, or of a run's that the weights come from → what is known of its
+licence."""
 
 INTENDED_USE = (
     "Research and teaching: finding faces in photos on ordinary computers, as this project's first "
@@ -118,6 +119,7 @@ def shipped_card(
 ) -> dict[str, Any]:
     """Return the card of shipped weights: the run's, with hash, licences, use and limits."""
     names = [*(data["set"] for data in card["trained_on"]), card.get("started_from")]
+    names += card.get("averaged", [])
     sets = " ".join(map(str, names)).lower()
     return {
         **card,
