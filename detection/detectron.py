@@ -108,10 +108,11 @@ class DetectronDetector:
             min_score: see ``detect``; it holds for both lists.
 
         Returns:
-            What ``detect`` returns, boxes but for rounding, and what NMS and containment dropped,
-            best first. Each of these is said to be merged into the detection that it overlaps most.
+            What ``detect`` returns, and what NMS and containment dropped, best first. Each of these
+            is said to be merged into the detection that it overlaps most.
         """
         least = self.score_threshold if min_score is None else min_score
+        faces = self.detect([image], least)[0]
         with self._lock, self._unmerged() as (overlap, most, voting):
             ((boxes, scores),) = self._find([image])
         every, score = torch.from_numpy(boxes), torch.from_numpy(scores)
@@ -120,13 +121,12 @@ class DetectronDetector:
         moved = boxes.copy()
         moved[best] = vote(every[best], every, score, voting).numpy()
         shown = best[_shown(moved[best], scores[best], least, self._containment)]
-        faces = _detections(moved, scores, shown)
         likely = _shown(boxes, scores, least, containment=np.inf)
         rest = likely[~np.isin(likely, np.concatenate([shown, apart[most:]]))]
         merged = _detections(boxes, scores, rest)
-        if not merged:
+        if not merged or not faces:
             return faces, []
-        shared = box_iou(every[rest], torch.from_numpy(moved[shown]))
+        shared = box_iou(every[rest], torch.tensor([face.box.as_tuple() for face in faces]))
         return faces, list(map(Merged, merged, shared.argmax(1).tolist()))
 
     @contextmanager
