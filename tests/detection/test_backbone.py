@@ -74,9 +74,6 @@ def test_folding_leaves_lone_convolutions() -> None:
 def test_the_light_detector_is_light() -> None:
     model = build_model(load_config("mobilenet_fpn"))
     assert sum(p.numel() for p in model.parameters()) == 3_099_504
-    full = 5 * (96 * 96 * 9 + 96)  # 4 of the pyramid, 1 of the RPN head
-    separable = 5 * (96 * 9 + 96 * 96 + 96)
-    assert 3_463_824 - 3_099_504 == full - separable
 
 
 def test_separable_convolutions_are_full_ones_of_a_kind() -> None:
@@ -95,6 +92,7 @@ def test_separable_convolutions_are_full_ones_of_a_kind() -> None:
 def test_separable_convolutions_take_the_place_of_full_ones() -> None:
     full = build_model(load_config("mobilenet_fpn", ["MODEL.SEPARABLE", "False"]))
     assert not any(isinstance(part, SeparableConv2d) for part in full.modules())
+    assert sum(p.numel() for p in full.parameters()) == 3_463_824
     light = build_model(load_config("mobilenet_fpn")).eval()
     assert sum(isinstance(part, SeparableConv2d) for part in light.modules()) == 5
     images = torch.randn(1, 3, 64, 96)
