@@ -17,9 +17,10 @@ from safetensors.numpy import save
 from baselines.features import FEATURES, Features, load_features
 from baselines.knn import Knn
 from baselines.perceptron import Perceptron
-from classification.classifier import to_grey
-from classification.fer2013 import SIZE
-from classification.probabilities import Scaling
+from classification.data.fer2013 import SIZE
+from classification.inference.calibration import Scaling
+from classification.inference.classifier import to_grey
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 
 BATCH = 256
@@ -28,7 +29,7 @@ BATCH = 256
 _MARK = "baseline"
 
 
-class BaselineError(ValueError):
+class BaselineError(UserError):
     """A baseline's file cannot be used; the message names the file, the cause and the way out."""
 
 
@@ -54,14 +55,14 @@ class BaselineClassifier:
         """Return the classifier as it was fitted; None if it still is."""
         return replace(self, calibration=Scaling()) if self.calibration != Scaling() else None
 
-    def scores(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return probabilities (N, 7) float32 of N square crops, each (S, S, 3) uint8 RGB."""
         grey = np.empty((len(crops), SIZE, SIZE), np.uint8)
         for index, crop in enumerate(crops):
             grey[index] = to_grey(crop, SIZE)
-        return self.scores_of_grey(grey)
+        return self.probabilities_of_grey(grey)
 
-    def scores_of_grey(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def probabilities_of_grey(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (N, 7) float32 of grey pictures (N, 48, 48) uint8."""
         found = [np.zeros((0, len(EMOTIONS)), np.float32)]
         for start in range(0, len(images), BATCH):
@@ -131,7 +132,7 @@ def load_baseline(path: Path, name: str) -> BaselineClassifier:
             )
         scaling = Scaling.from_json(about["calibration"])
         found = BaselineClassifier(name, features, model, scaling)
-        found.scores_of_grey(np.zeros((1, SIZE, SIZE), np.uint8))
+        found.probabilities_of_grey(np.zeros((1, SIZE, SIZE), np.uint8))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BaselineError(
             f"{path}: made by another version of this program ({error}); train it anew"

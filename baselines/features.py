@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classification.classifier import BATCH, NetworkClassifier, TrainedNetwork, to_tensor
-from classification.fer2013 import SIZE
-from classification.matching import SupportHead
+from classification.data.fer2013 import SIZE
+from classification.inference.classifier import BATCH, NetworkClassifier, TrainedNetwork, to_tensor
+from classification.modeling.support_set import SupportHead
 
 Rows = NDArray[np.float32]
 """One row per face, shape (N, D), float32."""

@@ -34,10 +34,11 @@ from baselines.features import (
 )
 from baselines.fitting import MODELS, Rowset
 from classification.calibrate import card_entry, fit_scaling
-from classification.card import model_card, write_json
-from classification.classifier import WeightsError, load_network
-from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
-from classification.probabilities import Scaling, one_hot
+from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.inference.calibration import Scaling, one_hot
+from classification.inference.classifier import WeightsError, load_network
+from classification.training.card import model_card, write_json
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.images import ImageError
 from faces.provenance import command_line, file_sha256, git_commit
@@ -47,7 +48,7 @@ MODEL_FILE = "model.safetensors"
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
-class BaselineTrainingError(ValueError):
+class BaselineTrainingError(UserError):
     """The training cannot start; the message says why and what to do."""
 
 
@@ -130,7 +131,7 @@ def train_baseline(
 def write_card(run: Path, record: dict[str, Any], public: Fer2013) -> None:
     """Measure the run's baseline, as it lies on the disk, and write ``card.json`` beside it."""
     classifier = load_baseline(run / MODEL_FILE, run.name)
-    predicted = classifier.scores_of_grey(public.images).argmax(1)
+    predicted = classifier.probabilities_of_grey(public.images).argmax(1)
     left_out = ("training_pictures", "data_fingerprint", "data_differences", "calibration")
     training = {key: value for key, value in record.items() if key not in left_out}
     card = model_card(record, training, "PublicTest accuracy", public, predicted)

@@ -26,14 +26,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import contest
 from benchmarks.peers.classifiers import CLASSIFIERS, NODE_CLASSIFIERS
-from benchmarks.picture import Point, draw
-from classification.fer2013 import SPLITS
-from eval import command, report
+from benchmarks.rounds import contest
+from benchmarks.rounds.picture import Point, draw
+from classification.data.fer2013 import SPLITS
 from eval.classification import DEFAULT_SPLIT, figures, open_fer2013
-from eval.command import EvaluationError
-from eval.score_files import read_scores, write_scores
+from eval.data import options
+from eval.data.score_files import read_scores, write_scores
+from eval.records import report
+from faces import command
+from faces.command import UserError
 from faces.provenance import command_line
 
 COMMAND = "benchmarks.classifiers"
@@ -53,7 +55,7 @@ def run_command(
         words += ["--scores", str(scores_file(folder, name))]
     if name in NODE_CLASSIFIERS:
         return contest.node_command(*words)
-    return contest.python_command("benchmarks.run_classifier", *words)
+    return contest.python_command("benchmarks.rounds.run_classifier", *words)
 
 
 def times_file(folder: Path, name: str, turn: int) -> Path:
@@ -91,8 +93,8 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     contest.check_options(arguments)
     command.existing(arguments.data, "--data")
     if min(arguments.batches) < 1:
-        raise EvaluationError("--batches must be 1 or more")
-    command.load_classifiers(arguments.classifier, "cpu")  # refuses unknown ones before the wait
+        raise UserError("--batches must be 1 or more")
+    options.load_classifiers(arguments.classifier, "cpu")  # refuses unknown ones before the wait
     data, split, differences = open_fer2013(arguments.data, arguments.split)
     names = [*arguments.classifier, *arguments.peers]
     load_before = os.getloadavg()[0]
@@ -144,7 +146,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
 
 
 def columns(batches: Sequence[int]) -> dict[str, str]:
-    """Return the table's columns; see ``eval.report.table``."""
+    """Return the table's columns; see ``eval.records.report.table``."""
     kinds = {"classifier": "text", "n": "count", "accuracy": "percent", "accuracy_ci": "percent"}
     return kinds | {"macro_f1": "number"} | {f"ms at {n}": "text" for n in batches}
 

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.contest import Spread
-from eval import report
-from eval.command import EvaluationError, run
+from benchmarks.rounds.contest import Spread
+from eval.records import report
+from faces.command import UserError, run
 from faces.provenance import command_line
 
 COMMAND = "benchmarks.detector_batches"
@@ -47,17 +47,17 @@ COLUMNS = {
 
 
 def batched_trunk(model: Any) -> Any:
-    """Return ``detection.graphs.trunk`` for several pictures.
+    """Return ``detection.inference.openvino_graphs.trunk`` for several pictures.
 
     Returns:
         An ``openvino.Model``. Input: (N, H, W, 3) uint8. The outputs are those of ``trunk``, the
         places of all pictures below each other.
     """
-    from compiled.graph import import_openvino
-    from detection import graphs
+    from detection.inference import openvino_graphs
+    from networks.openvino import import_openvino
 
     ops = import_openvino().opset13
-    graph = graphs.trunk(model)
+    graph = openvino_graphs.trunk(model)
     (one,) = graph.get_parameters()
     added_axis = next(op for op in graph.get_ordered_ops() if op.get_type_name() == "Unsqueeze")
     several = ops.parameter([-1, -1, -1, 3], np.uint8, name="pictures")
@@ -80,20 +80,20 @@ def calls(
     """
     from detectron2.modeling import build_model
 
-    from compiled.graph import CompiledGraph
-    from detection import graphs
-    from detection.config import load_config
-    from detection.mapper import inference_size
-    from detection.precision import use_bf16
-    from detection.runtime import STRIDE, compilable
+    from detection.data.mapper import inference_size
+    from detection.inference import openvino_graphs
+    from detection.inference.compiled import STRIDE, compilable
+    from detection.modeling.config import load_config
+    from networks.openvino import CompiledGraph
+    from networks.precision import use_bf16
 
     cfg = load_config(config, [*overrides, "MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
     model = build_model(cfg).eval()
     if not compilable(model, cfg):
-        raise EvaluationError(f"{config}: is no configuration of the light detector")
+        raise UserError(f"{config}: is no configuration of the light detector")
     bf16, threads = use_bf16(cfg.MODEL.BF16, model.device), torch.get_num_threads()
     trunk = CompiledGraph(batched_trunk(model), bf16=bf16, threads=threads)
-    box_head = CompiledGraph(graphs.box_head(model), bf16=bf16, threads=threads)
+    box_head = CompiledGraph(openvino_graphs.box_head(model), bf16=bf16, threads=threads)
     shape = inference_size(size[1], size[0], cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
     height, width = (-(-side // STRIDE) * STRIDE for side in shape)
     rng = np.random.default_rng(0)
@@ -171,7 +171,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     report.check_out(arguments.out)
     numbers = (*arguments.batches, *arguments.size, arguments.threads, arguments.rounds)
     if min(numbers) < 1:
-        raise EvaluationError("batches, sizes, threads and rounds must be 1 or more")
+        raise UserError("batches, sizes, threads and rounds must be 1 or more")
     torch.set_num_threads(arguments.threads)
     load_before = os.getloadavg()[0]
     try:
@@ -184,7 +184,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
             SECONDS,
         )
     except DetectionError as error:
-        raise EvaluationError(str(error)) from error
+        raise UserError(str(error)) from error
     about = {
         "timed_size": list(arguments.size),
         "rounds": arguments.rounds,

@@ -37,9 +37,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from benchmarks.contest import Spread
-from eval import report
-from eval.command import EvaluationError, run
+from benchmarks.rounds.contest import Spread
+from eval.records import report
+from faces.command import UserError, run
 from faces.provenance import command_line
 
 COMMAND = "benchmarks.detector_cost"
@@ -67,7 +67,7 @@ def build(freeze_at: int, device: str) -> tuple[Any, Any]:
     """Return a detector with random (on ``meta``: no) weights, for training, and its config."""
     from detectron2.modeling import build_model
 
-    from detection.config import load_config
+    from detection.modeling.config import load_config
 
     keys = ["MODEL.WEIGHTS", "", "MODEL.BACKBONE.FREEZE_AT", str(freeze_at)]
     cfg = load_config(CONFIG, [*keys, "MODEL.DEVICE", device])
@@ -95,7 +95,7 @@ def forward(model: Any, cfg: Any, pictures: int, size: tuple[int, int]) -> list[
 
 
 def flops_by_part(model: Any, cfg: Any, size: tuple[int, int]) -> dict[str, int]:
-    """Return the operations of one forward pass by the parts that ``detection.freezing`` names."""
+    """Return the operations of one forward pass by ``modeling.freezing``'s parts."""
     with FlopCounterMode(display=False) as counter:
         forward(model, cfg, 1, size)
     counted = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
@@ -128,7 +128,7 @@ def kept_bytes(model: Any, cfg: Any, pictures: int, size: tuple[int, int]) -> in
 
 def row(freeze_at: int, size: tuple[int, int]) -> report.Run:
     """Count one row; the module's docstring defines the numbers."""
-    from detection.freezing import parameters_by_part
+    from detection.modeling.freezing import parameters_by_part
 
     model, cfg = build(freeze_at, "meta")
     numbers = parameters_by_part(model)
@@ -166,7 +166,7 @@ def add_estimates(rows: Sequence[report.Run]) -> None:
 
 def cpu_ms(size: tuple[int, int], rounds: int) -> Spread:
     """Measure one picture of noise on the CPU; ``rounds`` times after a first one."""
-    from detection.random_start import measure_norms
+    from detection.modeling.random_start import measure_norms
 
     model, _ = build(0, "cpu")
     width, height = size
@@ -190,9 +190,9 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
 
     report.check_out(arguments.out)
     if min(arguments.size) < 32 or any(side % 32 for side in arguments.size):
-        raise EvaluationError("--size: two multiples of 32, as the FPN takes them")
+        raise UserError("--size: two multiples of 32, as the FPN takes them")
     if min(arguments.rounds, arguments.threads - 1) < 0:
-        raise EvaluationError("--rounds must be 0 or more, --threads 1 or more")
+        raise UserError("--rounds must be 0 or more, --threads 1 or more")
     torch.set_num_threads(arguments.threads)
     size = tuple(arguments.size)
     try:
@@ -203,7 +203,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
             times = {"cpu_ms_per_image": spread.median, "cpu_ms_low": spread.low}
             rows = [one | times | {"cpu_ms_high": spread.high} for one in rows]
     except DetectionError as error:
-        raise EvaluationError(str(error)) from error
+        raise UserError(str(error)) from error
     about = {"detector": CONFIG, "counted_size": list(size)}
     rows = [one | about | report.provenance(made_by) for one in rows]
     if arguments.out is not None:

@@ -29,14 +29,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.contest import Spread
-from benchmarks.run_detector import timed_pictures
-from eval import command, report
-from eval.annotated import locate, read_scenes, scored
-from eval.coco import GroundTruth, ImageId, Scored, load_coco
-from eval.command import EvaluationError
-from eval.curves import panels, save
+from benchmarks.rounds.contest import Spread
+from benchmarks.rounds.run_detector import timed_pictures
+from eval.data import options
+from eval.data.annotated import locate, read_scenes, scored
 from eval.detection import Found, measure_all, with_min_size
+from eval.records import report
+from eval.records.plots import panels, save
+from faces import command
+from faces.coco import Detections, GroundTruth, ImageId, load_coco
+from faces.command import UserError
 from faces.pipeline import Detector, Image
 from faces.provenance import command_line
 
@@ -87,11 +89,11 @@ def settings(shortest: Sequence[int], proposals: Sequence[int], ratio: float) ->
     return [Setting(side, round(ratio * side), some) for side, some in product(shortest, proposals)]
 
 
-def find(detector: Detector, truth: GroundTruth, images: Path) -> dict[ImageId, Scored]:
+def find(detector: Detector, truth: GroundTruth, images: Path) -> dict[ImageId, Detections]:
     """Return all that a detector finds in the pictures, which must all be readable.
 
     Raises:
-        EvaluationError: one is not.
+        UserError: one is not.
     """
     pictures: Iterable[Any] = read_scenes(truth, locate(truth, images), _refuse)
     return {scene.id: scored(detector.detect([image], 0.0)[0]) for scene, image in pictures}
@@ -187,7 +189,7 @@ def draw(rows: Sequence[report.Run], path: Path) -> None:
 
 
 def _refuse(problem: str) -> None:
-    raise EvaluationError(problem)
+    raise UserError(problem)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -198,7 +200,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("--detector", required=True, metavar="NAME|RUN", help="one of Detectron2's")
-    command.add_photo_options(result)
+    options.add_photo_options(result)
     result.add_argument("--min-size", type=command.positive_pixels, default=0.0, metavar="PX")
     result.add_argument("--shortest", type=int, nargs="+", required=True, metavar="PX")
     result.add_argument("--proposals", type=int, nargs="+", required=True, metavar="N")
@@ -216,27 +218,25 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         report.check_out(path)
     numbers = (*arguments.shortest, *arguments.proposals, *arguments.size)
     if min(*numbers, arguments.threads, arguments.rounds) < 1:
-        raise EvaluationError("sizes, proposals, threads and rounds must be 1 or more")
+        raise UserError("sizes, proposals, threads and rounds must be 1 or more")
     truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
     locate(truth, arguments.images)
 
     import torch
 
-    from twostage import models
+    from twostage import model_zoo
 
     torch.set_num_threads(arguments.threads)
 
     def load(overrides: Sequence[str] = ()) -> Any:
         try:
-            return models.load_detector(arguments.detector, "cpu", overrides)
-        except models.ModelError as error:
-            raise EvaluationError(str(error)) from error
+            return model_zoo.load_detector(arguments.detector, "cpu", overrides)
+        except model_zoo.ModelError as error:
+            raise UserError(str(error)) from error
 
     sides = getattr(load(), "test_sizes", None)
     if sides is None:
-        raise EvaluationError(
-            f"{arguments.detector}: is no detector of Detectron2's; it has no sizes"
-        )
+        raise UserError(f"{arguments.detector}: is no detector of Detectron2's; it has no sizes")
     points = settings(arguments.shortest, arguments.proposals, sides[1] / sides[0])
     load_before = os.getloadavg()[0]
     about = {

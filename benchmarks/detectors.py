@@ -21,13 +21,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import contest
 from benchmarks.peers.detectors import DETECTORS
-from benchmarks.picture import Point, draw
-from eval import command, report
-from eval.coco import load_coco, load_results
-from eval.command import EvaluationError
+from benchmarks.rounds import contest
+from benchmarks.rounds.picture import Point, draw
+from eval.data import options
 from eval.detection import Found, measure_all, with_min_size
+from eval.records import report
+from faces import command
+from faces.coco import load_coco, load_results
+from faces.command import UserError
 from faces.provenance import command_line
 
 COMMAND = "benchmarks.detectors"
@@ -54,7 +56,7 @@ def run_command(arguments: argparse.Namespace, name: str, folder: Path, turn: in
     words += ["--times", str(folder / f"{contest.file_stem(name)}.times.{turn}.json")]
     if turn == 0:
         words += ["--results", str(folder / f"{contest.file_stem(name)}.json")]
-    return contest.python_command("benchmarks.run_detector", *words)
+    return contest.python_command("benchmarks.rounds.run_detector", *words)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,8 +85,8 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     contest.check_options(arguments)
     command.existing(arguments.images, "--images")
     if min(arguments.size) < 1:
-        raise EvaluationError("--size must be two numbers of pixels, 1 or more")
-    command.load_detectors(arguments.detector, "cpu")  # refuses unknown ones before the wait
+        raise UserError("--size must be two numbers of pixels, 1 or more")
+    options.load_detectors(arguments.detector, "cpu")  # refuses unknown ones before the wait
     truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
     names = [*arguments.detector, *arguments.peers]
     load_before = os.getloadavg()[0]

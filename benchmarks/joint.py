@@ -13,14 +13,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import contest
 from benchmarks.peers.classifiers import CLASSIFIERS
-from eval import command, joint, report
-from eval.annotated import locate, read_scenes
-from eval.coco import load_coco
-from eval.command import EvaluationError
+from benchmarks.rounds import contest
+from eval import joint
 from eval.crops import RESULTS, cut_all
+from eval.data import options
+from eval.data.annotated import locate, read_scenes
 from eval.detection import add_results_options
+from eval.records import report
+from faces import command
+from faces.coco import load_coco
+from faces.command import UserError
 from faces.provenance import command_line
 
 COMMAND = "benchmarks.joint"
@@ -39,7 +42,7 @@ def answer_all(crops: Path, folders: Sequence[str], peers: Sequence[str], said: 
         The values of ``eval.joint``'s ``--scores``.
 
     Raises:
-        EvaluationError: a package failed.
+        UserError: a package failed.
     """
     for peer in peers:
         (said / peer).mkdir(parents=True)
@@ -47,7 +50,7 @@ def answer_all(crops: Path, folders: Sequence[str], peers: Sequence[str], said: 
     def run(job: str, turn: int) -> list[str]:
         peer, folder = job.split("/", 1)
         words = ["--crops", str(crops / folder), "--scores", str(said / peer / f"{folder}.csv")]
-        return contest.python_command("benchmarks.run_classifier", peer, *words)
+        return contest.python_command("benchmarks.rounds.run_classifier", peer, *words)
 
     jobs = [f"{peer}/{folder}" for peer in peers for folder in folders]
     contest.take_turns(jobs, 1, run, threads=1)
@@ -61,13 +64,13 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_photo_options(result)
+    options.add_photo_options(result)
     for stage in ("detector", "classifier"):
         result.add_argument(f"--{stage}", nargs="+", required=True, metavar="NAME|RUN")
     add_results_options(result)
     result.add_argument("--peers", nargs="*", choices=CLASSIFIERS, default=["fer"])
     result.add_argument("--gallery", type=Path, metavar="FILE.html", help="as eval.joint has it")
-    command.add_common_options(result)
+    options.add_common_options(result)
     return result
 
 
@@ -75,7 +78,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     report.check_out(arguments.out)
     if arguments.peers and not contest.PYTHON_PEERS.is_dir():
-        raise EvaluationError(
+        raise UserError(
             "the packages to compare with are not installed; run make peers, or leave them out "
             "(--peers without a name)"
         )

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 from classification.calibrate import find_files, taught_votes
-from classification.card import facts_of_data, model_card, write_json
-from classification.classifier import (
+from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.inference.classifier import (
     NetworkClassifier,
     TrainedNetwork,
     WeightsError,
     load_network,
     save_network,
 )
-from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.training.card import facts_of_data, model_card, write_json
 from faces.provenance import (
     CardError,
     command_line,
@@ -109,7 +109,7 @@ def write_run(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     classifier = NetworkClassifier(network, state, device, out.name)
     shown = sys.stderr.isatty()
-    predicted = classifier.scores_of_grey(public.images, progress=shown).argmax(1)
+    predicted = classifier.probabilities_of_grey(public.images, progress=shown).argmax(1)
     record = facts_of_data(data, training["recipe"])
     card = model_card(record, training, "shares: on PublicTest", public, predicted)
     out.mkdir(parents=True, exist_ok=True)

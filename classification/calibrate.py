@@ -1,6 +1,6 @@
 """Calibrate a classifier: ``python -m classification.calibrate --help``.
 
-What ``classification.probabilities.rescale`` takes is fitted on FER2013's PublicTest by the
+What ``classification.inference.calibration.rescale`` takes is fitted on FER2013's PublicTest by the
 negative log-likelihood and written into the weights file, for every use of the classifier from then
 on: how much label smoothing to undo, a temperature, how it changes with the entropy, and how the
 emotions bear on each other. That may put another emotion first: one that is named too seldom gains.
@@ -28,13 +28,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import Bounds, minimize, minimize_scalar
 from scipy.special import softmax
 
-from classification.batches import soft_targets
-from classification.card import figures_on, write_json
-from classification.classifier import NetworkClassifier, WeightsError, load_network, save_network
+from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.data.ferplus import FerPlus, load_ferplus
 from classification.export import WEIGHTS
-from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
-from classification.ferplus import FerPlus, load_ferplus
-from classification.probabilities import (
+from classification.inference.calibration import (
     Scaling,
     brier_score,
     calibration_error,
@@ -42,6 +39,15 @@ from classification.probabilities import (
     negative_log_likelihood,
     reliability,
 )
+from classification.inference.classifier import (
+    NetworkClassifier,
+    WeightsError,
+    load_network,
+    save_network,
+)
+from classification.training.batches import soft_targets
+from classification.training.card import figures_on, write_json
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.provenance import CardError, command_line, git_commit, read_card
 
@@ -56,7 +62,7 @@ MIXING_PRIOR, BIAS_PRIOR = 0.1, 1.0
 They keep small what few pictures tell. The first was chosen among four on PublicTest alone."""
 
 
-class CalibrationError(ValueError):
+class CalibrationError(UserError):
     """A classifier cannot be calibrated; the message says why and what to do."""
 
 
@@ -206,7 +212,7 @@ def calibrate(
     network, state = load_network(weights)
     classifier = NetworkClassifier(network.uncalibrated(), state, device, weights.stem)
     shares = soft_targets(public, people, votes).astype(np.float64)
-    probabilities = classifier.scores_of_grey(public.images, progress=sys.stderr.isatty())
+    probabilities = classifier.probabilities_of_grey(public.images, progress=sys.stderr.isatty())
     scaling = fit_scaling(probabilities, shares)
     save_network(weights, state, replace(network, **asdict(scaling)))
     figures = card_entry(scaling, probabilities, shares, votes)

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from classification.card import write_json
-from classification.classifier import WeightsError, load_network, save_network
+from classification.inference.classifier import WeightsError, load_network, save_network
+from classification.training.card import write_json
 from faces.provenance import CardError, read_card
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"

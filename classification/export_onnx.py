@@ -23,9 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from classification.calibrate import find_files
-from classification.classifier import NetworkClassifier, WeightsError
-from compiled.graph import core
+from classification.inference.classifier import NetworkClassifier, WeightsError
+from faces.command import UserError
 from faces.emotions import EMOTIONS
+from networks.openvino import core
 
 TOLERANCE = 1e-3
 """By so much may a probability differ from PyTorch's in float32."""
@@ -34,12 +35,12 @@ OPSET = 17
 FACES_COMPARED = 32
 
 
-class OnnxError(ValueError):
+class OnnxError(UserError):
     """A classifier cannot be exported; the message names it, the cause and the way out."""
 
 
 class GreyToProbabilities(nn.Module):
-    """All that ``NetworkClassifier.scores_of_grey`` does, as one network.
+    """All that ``NetworkClassifier.probabilities_of_grey`` does, as one network.
 
     Args:
         classifier: whose network, preprocessing and calibration are taken over.
@@ -54,7 +55,7 @@ class GreyToProbabilities(nn.Module):
         """Map grey faces (N, size, size) uint8 to probabilities (N, 7) float32."""
         x = (faces.unsqueeze(1).float() / 255.0 - self.network.mean) / self.network.std
         p = self.model(x).softmax(1)
-        smoothing = self.network.smoothing  # as in classification.probabilities.rescale
+        smoothing = self.network.smoothing  # as in classification.inference.calibration.rescale
         floor = smoothing / len(EMOTIONS)
         if smoothing < 0:
             p = (p - floor) / (1 - smoothing)

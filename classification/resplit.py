@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
 from faces.emotions import EMOTIONS
 from faces.images import ImageError
 

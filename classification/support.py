@@ -2,10 +2,10 @@
 
 The last layer of a residual network is replaced by the features of all pictures of
 FER2013's Training and what they show: the new run answers by likeness to these
-(``classification.matching``). What they show is what the network was taught, as its card has it:
-labels, the shares of FER+'s votes (``--ferplus``), or a blend; or another blend (``--votes``), as
-features do not depend on it. The power of the distance is chosen on PublicTest, by accuracy; the
-card has the accuracy of every choice.
+(``classification.modeling.support_set``). What they show is what the network was taught, as its
+card has it: labels, the shares of FER+'s votes (``--ferplus``), or a blend; or another blend
+(``--votes``), as features do not depend on it. The power of the distance is chosen on PublicTest,
+by accuracy; the card has the accuracy of every choice.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from classification.batches import soft_targets
 from classification.calibrate import CalibrationError, check_truth, find_files, taught_votes
-from classification.card import facts_of_data, model_card, write_json
-from classification.classifier import (
+from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.data.ferplus import FerPlus, load_ferplus
+from classification.inference.classifier import (
     BATCH,
     NetworkClassifier,
     TrainedNetwork,
@@ -35,10 +35,10 @@ from classification.classifier import (
     save_network,
     to_tensor,
 )
-from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
-from classification.ferplus import FerPlus, load_ferplus
-from classification.matching import FeatureNetwork, SupportHead
-from classification.models import parameter_count
+from classification.modeling.face_resnet import parameter_count
+from classification.modeling.support_set import FeatureNetwork, SupportHead
+from classification.training.batches import soft_targets
+from classification.training.card import facts_of_data, model_card, write_json
 from faces.provenance import CardError, command_line, file_sha256, git_commit, read_card
 
 COMMAND = "classification.support"
@@ -167,7 +167,9 @@ def write_run(
     network, state, accuracies = with_support(classifier, data, targets)
     matching = NetworkClassifier(network, state, device, out.name)
     public = data.split("PublicTest")
-    predicted = matching.scores_of_grey(public.images, progress=sys.stderr.isatty()).argmax(1)
+    predicted = matching.probabilities_of_grey(public.images, progress=sys.stderr.isatty()).argmax(
+        1
+    )
     numbers = state["head.support"].numel() + state["head.targets"].numel()
     numbers -= parameter_count(classifier.model.get_submodule("head"))
     before = card["training"]

@@ -28,9 +28,9 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from classification.batches import TrainBatches, soft_targets
-from classification.card import plot_curves, write_card, write_json
-from classification.classifier import (
+from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.data.ferplus import FerPlus, load_ferplus
+from classification.inference.classifier import (
     NetworkClassifier,
     TrainedNetwork,
     WeightsError,
@@ -38,23 +38,25 @@ from classification.classifier import (
     save_network,
     to_tensor,
 )
-from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
-from classification.ferplus import FerPlus, load_ferplus
-from classification.models import best_autocast_dtype, build_network, parameter_count
-from classification.objective import Teachers, class_weights, training_loss
-from classification.recipe import Recipe, RecipeError, load_recipe
-from classification.transfer import PublishedStart
-from faces.device import DeviceError, usable_device
+from classification.modeling.face_recognition_resnet import PublishedStart
+from classification.modeling.face_resnet import build_network, parameter_count
+from classification.training.batches import TrainBatches, soft_targets
+from classification.training.card import plot_curves, write_card, write_json
+from classification.training.loss import Teachers, class_weights, training_loss
+from classification.training.recipe import Recipe, RecipeError, load_recipe
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.images import ImageError
 from faces.provenance import command_line, git_commit
-from pretrained.errors import PretrainedError
+from networks.device import DeviceError, usable_device
+from networks.precision import best_dtype
+from networks.pretrained.errors import PretrainedError
 
 CHECKPOINT = "checkpoint.pt"
 SECONDS_BETWEEN_CHECKPOINTS = 240.0
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """The training cannot start or go on; the message says why and what to do."""
 
 
@@ -220,7 +222,7 @@ def train(
     parallel = DistributedDataParallel(model) if world_size > 1 else model
     average = MovingAverage(model, recipe.ema_decay)
     optimizer = make_optimizer(model, recipe)
-    dtype = best_autocast_dtype(device)
+    dtype = best_dtype(device)
     identity: dict[str, Any] = {
         "recipe": recipe.to_dict(),
         "data": data.fingerprint,
@@ -395,7 +397,7 @@ def _evaluate(
     device: torch.device,
 ) -> dict[str, float]:
     classifier = NetworkClassifier(_network(recipe, mean, std), state, device, name="training")
-    probabilities = classifier.scores_of_grey(validation.images)
+    probabilities = classifier.probabilities_of_grey(validation.images)
     chosen = probabilities[np.arange(len(validation.labels)), validation.labels]
     return {
         "loss": float(-np.log(np.clip(chosen, 1e-12, None)).mean()),

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import streamlit as st
 
-from demo import controls, views
-from demo.compare_tab import show_comparison
-from demo.photos_tab import show_photos
-from demo.results_tab import show_results
-from demo.running import ahead
-from demo.why_tab import show_reasons
+from demo import controls
+from demo.analysis import ahead
+from demo.render import cards
+from demo.tabs.compare import show_comparison
+from demo.tabs.photos import show_photos
+from demo.tabs.results import show_results
+from demo.tabs.why import show_reasons
 from faces.emotions import EMOTIONS
 from faces.paths import ImageError
-from twostage import models
+from twostage import model_zoo
 
 TABS = {
     "Photos": show_photos,
@@ -29,14 +30,14 @@ def page() -> None:
     try:
         with ahead():
             draw()
-    except (models.ModelError, ImageError) as error:
-        st.error(views.plain(str(error)))
+    except (model_zoo.ModelError, ImageError) as error:
+        st.error(cards.plain(str(error)))
 
 
 def draw() -> None:
     """Send the whole page."""
     st.set_page_config(page_title="Faces and their emotions", page_icon="🙂", layout="wide")
-    st.html(Path(__file__).with_name("style.css"))
+    st.html(Path(__file__).with_name("render") / "style.css")
     st.title("Faces and their emotions", anchor=False)
     st.markdown(
         f"Finds every face in a photo and says which of {len(EMOTIONS)} emotions it shows: one, "

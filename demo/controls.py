@@ -12,15 +12,15 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from demo import views
+from demo.components.percent_slider import percent_slider
+from demo.render import cards
 from demo.session import SCORE_FLOOR, Choice, Photo, Session
-from demo.slider import percent_slider
 from faces.crops import CROP_MARGIN
 from faces.emotions import EMOTIONS
 from faces.paths import PICTURE_SUFFIXES
 from faces.pipeline import Detector, EmotionClassifier
 from faces.types import DEFAULT_THRESHOLD, UNSURE_BELOW
-from twostage import models
+from twostage import model_zoo
 
 SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "group.jpg"
 
@@ -30,7 +30,7 @@ PHOTOS, FOLDER, CAMERA = "Photos", "Folder", "Camera"
 @st.cache_resource(show_spinner="Loading the detector…")
 def detector_of(name: str, device: str) -> Detector:
     """Load a detector once for all users."""
-    detector = models.load_detector(name, device)
+    detector = model_zoo.load_detector(name, device)
     settle()
     return detector
 
@@ -38,7 +38,7 @@ def detector_of(name: str, device: str) -> Detector:
 @st.cache_resource(show_spinner="Loading the classifier…")
 def classifier_of(name: str, device: str) -> EmotionClassifier:
     """Load a classifier once for all users."""
-    classifier = models.load_classifier(name, device)
+    classifier = model_zoo.load_classifier(name, device)
     settle()
     return classifier
 
@@ -86,7 +86,7 @@ class Look:
         suppressed: show the boxes that do not count as faces, too.
     """
 
-    threshold: views.Threshold
+    threshold: cards.Threshold
     suppressed: bool
 
 
@@ -119,7 +119,7 @@ def tell_of_photos() -> None:
         st.caption(f"This is a sample. Your own {kept}")
         return
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-        st.caption(f"{views.count(len(photos), 'photo')} on this page. Your {kept}")
+        st.caption(f"{cards.count(len(photos), 'photo')} on this page. Your {kept}")
         st.button("Remove all", key="remove all", on_click=session().remove, args=(photos,))
 
 
@@ -154,11 +154,11 @@ def choose_photo(photos: Sequence[Photo]) -> Photo:
 
 def choose_model(stage: str, key: str | None = None, index: int = 0) -> str:
     """Show the models of a stage; return the name of the chosen one."""
-    known = models.shipped_models(stage)
+    known = model_zoo.shipped_models(stage)
     name: str = st.selectbox(
         stage.capitalize(), list(known), index, key=key or stage, persist_state="session"
     )
-    st.caption(views.plain(known[name].about))
+    st.caption(cards.plain(known[name].about))
     return name
 
 
@@ -186,7 +186,7 @@ def choose_cut(detector: str, device: str) -> tuple[float | None, float]:
         persist_state="session",
     )
     st.caption(
-        f"From which score on a box counts as a face. {views.plain(detector)} was tuned to "
+        f"From which score on a box counts as a face. {cards.plain(detector)} was tuned to "
         f"{own:.3g}: lower finds more faces, and more that are none."
     )
     margin = st.slider(
@@ -213,7 +213,7 @@ def choose_threshold(disabled: bool) -> float:
         "Each emotion has its own threshold now, see *Advanced*."
         if disabled
         else "A face shows each emotion whose bar reaches the dashed line. It is *unsure* if none "
-        f"does, or if all stay below {views.percent(UNSURE_BELOW)}."
+        f"does, or if all stay below {cards.percent(UNSURE_BELOW)}."
     )
     return value
 

@@ -21,7 +21,7 @@ from faces.crops import CROP_MARGIN, crop_face
 from faces.images import read_image
 from faces.paths import ImageError
 from faces.pipeline import Detector, EmotionClassifier, ExplainingDetector, Merged
-from faces.types import Detection, EmotionScores, Face, ImageResult
+from faces.types import Detection, EmotionProbabilities, Face, ImageResult
 
 PHOTO_BYTES = 256 << 20
 """So much of a visitor's photos is kept; then the oldest are let go, but not their results."""
@@ -350,9 +350,11 @@ def classify(
     shown, weak = located.detections[:count], located.detections[count:]
     crops = [crop_face(image, detection.box, margin) for detection in shown]
     cut = time.perf_counter()
-    rows = classifier.scores(crops)
+    rows = classifier.probabilities(crops)
     end = time.perf_counter()
-    faces = (Face(d, EmotionScores.from_row(row)) for d, row in zip(shown, rows, strict=True))
+    faces = (
+        Face(d, EmotionProbabilities.from_row(row)) for d, row in zip(shown, rows, strict=True)
+    )
     seconds = {**located.seconds, "crop": cut - start, "classify": end - cut}
     total = located.seconds["detect"] + end - start
     result = ImageResult(name, located.width, located.height, total, tuple(faces))

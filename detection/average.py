@@ -20,9 +20,9 @@ import torch
 from detectron2.modeling import build_model
 from torch import Tensor
 
-from detection import checkpoints
-from detection.config import load_config
 from detection.errors import DetectionError, RunError
+from detection.modeling import checkpoints
+from detection.modeling.config import load_config
 from faces.provenance import command_line, file_sha256, git_commit, run_share
 
 COMMAND = "detection.average"

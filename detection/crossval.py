@@ -24,12 +24,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from detection import checkpoints
 from detection.datasets import dataturks_dicts, fingerprint, split_position, to_coco, write_json
-from detection.detectron import load_run
 from detection.errors import ConfigError, DetectionError, RunError
-from detection.evaluator import result
+from detection.inference.detectron import load_run
+from detection.modeling import checkpoints
 from detection.train import INTERRUPTED, origin
+from detection.training.evaluator import result
 from faces.images import read_image
 from faces.provenance import command_line, git_commit
 

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from detection.download import Limits, Wanted, fetch_all, summary, write_whole
 from detection.errors import DataError
+from faces.fetch import Limits, Wanted, fetch_all, summary, write_whole
 from faces.images import ImageError, read_image
 
 LABEL = "face"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from faces.command import UserError
 
-class DetectionError(ValueError):
+
+class DetectionError(UserError):
     """Bad input to a command of this package; the message names the cause and the way out."""
 
 

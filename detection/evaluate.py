@@ -24,13 +24,13 @@ from detectron2.modeling import build_model
 from detectron2.utils import comm
 from tabulate import tabulate
 
-from detection import checkpoints
-from detection.commandline import PAIR, configure, detectron2_parser
 from detection.datasets import SPLITS, short_name, write_json
 from detection.errors import ConfigError, DetectionError, RunError
-from detection.evaluator import average_precision, error_rates
-from detection.launch import run_launched
-from detection.trainer import predict
+from detection.modeling import checkpoints
+from detection.training.evaluator import average_precision, error_rates
+from detection.training.launch import run_launched
+from detection.training.options import PAIR, configure, detectron2_parser
+from detection.training.trainer import predict
 
 
 def main(argv: Sequence[str] | None = None) -> int:

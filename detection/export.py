@@ -16,9 +16,9 @@ from typing import Any
 
 from detectron2.modeling import build_model
 
-from detection import checkpoints
-from detection.config import load_config
 from detection.errors import DetectionError, RunError
+from detection.modeling import checkpoints
+from detection.modeling.config import load_config
 
 LICENCES = {
     "wider": "WIDER FACE (a part of its validation split): research only, CC BY-NC-ND",

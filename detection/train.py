@@ -33,15 +33,15 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
-from detection import checkpoints
-from detection.backbone import CENTERFACE, IMAGENET
-from detection.commandline import PAIR, configure, detectron2_parser
 from detection.datasets import describe, short_name
 from detection.errors import ConfigError, DetectionError, RunError
-from detection.evaluator import average_precision, choose_threshold, error_rates
-from detection.freezing import parameters_by_part
-from detection.launch import run_launched
-from detection.trainer import FaceTrainer, Interrupted, evaluate_model, predict
+from detection.modeling import checkpoints
+from detection.modeling.backbone import CENTERFACE, IMAGENET
+from detection.modeling.freezing import parameters_by_part
+from detection.training.evaluator import average_precision, choose_threshold, error_rates
+from detection.training.launch import run_launched
+from detection.training.options import PAIR, configure, detectron2_parser
+from detection.training.trainer import FaceTrainer, Interrupted, evaluate_model, predict
 from faces.provenance import command_line, git_commit
 
 INTERRUPTED = 130

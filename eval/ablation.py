@@ -28,17 +28,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classification.card import write_json
-from classification.fer2013 import Fer2013, Fer2013Error, load_fer2013
-from classification.recipe import RecipeError, load_recipe
-from eval import command, report
-from eval.bootstrap import Bootstrap, ratio_metric
+from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.training.card import write_json
+from classification.training.recipe import RecipeError, load_recipe
 from eval.classification import fer2013_batches
-from eval.command import EvaluationError
+from eval.data import options
+from eval.metrics.bootstrap import Bootstrap, ratio_metric
+from eval.records import report
 from eval.systems import python
+from faces import command
+from faces.command import UserError
 from faces.pipeline import EmotionClassifier
 from faces.provenance import command_line
-from faces.views import VIEWS, scores_over_views
+from faces.views import VIEWS, probabilities_over_views
 
 COMMAND = "eval.ablation"
 
@@ -94,7 +96,7 @@ def read_plan(path: Path) -> list[Variant]:
     """Read a plan.
 
     Raises:
-        EvaluationError: it is no plan, or a recipe or an override in it is wrong.
+        UserError: it is no plan, or a recipe or an override in it is wrong.
     """
     try:
         plan = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -117,14 +119,14 @@ def read_plan(path: Path) -> list[Variant]:
                 )
             )
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, AttributeError) as error:
-        raise EvaluationError(f"{path}: no plan of an ablation: {error}") from error
+        raise UserError(f"{path}: no plan of an ablation: {error}") from error
     for variant in variants:
         if variant.against not in given:
-            raise EvaluationError(f"{path}: {variant.name} is against {variant.against}, not there")
+            raise UserError(f"{path}: {variant.name} is against {variant.against}, not there")
         try:
             load_recipe(variant.recipe, variant.arguments(0))
         except RecipeError as error:
-            raise EvaluationError(f"{path}: {variant.name}: {error}") from error
+            raise UserError(f"{path}: {variant.name}: {error}") from error
     return variants
 
 
@@ -139,12 +141,12 @@ def training_command(
     """Return the arguments of Python that train a variant.
 
     Raises:
-        EvaluationError: it needs FER+'s votes, which were not given.
+        UserError: it needs FER+'s votes, which were not given.
     """
     words = ["-m", "classification.train", "--recipe", str(variant.recipe), "--data", str(data)]
     if load_recipe(variant.recipe, variant.arguments(seed)).votes:
         if votes is None:
-            raise EvaluationError(f"{variant.name} learns from FER+'s votes; add --votes CSV")
+            raise UserError(f"{variant.name} learns from FER+'s votes; add --votes CSV")
         words += ["--votes", str(votes)]
     words += ["--out", str(run_folder(runs, variant, seed)), "--resume"]
     return words + variant.arguments(seed)
@@ -161,7 +163,7 @@ def read_answers(
     """Return a training's record; None if there is none of the plan's present recipe and data.
 
     Raises:
-        EvaluationError: the file is no such record.
+        UserError: the file is no such record.
     """
     if not path.is_file():
         return None
@@ -171,7 +173,7 @@ def read_answers(
         same = recipe.is_recorded_as(record["recipe"]) and record["fingerprint"] == fingerprint
         return record if same and set(variant.views) <= set(record["right"]) else None
     except (ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(f"{path}: no record of an ablation ({error}); remove it") from error
+        raise UserError(f"{path}: no record of an ablation ({error}); remove it") from error
 
 
 def measure(
@@ -188,17 +190,17 @@ def measure(
         device: where to measure.
 
     Raises:
-        EvaluationError: it was of another recipe, or on other data.
+        UserError: it was of another recipe, or on other data.
     """
     training = json.loads((folder / "record.json").read_text("utf-8"))
     recipe = load_recipe(variant.recipe, variant.arguments(seed))
     same_data = training["data_fingerprint"] == fingerprint
     if not (recipe.is_recorded_as(training["recipe"]) and same_data):
-        raise EvaluationError(
+        raise UserError(
             f"{folder}: was trained by another {'recipe' if same_data else 'data set'} than "
             f"{variant.name} has now; remove it, or name another --runs"
         )
-    (classifier,) = command.load_classifiers([str(folder)], device)
+    (classifier,) = options.load_classifiers([str(folder)], device)
     kept = ("recipe", "parameters", "hours", "precision", "best_epoch")
     right = {views: right_answers(classifier, data, views) for views in variant.views}
     return {
@@ -214,8 +216,8 @@ def right_answers(classifier: EmotionClassifier, data: Fer2013, views: str) -> N
     """Tell for each picture whether the most likely emotion is its label, shape (N,)."""
     right = []
     for crops, labels in fer2013_batches(data):
-        scores = scores_over_views(classifier, crops, views)
-        right.append(command.top_emotions(classifier, scores) == np.asarray(labels))
+        scores = probabilities_over_views(classifier, crops, views)
+        right.append(options.top_emotions(classifier, scores) == np.asarray(labels))
     return np.concatenate(right)
 
 
@@ -285,12 +287,12 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     variants = read_plan(arguments.plan)
     names = {variant.name for variant in variants}
     if unknown := set(arguments.only) - names:
-        raise EvaluationError(f"{arguments.plan}: has no {', '.join(sorted(unknown))}")
+        raise UserError(f"{arguments.plan}: has no {', '.join(sorted(unknown))}")
     try:
         whole = load_fer2013(arguments.data, progress=sys.stderr.isatty())
         data, fingerprint = whole.split("PublicTest"), whole.fingerprint
     except Fer2013Error as error:
-        raise EvaluationError(str(error)) from error
+        raise UserError(str(error)) from error
     known: dict[tuple[str, int], dict[str, Any]] = {}
     missing: list[tuple[Variant, int, list[str]]] = []
     for variant, seed in [(v, seed) for v in variants for seed in v.seeds]:
@@ -359,7 +361,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="records of the trainings (%(default)s)",
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="train only these")
-    command.add_common_options(parser)
+    options.add_common_options(parser)
     arguments = parser.parse_args(argv)
     made_by = command_line(COMMAND, argv)
     return command.run(COMMAND, lambda: evaluate(arguments, made_by))

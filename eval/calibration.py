@@ -26,15 +26,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from classification import probabilities as prob
 from classification.calibrate import quality
-from classification.probabilities import one_hot
-from eval import command, curves, report
-from eval import fer2013_scores as fer
-from eval.annotated import locate, read_scenes
-from eval.coco import load_coco
-from eval.command import EvaluationError
-from eval.pairs import label_faces, matched_crops
+from classification.inference import calibration as prob
+from classification.inference.calibration import one_hot
+from eval.data import fer2013_parts as fer
+from eval.data import options
+from eval.data.annotated import locate, read_scenes
+from eval.data.pairs import label_faces, matched_crops
+from eval.records import plots, report
+from faces import command
+from faces.coco import load_coco
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.pipeline import EmotionClassifier, Image
 from faces.provenance import command_line
@@ -103,17 +105,17 @@ def photo_sample(arguments: argparse.Namespace) -> Sample:
     """Return the faces that a detector finds in photos, as its boxes show them.
 
     Raises:
-        EvaluationError: ``--images`` or ``--detector`` is missing, or nothing was found.
+        UserError: ``--images`` or ``--detector`` is missing, or nothing was found.
     """
     if arguments.images is None or arguments.detector is None:
-        raise EvaluationError("--coco needs --images and --detector too")
+        raise UserError("--coco needs --images and --detector too")
     truth = label_faces(load_coco(arguments.coco))
     pictures = locate(truth, arguments.images)
-    detector = command.load_detectors([arguments.detector], arguments.device)[0]
+    detector = options.load_detectors([arguments.detector], arguments.device)[0]
     stream = read_scenes(truth, pictures, lambda text: command.note(COMMAND, text))
     crops, labels = matched_crops(stream, detector)
     if not crops:
-        raise EvaluationError(f"{arguments.images}: {detector.name} finds no labelled face there")
+        raise UserError(f"{arguments.images}: {detector.name} finds no labelled face there")
     name = f"{arguments.coco.parent.name}, found by {detector.name}"
     return Sample(name, crops, one_hot(labels, len(EMOTIONS)))
 
@@ -140,7 +142,7 @@ def draw(runs: Sequence[report.Run], path: Path) -> None:
     """Draw the reliability diagrams, one row per classifier, one column per sample."""
     panels = list(dict.fromkeys((run["classifier"], run["sample"]) for run in runs))
     samples = {sample for _, sample in panels}
-    figure, axes = curves.panels(len(panels), columns=len(samples), side=3.2)
+    figure, axes = plots.panels(len(panels), columns=len(samples), side=3.2)
     for axis, (classifier, sample) in zip(axes, panels, strict=True):
         axis.plot([0, 100], [0, 100], color="0.7", linewidth=1)
         for run in runs:
@@ -153,7 +155,7 @@ def draw(runs: Sequence[report.Run], path: Path) -> None:
         axis.set_aspect("equal")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8, loc="upper left")
-    curves.save(figure, path)
+    plots.save(figure, path)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -169,7 +171,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     report.check_out(arguments.out)
     report.check_out(arguments.picture)
-    classifiers = command.load_classifiers(arguments.classifier, arguments.device)
+    classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     [part] = fer.read_parts(arguments.data, arguments.ferplus, [arguments.split])
     samples = fer2013_samples(part)
     if arguments.coco is not None:

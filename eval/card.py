@@ -15,16 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from classification.batches import soft_targets
 from classification.calibrate import find_files, quality, taught_votes
-from classification.card import write_json
-from classification.classifier import WeightsError
-from classification.fer2013 import SPLITS, Fer2013, Fer2013Error, load_fer2013, pixel_twins
-from classification.ferplus import FerPlus, load_ferplus
-from eval import command, report
+from classification.data.fer2013 import SPLITS, Fer2013, Fer2013Error, load_fer2013, pixel_twins
+from classification.data.ferplus import FerPlus, load_ferplus
+from classification.inference.classifier import WeightsError
+from classification.training.batches import soft_targets
+from classification.training.card import write_json
 from eval.classification import fer2013_batches, measure
-from eval.command import EvaluationError
-from eval.fer2013_scores import probabilities
+from eval.data import options
+from eval.data.fer2013_parts import probabilities
+from eval.records import report
+from faces import command
+from faces.command import UserError
 from faces.pipeline import EmotionClassifier
 from faces.provenance import CardError, command_line, file_sha256, git_commit, read_card
 
@@ -72,7 +74,7 @@ def complete(name_or_run: str, data: Path, ferplus: Path, made_by: str) -> Path:
         The card.
 
     Raises:
-        EvaluationError: there is no such network, or data or votes cannot be read.
+        UserError: there is no such network, or data or votes cannot be read.
     """
     try:
         weights, path = find_files(name_or_run)
@@ -81,8 +83,8 @@ def complete(name_or_run: str, data: Path, ferplus: Path, made_by: str) -> Path:
         parts = {name: whole.split(name) for name in SPLITS}
         votes = {name: load_ferplus(ferplus, parts[name]) for name in TESTS}
     except (WeightsError, CardError, Fer2013Error) as error:
-        raise EvaluationError(str(error)) from error
-    classifier = command.load_classifiers([name_or_run], None)[0]
+        raise UserError(str(error)) from error
+    classifier = options.load_classifiers([name_or_run], None)[0]
     training, taught = parts["Training"], taught_votes(card)
     card["measured"] = {
         name: figures(classifier, parts[name], training, votes[name], taught) for name in TESTS

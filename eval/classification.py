@@ -42,20 +42,24 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from classification.fer2013 import SPLITS, Fer2013, Fer2013Error, load_fer2013, pixel_twins
-from classification.ferplus import load_ferplus
-from eval import command, grouping, metrics, report
-from eval.command import EvaluationError
-from eval.crop_folders import CropFolder, scan_crops
-from eval.pictures import PictureStore, UnreadableFileError, open_pictures
-from eval.score_files import read_scores
+from classification.data.fer2013 import SPLITS, Fer2013, Fer2013Error, load_fer2013, pixel_twins
+from classification.data.ferplus import load_ferplus
+from eval.data import options
+from eval.data.crop_folders import CropFolder, scan_crops
+from eval.data.images import PictureStore, UnreadableFileError, open_pictures
+from eval.data.score_files import read_scores
+from eval.metrics import classification as class_metrics
+from eval.metrics import grouping
+from eval.records import report
+from faces import command
+from faces.command import UserError
 from faces.crops import pad_to_square
 from faces.emotions import EMOTIONS, GROUPINGS
 from faces.images import ImageError, read_image
 from faces.paths import PICTURE_SUFFIXES
 from faces.pipeline import EmotionClassifier, Image
 from faces.provenance import command_line
-from faces.views import VIEWS, scores_over_views
+from faces.views import VIEWS, probabilities_over_views
 
 COMMAND = "eval.classification"
 
@@ -104,11 +108,11 @@ class Tally:
     def add(self, crops: Sequence[Image], labels: Sequence[int]) -> None:
         """Classify a batch; the first batch is run before, untimed."""
         if not self._scores:
-            scores_over_views(self.classifier, crops, self.views)
+            probabilities_over_views(self.classifier, crops, self.views)
         start = time.perf_counter()
-        scores = scores_over_views(self.classifier, crops, self.views)
+        scores = probabilities_over_views(self.classifier, crops, self.views)
         self.seconds += time.perf_counter() - start
-        command.top_emotions(self.classifier, scores)  # refuses what is not finite
+        options.top_emotions(self.classifier, scores)  # refuses what is not finite
         self.take(scores, labels)
 
     def take(self, scores: NDArray[np.float32], labels: Sequence[int]) -> None:
@@ -148,14 +152,14 @@ class Tally:
 
 def figures(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> report.Run:
     """Count the answers to N faces, scores (N, 7) and truth (N,), and compute the metrics."""
-    confusion = metrics.confusion_matrix(truth, scores.argmax(1), len(EMOTIONS))
-    per_class = metrics.class_scores(confusion)
+    confusion = class_metrics.confusion_matrix(truth, scores.argmax(1), len(EMOTIONS))
+    per_class = class_metrics.class_scores(confusion)
     return {
         "n": len(truth),
-        "accuracy": metrics.accuracy(confusion),
-        "accuracy_ci": metrics.wilson_interval(int(np.trace(confusion)), len(truth)),
-        "macro_f1": metrics.macro_f1(confusion),
-        "balanced_accuracy": metrics.balanced_accuracy(confusion),
+        "accuracy": class_metrics.accuracy(confusion),
+        "accuracy_ci": class_metrics.wilson_interval(int(np.trace(confusion)), len(truth)),
+        "macro_f1": class_metrics.macro_f1(confusion),
+        "balanced_accuracy": class_metrics.balanced_accuracy(confusion),
         "per_class": {e: asdict(s) for e, s in zip(EMOTIONS, per_class, strict=True)},
         "confusion": confusion,
     }
@@ -277,7 +281,7 @@ def open_fer2013(path: Path, split: str | None) -> tuple[Fer2013, str, list[str]
         The part, its name, and how its class counts differ from the official ones (one line each).
 
     Raises:
-        EvaluationError: the data cannot be read, lacks the part, or holds several others.
+        UserError: the data cannot be read, lacks the part, or holds several others.
     """
     part, split, differences, _ = _open_fer2013(path, split)
     return part, split, differences
@@ -293,14 +297,14 @@ def _open_fer2013(
         if split is None:
             split = there[0] if len(there) == 1 else DEFAULT_SPLIT
             if split not in there:
-                raise EvaluationError(
+                raise UserError(
                     f"{path}: has no {DEFAULT_SPLIT}; choose a part: --split {' or '.join(there)}"
                 )
         elif split not in there:
-            raise EvaluationError(f"{path}: has no picture of {split}, only of {', '.join(there)}")
+            raise UserError(f"{path}: has no picture of {split}, only of {', '.join(there)}")
         part = data.split(split)
     except Fer2013Error as error:
-        raise EvaluationError(str(error)) from error
+        raise UserError(str(error)) from error
     differences = [d for d in data.differences_from_official() if d.startswith(f"{split}/")]
     compare = "Training" in there and split != "Training"
     twins = pixel_twins(part, data.split("Training")) if compare else None
@@ -365,7 +369,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--ferplus", type=Path, metavar="CSV", help="also measure against FER+'s votes (FER2013)"
     )
-    command.add_common_options(result)
+    options.add_common_options(result)
     return result
 
 
@@ -374,14 +378,14 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     report.check_out(arguments.out)
     command.existing(arguments.data, "--data")
     if not arguments.classifier and not arguments.scores:
-        raise EvaluationError("nothing to measure; give --classifier, --scores or both")
+        raise UserError("nothing to measure; give --classifier, --scores or both")
     failures: list[str] = []
     if is_fer2013(arguments.data, arguments.split):
         runs = _on_fer2013(arguments)
     else:
         runs = _on_crops(arguments, failures)
     about = {"data": str(arguments.data)} | report.provenance(made_by)
-    facts = [command.classifier_facts(name) for name in arguments.classifier]
+    facts = [options.classifier_facts(name) for name in arguments.classifier]
     facts += [{} for _ in arguments.scores]
     runs = [run | found | about for run, found in zip(runs, facts, strict=True)]
     if arguments.out is not None:
@@ -396,10 +400,8 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
 
 def _on_fer2013(arguments: argparse.Namespace) -> list[report.Run]:
     if arguments.ignore_class:
-        raise EvaluationError(
-            "--ignore-class is for plain class folders; FER2013 has seven classes"
-        )
-    classifiers = command.load_classifiers(arguments.classifier, arguments.device)
+        raise UserError("--ignore-class is for plain class folders; FER2013 has seven classes")
+    classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     files = [_named_file(text) for text in arguments.scores]
     data, split, differences, twins = _open_fer2013(arguments.data, arguments.split)
     order = data.order()
@@ -428,12 +430,12 @@ def votes_majority(ferplus: Path, data: Fer2013) -> NDArray[np.int64]:
     """Return what most annotators of FER+ saw in each picture, (N,), as ``FerPlus.majority`` does.
 
     Raises:
-        EvaluationError: the votes cannot be read, or are about other pictures.
+        UserError: the votes cannot be read, or are about other pictures.
     """
     try:
         return load_ferplus(ferplus, data).majority()
     except Fer2013Error as error:
-        raise EvaluationError(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 @dataclass
@@ -442,25 +444,25 @@ class _Elsewhere:
 
     name: str
 
-    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         raise NotImplementedError
 
 
 def _named_file(text: str) -> tuple[str, Path]:
     name, _, file = text.partition("=")
     if not name or not file:
-        raise EvaluationError(f"--scores {text}: expected NAME=FILE.csv")
+        raise UserError(f"--scores {text}: expected NAME=FILE.csv")
     return name, Path(file)
 
 
 def _on_crops(arguments: argparse.Namespace, failures: list[str]) -> list[report.Run]:
     store = open_pictures(arguments.data)
     if arguments.scores:
-        raise EvaluationError(f"{arguments.data}: is no FER2013, which --scores is for")
+        raise UserError(f"{arguments.data}: is no FER2013, which --scores is for")
     if arguments.ferplus is not None:
-        raise EvaluationError(f"{arguments.data}: is no FER2013, whose pictures FER+ is about")
+        raise UserError(f"{arguments.data}: is no FER2013, whose pictures FER+ is about")
     if arguments.split is not None:
-        raise EvaluationError(
+        raise UserError(
             f"{arguments.data}: --split is for FER2013, told by its file names (Training_…, "
             "PublicTest_…, PrivateTest_…); a plain folder is measured whole: leave --split out"
         )
@@ -471,13 +473,13 @@ def _on_crops(arguments: argparse.Namespace, failures: list[str]) -> list[report
             f"{store.path}: {len(folder.skipped)} files are no pictures in a class folder and were "
             f"passed over, such as {folder.skipped[0]}",
         )
-    classifiers = command.load_classifiers(arguments.classifier, arguments.device)
+    classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     reader = CropReader(store, folder, failures.append)
     runs = measure(reader, classifiers, arguments.views)
     for failure in failures:
         command.note(COMMAND, failure)
     if not runs[0]["n"]:
-        raise EvaluationError(
+        raise UserError(
             f"{store.path}: not one of its pictures can be read ({len(folder.pictures)} failed)"
         )
     about = {

@@ -27,16 +27,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from classification.fer2013 import Fer2013
-from classification.probabilities import negative_log_likelihood, one_hot
-from eval import command, curves, report
-from eval import fer2013_scores as fer
-from eval.annotated import locate, read_scenes, scored
-from eval.bootstrap import Bootstrap, Metric, ratio_metric
-from eval.coco import Scene, load_coco
-from eval.command import EvaluationError
-from eval.metrics import match
-from eval.pairs import label_faces
+from classification.data.fer2013 import Fer2013
+from classification.inference.calibration import negative_log_likelihood, one_hot
+from eval.data import fer2013_parts as fer
+from eval.data import options
+from eval.data.annotated import locate, read_scenes, scored
+from eval.data.pairs import label_faces
+from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
+from eval.records import plots, report
+from faces import command
+from faces.boxes import match
+from faces.coco import AnnotatedImage, load_coco
+from faces.command import UserError
 from faces.crops import CROP_MARGIN, crop_face
 from faces.emotions import EMOTIONS
 from faces.pipeline import Detector, EmotionClassifier, Image
@@ -126,7 +128,7 @@ def miss(found: Box, true: Box) -> tuple[float, float, float]:
 
 
 def find_faces(
-    pictures: Iterable[tuple[Scene, Image]],
+    pictures: Iterable[tuple[AnnotatedImage, Image]],
     detector: Detector,
     classifiers: Sequence[EmotionClassifier],
 ) -> FoundFaces:
@@ -144,8 +146,8 @@ def find_faces(
             faces.misses.append(miss(box, face.box))
             crops = [cut(image, box, shape, margin) for shape, margin in CROPS]
             for rows, classifier in zip(faces.scores, classifiers, strict=True):
-                rows.append(classifier.scores(crops))
-                command.top_emotions(classifier, rows[-1])
+                rows.append(classifier.probabilities(crops))
+                options.top_emotions(classifier, rows[-1])
     return faces
 
 
@@ -227,7 +229,7 @@ def jitter(
 def draw(runs: Sequence[report.Run], path: Path) -> None:
     """Draw accuracy against the margin: in the photos, and on jittered FER2013."""
     classifiers = list(dict.fromkeys(run["classifier"] for run in runs))
-    figure, axes = curves.panels(2 * len(classifiers), columns=2, side=4.2)
+    figure, axes = plots.panels(2 * len(classifiers), columns=2, side=4.2)
     for index, classifier in enumerate(classifiers):
         own = [run for run in runs if run["classifier"] == classifier]
         lines = [
@@ -239,7 +241,7 @@ def draw(runs: Sequence[report.Run], path: Path) -> None:
             for run in own
         ]
         photos, simulated = axes[2 * index : 2 * index + 2]
-        curves.draw_lines(photos, lines, "margin", "right among the found faces (%)")
+        plots.draw_lines(photos, lines, "margin", "right among the found faces (%)")
         photos.set_title(f"{classifier}: {own[0]['n']} faces in photos", fontsize=9)
         rows = own[0]["jitter"] or []
         lines = [
@@ -250,11 +252,11 @@ def draw(runs: Sequence[report.Run], path: Path) -> None:
             )
             for strength in (STRENGTHS if rows else ())
         ]
-        curves.draw_lines(simulated, lines, "margin", "right (%)")
+        plots.draw_lines(simulated, lines, "margin", "right (%)")
         simulated.set_title(f"{classifier}: FER2013, PublicTest", fontsize=9)
         for axis in (photos, simulated):
             axis.axvline(CROP_MARGIN, color="0.5", linestyle="--", linewidth=1)
-    curves.save(figure, path)
+    plots.save(figure, path)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -264,14 +266,14 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_photo_options(result)
+    options.add_photo_options(result)
     result.add_argument("--detector", default="default", metavar="NAME|RUN", help="to find faces")
     result.add_argument(
         "--classifier", nargs="+", default=["default"], metavar="NAME|RUN", help="to measure"
     )
     result.add_argument("--data", type=Path, metavar="DIR|ZIP|CSV", help="FER2013, for the jitter")
     result.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the curves there")
-    command.add_common_options(result)
+    options.add_common_options(result)
     return result
 
 
@@ -281,13 +283,13 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     report.check_out(arguments.picture)
     truth = label_faces(load_coco(arguments.coco))
     pictures = locate(truth, arguments.images)
-    [detector] = command.load_detectors([arguments.detector], arguments.device)
-    classifiers = command.load_classifiers(arguments.classifier, arguments.device)
+    [detector] = options.load_detectors([arguments.detector], arguments.device)
+    classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     part = fer.read_parts(arguments.data, None, [fer.CHOSEN_ON])[0] if arguments.data else None
     stream = read_scenes(truth, pictures, lambda text: command.note(COMMAND, text))
     faces = find_faces(stream, detector, classifiers)
     if not faces.label:
-        raise EvaluationError(f"{arguments.images}: {detector.name} finds no labelled face there")
+        raise UserError(f"{arguments.images}: {detector.name} finds no labelled face there")
     misses = np.array(faces.misses)
     about = {
         "detector": detector.name,

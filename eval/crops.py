@@ -21,13 +21,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from eval import command
-from eval.annotated import locate, read_scenes
-from eval.coco import Scene, load_coco
-from eval.command import EvaluationError
+from eval.data import options
+from eval.data.annotated import locate, read_scenes
+from eval.data.pairs import TRUTH, Finder, crop_name
 from eval.detection import add_results_options
 from eval.joint import load_finders
-from eval.pairs import TRUTH, Finder, crop_name
+from faces import command
+from faces.coco import AnnotatedImage, load_coco
+from faces.command import UserError
 from faces.crops import crop_face
 from faces.pipeline import Image
 from faces.types import Box
@@ -39,7 +40,7 @@ RESULTS = "detections.json"
 
 
 def cut_all(
-    pictures: Iterable[tuple[Scene, Image]], finders: Sequence[Finder], out: Path
+    pictures: Iterable[tuple[AnnotatedImage, Image]], finders: Sequence[Finder], out: Path
 ) -> dict[str, int]:
     """Write the crops of every finder and of the true boxes, and the finders' detections.
 
@@ -66,7 +67,7 @@ def cut_all(
     return counts
 
 
-def _cut(folder: Path, scene: Scene, image: Image, boxes: NDArray[np.float64]) -> int:
+def _cut(folder: Path, scene: AnnotatedImage, image: Image, boxes: NDArray[np.float64]) -> int:
     for index, box in enumerate(boxes.tolist()):
         crop = cv2.cvtColor(crop_face(image, Box(*box)), cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(folder / f"{crop_name(scene.id, index)}.png"), crop)
@@ -80,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_photo_options(result)
+    options.add_photo_options(result)
     result.add_argument(
         "--detector", nargs="+", action="extend", default=[], metavar="NAME|RUN", help="to run"
     )
@@ -96,11 +97,11 @@ def cut(arguments: argparse.Namespace) -> int:
     pictures = locate(truth, arguments.images)
     finders = load_finders(arguments, truth)
     if any(finder.name == TRUTH for finder in finders):
-        raise EvaluationError(f"--results {TRUTH}: that name is for the true boxes; choose another")
+        raise UserError(f"--results {TRUTH}: that name is for the true boxes; choose another")
     if len({crop_name(scene.id, 0) for scene in truth.scenes}) < len(truth.scenes):
-        raise EvaluationError(f"{truth.path}: its image ids differ in special characters alone")
+        raise UserError(f"{truth.path}: its image ids differ in special characters alone")
     failures: list[str] = []
-    with command.new_folder(arguments.out) as folder:
+    with options.new_folder(arguments.out) as folder:
         counts = cut_all(read_scenes(truth, pictures, failures.append), finders, folder)
     for failure in failures:
         command.note(COMMAND, failure)

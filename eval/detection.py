@@ -32,15 +32,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from eval import command, report
-from eval.annotated import TimedDetector, locate, read_scenes, scored
-from eval.bootstrap import Bootstrap, Metric, ratio_metric
-from eval.coco import GroundTruth, ImageId, Scene, Scored, load_coco, load_results
-from eval.coco_ap import ap_metrics, match_scenes, summarise
-from eval.command import EvaluationError
-from eval.detection_figures import draw_curves
-from eval.metrics import Matching, Verdict, match
-from eval.misses import AVERAGED, PRICES, judge, log_average
+from eval.data import options
+from eval.data.annotated import TimedDetector, locate, read_scenes, scored
+from eval.metrics.average_precision import ap_metrics, match_scenes, summarise
+from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
+from eval.metrics.miss_rate import AVERAGED, PRICES, judge, log_average
+from eval.records import report
+from eval.records.detection_curves import draw_curves
+from faces import command
+from faces.boxes import Matching, Verdict, match
+from faces.coco import AnnotatedImage, Detections, GroundTruth, ImageId, load_coco, load_results
+from faces.command import UserError
 from faces.pipeline import Detector, Image
 from faces.provenance import command_line
 
@@ -81,14 +83,14 @@ class Found:
 
     detector: str
     threshold: float
-    by_image: Mapping[ImageId, Scored]
+    by_image: Mapping[ImageId, Detections]
     ms_per_image: float = math.nan
 
 
 def with_min_size(truth: GroundTruth, pixels: float) -> GroundTruth:
     """Return the ground truth with every face ignored whose shorter side is below ``pixels``."""
 
-    def mark(scene: Scene) -> Scene:
+    def mark(scene: AnnotatedImage) -> AnnotatedImage:
         faces = tuple(
             replace(f, ignored=f.ignored or min(f.box.width, f.box.height) < pixels)
             for f in scene.faces
@@ -99,15 +101,15 @@ def with_min_size(truth: GroundTruth, pixels: float) -> GroundTruth:
 
 
 def detect_all(
-    pictures: Iterable[tuple[Scene, Image]], detectors: Sequence[Detector]
-) -> tuple[list[Scene], list[Found]]:
+    pictures: Iterable[tuple[AnnotatedImage, Image]], detectors: Sequence[Detector]
+) -> tuple[list[AnnotatedImage], list[Found]]:
     """Run detectors over pictures, holding one picture at a time.
 
     Returns:
         The scenes that came, and what each detector found in them.
     """
     timed = [TimedDetector(detector, AP_MIN_SCORE) for detector in detectors]
-    found: list[dict[ImageId, Scored]] = [{} for _ in detectors]
+    found: list[dict[ImageId, Detections]] = [{} for _ in detectors]
     scenes = []
     for scene, image in pictures:
         scenes.append(scene)
@@ -119,7 +121,7 @@ def detect_all(
     ]
 
 
-def measure_all(scenes: Sequence[Scene], found: Sequence[Found]) -> list[report.Run]:
+def measure_all(scenes: Sequence[AnnotatedImage], found: Sequence[Found]) -> list[report.Run]:
     """Compute the metrics of several detectors; each after the first is compared with that one."""
     bootstrap = Bootstrap.of(len(scenes))
     runs: list[report.Run] = []
@@ -137,7 +139,7 @@ def measure_all(scenes: Sequence[Scene], found: Sequence[Found]) -> list[report.
 
 
 def measure(
-    scenes: Sequence[Scene], found: Found, bootstrap: Bootstrap
+    scenes: Sequence[AnnotatedImage], found: Found, bootstrap: Bootstrap
 ) -> tuple[report.Run, dict[str, Metric]]:
     """Compute the metrics of one detector; the module's docstring defines them.
 
@@ -178,13 +180,15 @@ def measure(
     return run, metrics
 
 
-def match_shown(scene: Scene, detections: Scored, threshold: float) -> Matching:
+def match_shown(scene: AnnotatedImage, detections: Detections, threshold: float) -> Matching:
     """Match the detections at or above a threshold to a picture's faces."""
     shown = detections.above(threshold)
     return match(shown.boxes, shown.scores, scene.boxes, scene.ignored)
 
 
-def error_rates(scenes: Sequence[Scene], matchings: Sequence[Matching]) -> dict[str, float]:
+def error_rates(
+    scenes: Sequence[AnnotatedImage], matchings: Sequence[Matching]
+) -> dict[str, float]:
     """Return false and repeated detections per picture; see the module's docstring."""
     pairs = list(zip(scenes, matchings, strict=True))
     false = [m.count(Verdict.FALSE) for scene, m in pairs if not scene.unlabelled_faces]
@@ -210,15 +214,15 @@ def parse_results(
         (name, file, threshold) of each.
 
     Raises:
-        EvaluationError: a value has another form, or a name occurs twice or not at all.
+        UserError: a value has another form, or a name occurs twice or not at all.
     """
     files: dict[str, Path] = {}
     for value in values:
         name, separator, file = value.partition("=")
         if not separator or not name or not file:
-            raise EvaluationError(f"--results {value}: expected name=FILE, as in mtcnn=mtcnn.json")
+            raise UserError(f"--results {value}: expected name=FILE, as in mtcnn=mtcnn.json")
         if name in files:
-            raise EvaluationError(f"--results {value}: the name {name} is given twice")
+            raise UserError(f"--results {value}: the name {name} is given twice")
         files[name] = Path(file)
     default, own = RESULTS_THRESHOLD, {}
     for value in thresholds:
@@ -228,7 +232,7 @@ def parse_results(
         except ValueError:
             threshold = math.nan
         if not math.isfinite(threshold) or (name and name not in files):
-            raise EvaluationError(
+            raise UserError(
                 f"--results-threshold {value}: expected a score, or name=score with the name of a "
                 "--results"
             )
@@ -292,7 +296,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="draw the precision-recall and miss-rate curves there, named after --out or --coco",
     )
-    command.add_common_options(result)
+    options.add_common_options(result)
     return result
 
 
@@ -302,9 +306,9 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     if arguments.figures is not None:
         report.check_out(arguments.figures / "curves.png")
     if not arguments.detector and not arguments.results:
-        raise EvaluationError("nothing to measure; give --detector, --results or both")
+        raise UserError("nothing to measure; give --detector, --results or both")
     if arguments.detector and arguments.images is None:
-        raise EvaluationError("--detector needs the pictures; give their folder as --images")
+        raise UserError("--detector needs the pictures; give their folder as --images")
     truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
     for fault in truth.faults:
         command.note(COMMAND, f"{truth.path}: {fault}")
@@ -316,12 +320,12 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     scenes, found = list(truth.scenes), list[Found]()
     if arguments.detector:
         pictures = locate(truth, arguments.images)
-        detectors = command.load_detectors(arguments.detector, arguments.device)
+        detectors = options.load_detectors(arguments.detector, arguments.device)
         scenes, found = detect_all(read_scenes(truth, pictures, failures.append), detectors)
     for failure in failures:
         command.note(COMMAND, failure)
     if not scenes:
-        raise EvaluationError(f"{arguments.images}: none of its pictures could be used")
+        raise UserError(f"{arguments.images}: none of its pictures could be used")
     about = {
         "coco": str(truth.path),
         "fingerprint": truth.fingerprint,

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from eval import report
-from eval.command import EvaluationError, run
-from eval.curves import draw_lines, panels, save
+from eval.records import report
+from eval.records.plots import draw_lines, panels, save
+from faces.command import UserError, run
 from faces.provenance import command_line
 
 COMMAND = "eval.detector_training"
@@ -58,12 +58,12 @@ def summarise(folder: Path) -> report.Run:
     """Return what the module's docstring defines, for one run folder.
 
     Raises:
-        EvaluationError: it is no finished run of ``detection.train``, or one of an older version.
+        UserError: it is no finished run of ``detection.train``, or one of an older version.
     """
-    from detection import checkpoints
-    from detection.config import load_config
     from detection.errors import DetectionError
-    from detection.trainer import LOG_FILE
+    from detection.modeling import checkpoints
+    from detection.modeling.config import load_config
+    from detection.training.trainer import LOG_FILE
 
     try:
         card = checkpoints.read_card(folder / checkpoints.CARD_FILE)
@@ -74,7 +74,7 @@ def summarise(folder: Path) -> report.Run:
         losses = np.array([one["total_loss"] for one in steps])
         keys = [key for key in steps[0] if key.startswith("loss_")]
     except (DetectionError, OSError, ValueError, KeyError, IndexError) as error:
-        raise EvaluationError(
+        raise UserError(
             f"{folder}: no finished run of detection.train that notes every iteration ({error}); "
             "train again, or name another --run"
         ) from error

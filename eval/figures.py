@@ -25,18 +25,19 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from classification.fer2013 import OFFICIAL_COUNTS, SIZE, Fer2013
-from eval import command, curves
+from classification.data.fer2013 import OFFICIAL_COUNTS, SIZE, Fer2013
 from eval.classification import open_fer2013
-from eval.command import EvaluationError, existing, run
-from eval.comparison import System, find_systems
-from eval.explained import explained_figure
+from eval.data import options
+from eval.records import plots
+from eval.records.comparison import System, find_systems
+from eval.records.explained import explained_figure
 from eval.tables import ROOT, read_runs
+from faces.command import UserError, existing, run
 from faces.draw import draw_faces as draw_answers
 from faces.emotions import EMOTIONS
 from faces.images import ImageError, read_image
-from faces.pipeline import analyze_image
-from twostage.models import DEFAULT
+from faces.pipeline import Pipeline
+from twostage.model_zoo import DEFAULT
 
 COMMAND = "eval.figures"
 
@@ -69,7 +70,7 @@ def class_distribution() -> Figure:
 
 def confusion_figure(systems: Sequence[System], *, shares: bool) -> Figure:
     """Draw one confusion matrix per system: counts, or percent of each true emotion."""
-    figure, panels = curves.panels(len(systems), columns=2, side=4.4)
+    figure, panels = plots.panels(len(systems), columns=2, side=4.4)
     for axes, system in zip(panels, systems, strict=True):
         assert system.run is not None
         matrix = np.array(system.run["confusion"], float)
@@ -141,7 +142,7 @@ def learning_figure(systems: Sequence[System]) -> Figure | None:
         return None
     curves_of = {system.title: _curves((system.run or {})["history"]) for system in known}
     highest = max(accuracy.max() for _, accuracy, _ in curves_of.values())
-    figure, panels = curves.panels(len(known), columns=CURVES_ACROSS, side=2.7)
+    figure, panels = plots.panels(len(known), columns=CURVES_ACROSS, side=2.7)
     for place, (axes, system) in enumerate(zip(panels, known, strict=True)):
         for epochs, accuracy, _ in curves_of.values():
             axes.plot(epochs, accuracy, color="0.85", linewidth=0.8)
@@ -241,7 +242,7 @@ def draw_records(systems: Sequence[System], folder: Path) -> list[Path]:
     written = []
     for name, figure in figures.items():
         if figure is not None:
-            curves.save(figure, folder / f"{name}.png")
+            plots.save(figure, folder / f"{name}.png")
             written.append(folder / f"{name}.png")
     return written
 
@@ -250,13 +251,13 @@ def check_private(folder: Path) -> None:
     """Make sure that pictures of the data's faces cannot be committed by mistake.
 
     Raises:
-        EvaluationError: ``folder`` is in the clone, and not where git ignores it.
+        UserError: ``folder`` is in the clone, and not where git ignores it.
     """
     place = folder.resolve()
     if place.is_relative_to(ROOT) and not any(
         place.is_relative_to(ROOT / name) for name in IGNORED
     ):
-        raise EvaluationError(
+        raise UserError(
             f"{folder}: pictures of the data's faces go to output/, runs/ or out of the clone"
         )
 
@@ -265,19 +266,19 @@ def draw_faces(data: Path, classifier_name: str, folder: Path) -> list[Path]:
     """Draw pictures that show FER2013's faces; returns the files.
 
     Raises:
-        EvaluationError: the data or the classifier cannot be used.
+        UserError: the data or the classifier cannot be used.
     """
-    (classifier,) = command.load_classifiers([classifier_name], None)
+    (classifier,) = options.load_classifiers([classifier_name], None)
     archive = data / "fer2013.zip"
     part, _, _ = open_fer2013(archive if archive.is_file() else data, "PublicTest")
     crops = [np.repeat(image[:, :, None], 3, axis=2) for image in part.images]
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
         "samples": samples_figure(part),
-        "answers": answers_figure(part, classifier.scores(crops)),
+        "answers": answers_figure(part, classifier.probabilities(crops)),
     }
     for name, figure in figures.items():
-        curves.save(figure, folder / f"{name}.png")
+        plots.save(figure, folder / f"{name}.png")
     return [folder / f"{name}.png" for name in figures]
 
 
@@ -285,20 +286,20 @@ def draw_photo(photo: Path, classifier_name: str, folder: Path) -> list[Path]:
     """Draw the answers to a photo, and what a classifier looks at in its faces; returns the files.
 
     Raises:
-        EvaluationError: the photo or the classifier cannot be used, or there is no face.
+        UserError: the photo or the classifier cannot be used, or there is no face.
     """
-    (detector,) = command.load_detectors([DEFAULT], None)
-    (classifier,) = command.load_classifiers([classifier_name], None)
+    (detector,) = options.load_detectors([DEFAULT], None)
+    (classifier,) = options.load_classifiers([classifier_name], None)
     try:
         picture = read_image(existing(photo, "--photo").read_bytes(), name=str(photo))
     except ImageError as error:
-        raise EvaluationError(str(error)) from error
-    result = analyze_image(str(photo), picture, detector, classifier)
+        raise UserError(str(error)) from error
+    result = Pipeline(detector, classifier).analyze(picture, str(photo))
     if not result.faces:
-        raise EvaluationError(f"{photo}: no face is found in it; take another --photo")
+        raise UserError(f"{photo}: no face is found in it; take another --photo")
     answered, explained = folder / "sample.jpg", folder / "explained.png"
     Image.fromarray(draw_answers(picture, result)).save(answered, quality=90)
-    curves.save(explained_figure(picture, result.faces, classifier), explained)
+    plots.save(explained_figure(picture, result.faces, classifier), explained)
     return [answered, explained]
 
 

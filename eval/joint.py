@@ -39,14 +39,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval import command, report
-from eval.annotated import locate, read_scenes
-from eval.coco import GroundTruth, load_coco, load_results
-from eval.command import EvaluationError
-from eval.detection import add_results_options, parse_results
-from eval.gallery import Gallery
-from eval.joint_metrics import summarise
-from eval.pairs import (
+from eval.data import options
+from eval.data.annotated import locate, read_scenes
+from eval.data.pairs import (
     TRUTH,
     FiledFinder,
     FiledJudge,
@@ -58,7 +53,14 @@ from eval.pairs import (
     crop_name,
     label_faces,
 )
-from eval.score_files import read_scores
+from eval.data.score_files import read_scores
+from eval.detection import add_results_options, parse_results
+from eval.metrics.joint import summarise
+from eval.records import report
+from eval.records.gallery import Gallery
+from faces import command
+from faces.coco import GroundTruth, load_coco, load_results
+from faces.command import UserError
 from faces.provenance import command_line
 
 COMMAND = "eval.joint"
@@ -84,13 +86,13 @@ def load_finders(arguments: argparse.Namespace, truth: GroundTruth) -> list[Find
     """Load the detectors that are named, then the files of detections.
 
     Raises:
-        EvaluationError: one cannot be loaded, or two have one name.
+        UserError: one cannot be loaded, or two have one name.
     """
-    detectors = command.load_detectors(arguments.detector, arguments.device)
+    detectors = options.load_detectors(arguments.detector, arguments.device)
     finders: list[Finder] = [LiveFinder(detector) for detector in detectors]
     for name, file, threshold in parse_results(arguments.results, arguments.results_threshold):
         if any(name == finder.name for finder in finders):
-            raise EvaluationError(f"--results {name}={file}: a --detector has that name already")
+            raise UserError(f"--results {name}={file}: a --detector has that name already")
         finders.append(FiledFinder(name, threshold, load_results(file, truth.scenes)))
     return finders
 
@@ -101,9 +103,9 @@ def load_judges(
     """Load the classifiers that are named, then the folders of scores.
 
     Raises:
-        EvaluationError: one cannot be loaded, or a folder has scores for none of the detections.
+        UserError: one cannot be loaded, or a folder has scores for none of the detections.
     """
-    classifiers = command.load_classifiers(arguments.classifier, arguments.device)
+    classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     judges: list[Judge] = [LiveJudge(classifier) for classifier in classifiers]
     counts = {f.name: f.by_image for f in finders if isinstance(f, FiledFinder)}
     crops = {
@@ -116,7 +118,7 @@ def load_judges(
     for value in arguments.scores:
         name, separator, folder = value.partition("=")
         if not (name and separator and folder) or any(name == judge.name for judge in judges):
-            raise EvaluationError(
+            raise UserError(
                 f"--scores {value}: expected name=DIR with a name of its own, as in fer=scores/fer"
             )
         files = {finder: Path(folder) / f"{finder}.csv" for finder in crops}
@@ -127,7 +129,7 @@ def load_judges(
         }
         if not set(read) - {TRUTH}:
             expected = ", ".join(f"{finder}.csv" for finder in counts) or "a csv per --results"
-            raise EvaluationError(f"{folder}: holds none of the scores; expected {expected}")
+            raise UserError(f"{folder}: holds none of the scores; expected {expected}")
         judges.append(FiledJudge(name, read))
     return judges
 
@@ -151,7 +153,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_photo_options(result)
+    options.add_photo_options(result)
     for stage in ("detector", "classifier"):
         result.add_argument(
             f"--{stage}",
@@ -184,7 +186,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="categories whose faces need not be found and do not count",
     )
-    command.add_common_options(result)
+    options.add_common_options(result)
     return result
 
 
@@ -193,14 +195,14 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     report.check_out(arguments.out)
     report.check_out(arguments.gallery)
     if not (arguments.detector or arguments.results):
-        raise EvaluationError("no detector to measure; give --detector, --results or both")
+        raise UserError("no detector to measure; give --detector, --results or both")
     if not (arguments.classifier or arguments.scores):
-        raise EvaluationError("no classifier to measure; give --classifier, --scores or both")
+        raise UserError("no classifier to measure; give --classifier, --scores or both")
     truth = label_faces(load_coco(arguments.coco), arguments.ignore_class)
     for fault in truth.faults:
         command.note(COMMAND, f"{truth.path}: {fault}")
     if not truth.faces:
-        raise EvaluationError(f"{truth.path}: has no labelled face; there is nothing to measure")
+        raise UserError(f"{truth.path}: has no labelled face; there is nothing to measure")
     pictures = locate(truth, arguments.images)
     finders = load_finders(arguments, truth)
     judges = load_judges(arguments, truth, finders)
@@ -211,9 +213,9 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     for failure in failures:
         command.note(COMMAND, failure)
     if not scenes:
-        raise EvaluationError(f"{arguments.images}: none of its pictures could be used")
+        raise UserError(f"{arguments.images}: none of its pictures could be used")
     if not pairs:
-        raise EvaluationError("no pair can be measured; the --scores are of other --results")
+        raise UserError("no pair can be measured; the --scores are of other --results")
     timing = {f.name: {"threshold": f.threshold, "ms_per_image": f.ms_per_image} for f in finders}
     about = {
         "coco": str(truth.path),

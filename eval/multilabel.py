@@ -35,10 +35,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classification.calibrate import fit_scaling
-from eval import command, curves, presence, report
-from eval import fer2013_scores as fer
-from eval.bootstrap import Bootstrap
-from eval.presence import Flags
+from eval.data import fer2013_parts as fer
+from eval.data import options
+from eval.metrics import multilabel as multilabel_metrics
+from eval.metrics.bootstrap import Bootstrap
+from eval.metrics.multilabel import Flags
+from eval.records import plots, report
+from faces import command
 from faces.emotions import EMOTIONS
 from faces.pipeline import EmotionClassifier
 from faces.provenance import command_line
@@ -89,10 +92,10 @@ def measure(chosen_on: Judged, reported: Judged) -> list[report.Run]:
     Returns:
         One run per rule; the module's docstring defines the metrics.
     """
-    one = presence.best_threshold(chosen_on.probabilities, chosen_on.present, GRID)
-    each = presence.best_thresholds(chosen_on.probabilities, chosen_on.present, GRID)
+    one = multilabel_metrics.best_threshold(chosen_on.probabilities, chosen_on.present, GRID)
+    each = multilabel_metrics.best_thresholds(chosen_on.probabilities, chosen_on.present, GRID)
     p = reported.probabilities
-    top = presence.only_the_top(p)
+    top = multilabel_metrics.only_the_top(p)
     boot = Bootstrap.of(len(p))
     common: report.Run = {
         "n": len(p),
@@ -102,14 +105,14 @@ def measure(chosen_on: Judged, reported: Judged) -> list[report.Run]:
     return [
         {"rule": "argmax"} | summarise(top, top, reported, boot) | common,
         {"rule": "one threshold", "threshold": one}
-        | summarise(presence.at_or_above(p, one), top, reported, boot)
+        | summarise(multilabel_metrics.at_or_above(p, one), top, reported, boot)
         | common
         | {"curve": threshold_curve(reported)},
         {
             "rule": "threshold per emotion",
             "thresholds": dict(zip(EMOTIONS, each.tolist(), strict=True)),
         }
-        | summarise(presence.at_or_above(p, each), top, reported, boot)
+        | summarise(multilabel_metrics.at_or_above(p, each), top, reported, boot)
         | common,
     ]
 
@@ -118,7 +121,10 @@ def summarise(named: Flags, top: Flags, judged: Judged, boot: Bootstrap) -> repo
     """Measure what a rule named, and its gain over naming the top emotion alone."""
     present = judged.present
     result: report.Run = {}
-    for name, metric in (("micro_f1", presence.micro_f1), ("macro_f1", presence.macro_f1)):
+    for name, metric in (
+        ("micro_f1", multilabel_metrics.micro_f1),
+        ("macro_f1", multilabel_metrics.macro_f1),
+    ):
         ours, argmax = metric(named, present), metric(top, present)
         gain, interval = boot.difference(ours, argmax)
         result |= {name: boot.value(ours), f"{name}_ci": boot.interval(ours)}
@@ -126,12 +132,12 @@ def summarise(named: Flags, top: Flags, judged: Judged, boot: Bootstrap) -> repo
             f"{name}_gain_over_argmax": gain,
             f"{name}_gain_over_argmax_ci": interval,
         }
-    scores = presence.precision_recall_f1(named, present)
+    scores = multilabel_metrics.precision_recall_f1(named, present)
     right = int((named & present).sum())
     return result | {
         "micro_precision": right / max(int(named.sum()), 1),
         "micro_recall": right / max(int(present.sum()), 1),
-        "top_two_coverage": presence.top_two_coverage(named, judged.shares),
+        "top_two_coverage": multilabel_metrics.top_two_coverage(named, judged.shares),
         "named_per_face": float(named.sum(axis=1).mean()),
         "nothing_named": float((~named.any(axis=1)).mean()),
         "per_emotion": {
@@ -148,16 +154,16 @@ def threshold_curve(judged: Judged) -> list[dict[str, float]]:
     faces = np.ones((1, len(judged.present)))
     points = []
     for limit in GRID[::2]:
-        named = presence.at_or_above(judged.probabilities, limit)
+        named = multilabel_metrics.at_or_above(judged.probabilities, limit)
         right = int((named & judged.present).sum())
         points.append(
             {
                 "threshold": float(limit),
                 "micro_precision": right / max(int(named.sum()), 1),
                 "micro_recall": right / max(int(judged.present.sum()), 1),
-                "micro_f1": float(presence.micro_f1(named, judged.present)(faces)[0]),
-                "macro_f1": float(presence.macro_f1(named, judged.present)(faces)[0]),
-                "top_two_coverage": presence.top_two_coverage(named, judged.shares),
+                "micro_f1": float(multilabel_metrics.micro_f1(named, judged.present)(faces)[0]),
+                "macro_f1": float(multilabel_metrics.macro_f1(named, judged.present)(faces)[0]),
+                "top_two_coverage": multilabel_metrics.top_two_coverage(named, judged.shares),
             }
         )
     return points
@@ -165,7 +171,7 @@ def threshold_curve(judged: Judged) -> list[dict[str, float]]:
 
 def _average_precisions(judged: Judged) -> list[float]:
     columns = zip(judged.probabilities.T, judged.present.T, strict=True)
-    return [presence.average_precision(scores, present) for scores, present in columns]
+    return [multilabel_metrics.average_precision(scores, present) for scores, present in columns]
 
 
 def judge_all(
@@ -187,7 +193,9 @@ def judge_all(
             judged = []
             for part, p in zip((chosen_on, reported), rows, strict=True):
                 known, shares = part.voted()
-                judged.append(Judged(p[known], shares, presence.at_or_above(shares, share)))
+                judged.append(
+                    Judged(p[known], shares, multilabel_metrics.at_or_above(shares, share))
+                )
             head = {"classifier": classifier.name, "scaling": name, "presence": share}
             runs += [head | run for run in measure(*judged)]
     return runs
@@ -196,16 +204,16 @@ def judge_all(
 def draw(runs: Sequence[report.Run], path: Path) -> None:
     """Draw F1 and coverage against the threshold, one panel per classifier and scaling."""
     curved = [run for run in runs if "curve" in run]
-    figure, axes = curves.panels(len(curved))
+    figure, axes = plots.panels(len(curved))
     names = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "top_two_coverage": "top two named"}
     for axis, run in zip(axes, curved, strict=True):
         xs = [point["threshold"] for point in run["curve"]]
         lines = [(text, xs, [p[key] for p in run["curve"]]) for key, text in names.items()]
-        curves.draw_lines(axis, lines, "threshold", "")
+        plots.draw_lines(axis, lines, "threshold", "")
         axis.axvline(run["threshold"], color="0.5", linestyle="--", linewidth=1)
         axis.set(title=f"{run['classifier']}, {run['scaling']}", ylim=(0, 1), xlim=(0, 0.9))
         axis.title.set_fontsize(9)
-    curves.save(figure, path)
+    plots.save(figure, path)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -225,7 +233,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     report.check_out(arguments.out)
     report.check_out(arguments.picture)
-    classifiers = command.load_classifiers(arguments.classifier, arguments.device)
+    classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     names = (fer.CHOSEN_ON, arguments.split)
     chosen_on, reported = fer.read_parts(arguments.data, arguments.ferplus, names)
     about = fer.about(reported, arguments.data, arguments.ferplus, made_by)

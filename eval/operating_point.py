@@ -31,13 +31,15 @@ import yaml
 from torchvision.ops import nms
 from tqdm import tqdm
 
-from eval import command, report
-from eval.annotated import locate, read_scenes, scored
-from eval.coco import Scene, Scored, load_coco
-from eval.coco_ap import match_scenes
-from eval.command import EvaluationError
+from eval.data import options
+from eval.data.annotated import locate, read_scenes, scored
 from eval.detection import with_min_size
-from eval.misses import judge
+from eval.metrics.average_precision import match_scenes
+from eval.metrics.miss_rate import judge
+from eval.records import report
+from faces import command
+from faces.coco import AnnotatedImage, Detections, load_coco
+from faces.command import UserError
 from faces.pipeline import Detector
 from faces.provenance import command_line
 
@@ -81,26 +83,26 @@ class Suppression:
 
     Attributes:
         nms: a box is dropped from this IoU with a better one on (exclusive).
-        voting: see ``detection.suppression.vote``.
-        containment: see ``detection.suppression.contained``.
+        voting: see ``detection.modeling.suppression.vote``.
+        containment: see ``detection.modeling.suppression.contained``.
     """
 
     nms: float
     voting: float
     containment: float
 
-    def apply(self, found: Scored, most: int) -> Scored:
+    def apply(self, found: Detections, most: int) -> Detections:
         """Return what is left of a picture's boxes, at most ``most`` before containment."""
-        from detection.suppression import contained, vote
+        from detection.modeling.suppression import contained, vote
 
         every, score = torch.as_tensor(found.boxes), torch.as_tensor(found.scores)
         kept = nms(every, score, self.nms)[:most]
         boxes = vote(every[kept], every, score, self.voting).numpy()
         stays = ~contained(boxes, self.containment)
-        return Scored(boxes[stays], found.scores[kept.numpy()][stays])
+        return Detections(boxes[stays], found.scores[kept.numpy()][stays])
 
 
-def operating_point(scenes: Sequence[Scene], found: Sequence[Scored]) -> report.Run:
+def operating_point(scenes: Sequence[AnnotatedImage], found: Sequence[Detections]) -> report.Run:
     """Choose the threshold for detections as they are; the module's docstring says how.
 
     Returns:
@@ -108,13 +110,13 @@ def operating_point(scenes: Sequence[Scene], found: Sequence[Scored]) -> report.
         duplicates), ``duplicates_per_image``, ``validation_ap``, ``validation_ap50``.
 
     Raises:
-        EvaluationError: there is no face, or none is found.
+        UserError: there is no face, or none is found.
     """
     judged = judge(scenes, found)
     duplicates = judged.duplicates_per_image()
     allowed = judged.whole & (duplicates < MOST_DUPLICATES)
     if not judged.faces or not allowed.any() or not judged.hits.any():
-        raise EvaluationError("there is no face to find, or the detector finds none: no choice")
+        raise UserError("there is no face to find, or the detector finds none: no choice")
     f1 = np.where(allowed, judged.f1(), -1.0)
     best = int(np.flatnonzero(f1 >= f1.max() - EQUAL)[-1])
     precision = match_scenes(scenes, found, areas=("all",))["all"].precision()
@@ -129,7 +131,9 @@ def operating_point(scenes: Sequence[Scene], found: Sequence[Scored]) -> report.
     }
 
 
-def search(scenes: Sequence[Scene], found: Sequence[Scored], most: int) -> list[report.Run]:
+def search(
+    scenes: Sequence[AnnotatedImage], found: Sequence[Detections], most: int
+) -> list[report.Run]:
     """Return the operating point of every combination of the grid.
 
     Args:
@@ -163,17 +167,17 @@ def files_to_write(name_or_run: str) -> tuple[Path, Path]:
     """Return the configuration and the card that hold a detector's choice.
 
     Raises:
-        EvaluationError: it is neither a run folder nor a shipped detector of Detectron2.
+        UserError: it is neither a run folder nor a shipped detector of Detectron2.
     """
-    from detection import checkpoints
-    from twostage import models
+    from detection.modeling import checkpoints
+    from twostage import model_zoo
 
     folder = Path(name_or_run)
     if folder.is_dir():
         return folder / checkpoints.CONFIG_FILE, folder / checkpoints.CARD_FILE
-    shipped = models.shipped_models("detector").get(name_or_run)
+    shipped = model_zoo.shipped_models("detector").get(name_or_run)
     if shipped is None or shipped.classical:
-        raise EvaluationError(
+        raise UserError(
             f"--write {name_or_run}: is no run folder of detection.train, and no detector of "
             "Detectron2 in weights/models.toml"
         )
@@ -189,8 +193,8 @@ def write_choice(config: Path, card: Path, run: report.Run, overrides: Sequence[
         run: what was chosen.
         overrides: key, value, key, value, … that it was chosen for, and that go along.
     """
-    from detection import checkpoints
-    from detection.config import load_config
+    from detection.modeling import checkpoints
+    from detection.modeling.config import load_config
 
     values = yaml.safe_load(config.read_text(encoding="utf-8"))
     cfg = load_config(config, overrides)
@@ -237,7 +241,7 @@ def parser() -> argparse.ArgumentParser:
         help="ignore faces whose shorter side is below this",
     )
     result.add_argument("--write", action="store_true", help="put the choice into its files")
-    command.add_common_options(result)
+    options.add_common_options(result)
     result.add_argument(
         "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the configuration"
     )
@@ -248,14 +252,14 @@ def load(name_or_run: str, device: str | None, overrides: Sequence[str] = ()) ->
     """Load a detector, a Detectron2 one with ``overrides`` of its configuration.
 
     Raises:
-        EvaluationError: it cannot be loaded.
+        UserError: it cannot be loaded.
     """
-    from twostage import models
+    from twostage import model_zoo
 
     try:
-        return models.load_detector(name_or_run, device, overrides)
-    except models.ModelError as error:
-        raise EvaluationError(str(error)) from error
+        return model_zoo.load_detector(name_or_run, device, overrides)
+    except model_zoo.ModelError as error:
+        raise UserError(str(error)) from error
 
 
 def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
@@ -270,7 +274,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     if most is not None:
         detector = load(arguments.detector, arguments.device, (*overrides, *EVERYTHING))
     elif overrides:
-        raise EvaluationError(
+        raise UserError(
             f"{' '.join(overrides)}: {detector.name} has no configuration of Detectron2 to override"
         )
     failures: list[str] = []

@@ -28,14 +28,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baselines.classifier import is_baseline
-from eval.command import EvaluationError, existing, note, run
-from eval.comparison import System, read_systems
-from eval.dependence import present_hashes
-from eval.report import Run
+from eval.records.comparison import System, read_systems
+from eval.records.report import Run
+from eval.records.staleness import present_hashes
 from eval.systems import python, train_and_measure
 from eval.tables import read_runs
+from faces.command import UserError, existing, note, run
 from faces.provenance import file_sha256
-from twostage.models import shipped_models
+from twostage.model_zoo import shipped_models
 
 COMMAND = "eval.refresh"
 DATA, RUNS = "data", "runs"
@@ -67,10 +67,10 @@ def moved(words: Sequence[str], data: Path) -> list[str]:
     """Return a record's command for data that lie elsewhere: ``data/x`` becomes ``DATA/x``.
 
     Raises:
-        EvaluationError: the command is none that can be run again.
+        UserError: the command is none that can be run again.
     """
     if list(words[:2]) != ["python", "-m"] or "--out" not in words:
-        raise EvaluationError(f"{shlex.join(words)}: no command of a record; measure it anew")
+        raise UserError(f"{shlex.join(words)}: no command of a record; measure it anew")
     prefix = f"{DATA}/"
     return [
         str(data / word.removeprefix(prefix)) if word.startswith(prefix) else word
@@ -115,7 +115,7 @@ def refresh(data: Path, runs: Path, results: Path) -> list[str]:
     """Do all that is out of date; returns which records' commands were not done, and why.
 
     Raises:
-        EvaluationError: a card, a system, the tables or the figures failed.
+        UserError: a card, a system, the tables or the figures failed.
     """
     fer2013, ferplus = str(data / "fer2013.zip"), str(data / "ferplus.csv")
     for name in stale_cards():
@@ -130,7 +130,7 @@ def refresh(data: Path, runs: Path, results: Path) -> list[str]:
         note(COMMAND, shlex.join(words))
         try:
             python(*moved(words, data))
-        except EvaluationError as error:
+        except UserError as error:
             left.append(str(error))
     systems = results / "systems"
     for system in read_systems():

@@ -24,9 +24,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from classification.fer2013 import SPLITS, Fer2013
-from eval import command, report
+from classification.data.fer2013 import SPLITS, Fer2013
 from eval.classification import BATCH, DEFAULT_SPLIT, open_fer2013
+from eval.data import options
+from eval.records import report
+from faces import command
 from faces.pipeline import EmotionClassifier
 from faces.provenance import command_line
 
@@ -95,7 +97,7 @@ def measure(data: Fer2013, classifiers: Sequence[EmotionClassifier], part: str) 
                 crops = [np.repeat(change(i, value)[:, :, None], 3, axis=2) for i in images]
                 labels = data.labels[start : start + BATCH]
                 for row, classifier in enumerate(classifiers):
-                    found = command.top_emotions(classifier, classifier.scores(crops))
+                    found = options.top_emotions(classifier, classifier.probabilities(crops))
                     right[row, column] += int((found == labels).sum())
                 progress.update(len(crops))
     for run, counts in zip(runs, right, strict=True):
@@ -132,7 +134,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     report.check_out(arguments.out)
     report.check_out(arguments.picture)
     command.existing(arguments.data, "--data")
-    classifiers = command.load_classifiers(arguments.classifier, arguments.device)
+    classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     data, split, _ = open_fer2013(arguments.data, arguments.split)
     about = {"split": split, "data": str(arguments.data), "fingerprint": data.fingerprint}
     runs = [run | about | report.provenance(made_by) for run in measure(data, classifiers, split)]
@@ -162,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="shipped classifiers by name, or folders that a training left",
     )
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the curves there")
-    command.add_common_options(parser)
+    options.add_common_options(parser)
     arguments = parser.parse_args(argv)
     made_by = command_line(COMMAND, argv)
     return command.run(COMMAND, lambda: evaluate(arguments, made_by))

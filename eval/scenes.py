@@ -25,12 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from classification.fer2013 import SPLITS
-from eval import command
+from classification.data.fer2013 import SPLITS
 from eval.classification import CropReader, fer2013_batches, is_fer2013, open_fer2013
-from eval.command import EvaluationError
-from eval.crop_folders import scan_crops
-from eval.pictures import open_pictures
+from eval.data import options
+from eval.data.crop_folders import scan_crops
+from eval.data.images import open_pictures
+from faces import command
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.pipeline import Image
 from faces.provenance import command_line
@@ -198,7 +199,7 @@ def read_crops(data: Path, split: str | None) -> tuple[list[Image], list[int], s
         Crops, each (S, S, 3) uint8 RGB; their indices into ``EMOTIONS``; a fingerprint of both.
 
     Raises:
-        EvaluationError: there are none, or ``split`` is named for a plain folder.
+        UserError: there are none, or ``split`` is named for a plain folder.
     """
     command.existing(data, "--data")
     if is_fer2013(data, split):
@@ -207,7 +208,7 @@ def read_crops(data: Path, split: str | None) -> tuple[list[Image], list[int], s
         fingerprint = part.fingerprint
     else:
         if split is not None:
-            raise EvaluationError(f"{data}: --split is for FER2013; leave it out")
+            raise UserError(f"{data}: --split is for FER2013; leave it out")
         store = open_pictures(data)
         reader = CropReader(store, scan_crops(store), lambda text: command.note(COMMAND, text))
         batches = list(reader)
@@ -215,7 +216,7 @@ def read_crops(data: Path, split: str | None) -> tuple[list[Image], list[int], s
     crops = [crop for some, _ in batches for crop in some]
     labels = [label for _, some in batches for label in some]
     if not crops:
-        raise EvaluationError(f"{data}: not one of its pictures can be read")
+        raise UserError(f"{data}: not one of its pictures can be read")
     return crops, labels, fingerprint
 
 
@@ -324,16 +325,14 @@ def make(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     difficulty = DIFFICULTIES[arguments.difficulty]
     if arguments.faces[0] > arguments.faces[1]:
-        raise EvaluationError(
-            f"--faces {arguments.faces[0]} {arguments.faces[1]}: least, then most"
-        )
+        raise UserError(f"--faces {arguments.faces[0]} {arguments.faces[1]}: least, then most")
     if min(arguments.size) < difficulty.sides[1]:
-        raise EvaluationError(
+        raise UserError(
             f"--size: must be at least {difficulty.sides[1]} pixels each way, the largest face of "
             f"{arguments.difficulty} scenes"
         )
     if arguments.seed < 0:
-        raise EvaluationError(f"--seed {arguments.seed}: must be 0 or more")
+        raise UserError(f"--seed {arguments.seed}: must be 0 or more")
     crops, labels, fingerprint = read_crops(arguments.data, arguments.split)
     info = {
         "description": f"composed scenes, {arguments.difficulty}",
@@ -343,7 +342,7 @@ def make(arguments: argparse.Namespace, made_by: str) -> int:
         "crops_fingerprint": fingerprint,
     }
     scenes = compose_set(crops, labels, arguments)
-    with command.new_folder(arguments.out) as folder:
+    with options.new_folder(arguments.out) as folder:
         faces = write_set(scenes, labels, folder, arguments.count, info)
     print(f"wrote {arguments.out}/annotations.json: {arguments.count} scenes, {faces} faces")
     print(f"\n{LIMITS}")

@@ -19,13 +19,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from classification.recipe import RecipeError, load_recipe
 from classification.resplit import COMMAND as RESPLIT
+from classification.training.recipe import RecipeError, load_recipe
 from eval import classification
-from eval.command import EvaluationError, classifier_facts, existing, note, run
-from eval.comparison import System, read_systems
+from eval.data.options import classifier_facts
+from eval.records.comparison import System, read_systems
+from faces.command import UserError, existing, note, run
 from faces.provenance import CardError, file_sha256, read_card
-from twostage.models import shipped_models
+from twostage.model_zoo import shipped_models
 
 COMMAND = "eval.systems"
 
@@ -34,12 +35,12 @@ def choose(systems: Sequence[System], names: Sequence[str]) -> list[System]:
     """Return the systems that can be trained, or those of them that are named.
 
     Raises:
-        EvaluationError: a name is none of them.
+        UserError: a name is none of them.
     """
     known = {system.classifier: system for system in systems if system.train}
     for name in names:
         if name not in known:
-            raise EvaluationError(f"{name}: no system that is trained; known: {', '.join(known)}")
+            raise UserError(f"{name}: no system that is trained; known: {', '.join(known)}")
     return [known[name] for name in names or known]
 
 
@@ -54,7 +55,7 @@ def is_trained(system: System, run_folder: Path) -> bool:
     """Tell whether a run is finished, by the present recipe or through the present network.
 
     Raises:
-        EvaluationError: its card, or the recipe, cannot be read.
+        UserError: its card, or the recipe, cannot be read.
     """
     card = run_folder / "card.json"
     if not card.is_file():
@@ -67,7 +68,7 @@ def is_trained(system: System, run_folder: Path) -> bool:
             recipe = load_recipe(Path(words[at]), words[at + 1 :])
             return recipe.is_recorded_as(training.get("recipe", {}))
     except (CardError, RecipeError) as error:
-        raise EvaluationError(str(error)) from error
+        raise UserError(str(error)) from error
     if "--network" not in words:
         return True
     network = Path(words[words.index("--network") + 1])
@@ -99,18 +100,18 @@ def measure(system: System, data: Path, name_or_run: str, record: Path) -> None:
     """Write a system's record.
 
     Raises:
-        EvaluationError: it could not be measured; the cause is on standard error.
+        UserError: it could not be measured; the cause is on standard error.
     """
     words = ["--data", str(data), "--split", system.split, "--classifier", name_or_run]
     if classification.main([*words, "--views", system.views, "--out", str(record)]):
-        raise EvaluationError(f"{system.classifier}: could not be measured")
+        raise UserError(f"{system.classifier}: could not be measured")
 
 
 def train_and_measure(system: System, data: Path, runs: Path, out: Path) -> None:
     """Do what of a system is not done yet; one that is shipped is measured as shipped.
 
     Raises:
-        EvaluationError: its training or measurement failed; the command that did is in the message.
+        UserError: its training or measurement failed; the command that did is in the message.
     """
     data = data_of(system, data, runs)
     name_or_run = system.classifier
@@ -131,11 +132,11 @@ def repeat(system: System, data: Path, runs: Path, out: Path) -> tuple[float, fl
         The accuracies of its record in ``out`` and of the repetition.
 
     Raises:
-        EvaluationError: it has no record, or its training or measurement failed.
+        UserError: it has no record, or its training or measurement failed.
     """
     record = out / f"{system.classifier}.json"
     if not record.is_file():
-        raise EvaluationError(f"{record}: no record to compare with; leave --check out first")
+        raise UserError(f"{record}: no record to compare with; leave --check out first")
     folder = runs / "repeated" / system.classifier
     data = data_of(system, data, folder)
     run_folder, again = folder / system.classifier, folder / record.name  # named as the first
@@ -165,7 +166,7 @@ def python(*words: str) -> None:
     """Run Python here; Ctrl-C, which it gets too, leaves it the time to save.
 
     Raises:
-        EvaluationError: it failed.
+        UserError: it failed.
         KeyboardInterrupt: it was interrupted.
     """
     process = subprocess.Popen([sys.executable, *words])
@@ -177,7 +178,7 @@ def python(*words: str) -> None:
     if status == 130:
         raise KeyboardInterrupt
     if status:
-        raise EvaluationError(f"failed with status {status}: python {shlex.join(words)}")
+        raise UserError(f"failed with status {status}: python {shlex.join(words)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,17 +17,16 @@ from tabulate import tabulate
 from eval import (
     ablation,
     calibration,
-    comparison,
     crop_study,
     detector_training,
     multilabel,
-    page,
     robustness,
     unsure,
 )
-from eval.command import EvaluationError, run
-from eval.comparison import find_systems
-from eval.report import Run, cell
+from eval.records import comparison, publish
+from eval.records.comparison import find_systems
+from eval.records.report import Run, cell
+from faces.command import UserError, run
 from faces.views import VIEWS
 
 COMMAND = "eval.tables"
@@ -215,7 +214,7 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
         {"record": "text", "detector": "text"} | crop_study.COLUMNS,
     ),
 }
-"""The key that marks a kind of run → its section's title, and columns as in ``eval.report``."""
+"""The key that marks a kind of run → its section's title, and columns as in ``records.report``."""
 
 
 SHOWN = {
@@ -245,7 +244,7 @@ def read_runs(folder: Path) -> list[Run]:
     Each run gets the key ``record``, its file's path in the folder without ending.
 
     Raises:
-        EvaluationError: there are none, or a file holds no run of an evaluation command.
+        UserError: there are none, or a file holds no run of an evaluation command.
     """
     runs: list[Run] = []
     for path in sorted(folder.glob("*.json")) + sorted(folder.glob("systems/*.json")):
@@ -255,14 +254,14 @@ def read_runs(folder: Path) -> list[Run]:
             record = path.relative_to(folder).with_suffix("").as_posix()
             runs += [{"record": record, **one} for one in found]
         except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise EvaluationError(f"{path}: no record of an evaluation: {error}") from error
+            raise UserError(f"{path}: no record of an evaluation: {error}") from error
     for one in runs:
         if not any(mark in one for mark in SECTIONS) or "command" not in one:
-            raise EvaluationError(
+            raise UserError(
                 f"{folder / one['record']}.json: no record of an evaluation command; measure anew"
             )
     if not runs:
-        raise EvaluationError(f"{folder}: holds no json; write some with --out {folder}/NAME.json")
+        raise UserError(f"{folder}: holds no json; write some with --out {folder}/NAME.json")
     return runs
 
 
@@ -288,12 +287,12 @@ def update_readme(text: str, runs: Sequence[Run]) -> str:
     """Return the README with the part between its two marks made anew.
 
     Raises:
-        EvaluationError: a mark is missing.
+        UserError: a mark is missing.
     """
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
-        raise EvaluationError(f"README.md: lacks the marks {START} and {END}; put them back")
+        raise UserError(f"README.md: lacks the marks {START} and {END}; put them back")
     faces, joint = _of_section(runs, "ap"), [one for one in runs if "joint_accuracy" in one]
     tables = {
         "Which emotion a face crop shows (accuracy on FER2013's PrivateTest)": emotions(runs),
@@ -420,7 +419,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def action() -> int:
         runs = read_runs(args.results)
         readme = update_readme(args.readme.read_text(encoding="utf-8"), runs)
-        told = page.fill(page.TEMPLATE.read_text(encoding="utf-8"), find_systems(runs))
+        told = publish.fill(publish.TEMPLATE.read_text(encoding="utf-8"), find_systems(runs))
         for path, text in (
             (args.out, render(runs)),
             (args.out.with_name("comparison.md"), told),

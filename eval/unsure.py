@@ -3,7 +3,7 @@
 The fewer faces a classifier answers, the fewer answers are wrong, if it leaves out the right ones.
 Three measures of certainty are compared on PublicTest by the area under the risk-coverage curve:
 the top probability, the entropy, the lead of the first emotion over the second. The project's rule
-(``EmotionScores.unsure``) is the first: a face is unsure if its top probability is below a limit.
+is the first: a face is unsure if its top probability is below a limit.
 The limit is the highest that leaves ``--coverage`` of PublicTest answered.
 
 Definitions
@@ -25,10 +25,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eval import abstention, command, curves, presence, report
-from eval import fer2013_scores as fer
-from eval.bootstrap import Bootstrap, ratio_metric
+from eval.data import fer2013_parts as fer
+from eval.data import options
+from eval.metrics import multilabel as multilabel_metrics
+from eval.metrics import selective
+from eval.metrics.bootstrap import Bootstrap, ratio_metric
 from eval.multilabel import PRESENCE
+from eval.records import plots, report
+from faces import command
 from faces.provenance import command_line
 from faces.types import UNSURE_BELOW
 
@@ -68,13 +72,13 @@ def measure(
         reported: the same of the other part.
         coverage: share of the first part's faces that keep an answer.
     """
-    limit = abstention.threshold_for(abstention.top_probability(chosen_on[0]), coverage)
+    limit = selective.threshold_for(selective.top_probability(chosen_on[0]), coverage)
     areas = {
-        f"aurc_{name.replace(' ', '_')}": abstention.area_under_risk(of(chosen_on[0]), chosen_on[1])
-        for name, of in abstention.CERTAINTIES.items()
+        f"aurc_{name.replace(' ', '_')}": selective.area_under_risk(of(chosen_on[0]), chosen_on[1])
+        for name, of in selective.CERTAINTIES.items()
     }
     p, wrong = reported
-    answered = abstention.top_probability(p) >= limit
+    answered = selective.top_probability(p) >= limit
     boot = Bootstrap.of(len(p))
     shares = {
         "coverage": ratio_metric(answered, np.ones(len(p))),
@@ -92,8 +96,8 @@ def _curves(
     p: NDArray[np.float64], wrong: NDArray[np.bool_]
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     drawn = {}
-    for name, certainty in abstention.CERTAINTIES.items():
-        coverage, risk = abstention.risk_coverage(certainty(p), wrong)
+    for name, certainty in selective.CERTAINTIES.items():
+        coverage, risk = selective.risk_coverage(certainty(p), wrong)
         keep = np.unique(np.linspace(0, len(p) - 1, POINTS).astype(int))
         drawn[name] = {"coverage": coverage[keep], "risk": risk[keep]}
     return drawn
@@ -102,9 +106,9 @@ def _curves(
 def vote_risks(p: NDArray[np.float64], part: fer.Part, limit: float) -> report.Run:
     """Return how often the top emotion is one that too few voters saw."""
     known, shares = part.voted()
-    seen = presence.at_or_above(shares, PRESENCE)
-    wrong = ~(seen & presence.only_the_top(p[known])).any(axis=1)
-    answered = abstention.top_probability(p[known]) >= limit
+    seen = multilabel_metrics.at_or_above(shares, PRESENCE)
+    wrong = ~(seen & multilabel_metrics.only_the_top(p[known])).any(axis=1)
+    answered = selective.top_probability(p[known]) >= limit
     boot = Bootstrap.of(len(known))
     return {
         "vote_risk": boot.value(ratio_metric(answered & wrong, answered)),
@@ -114,17 +118,17 @@ def vote_risks(p: NDArray[np.float64], part: fer.Part, limit: float) -> report.R
 
 def draw(runs: Sequence[report.Run], path: Path) -> None:
     """Draw the risk-coverage curves, one panel per classifier."""
-    figure, axes = curves.panels(len(runs))
+    figure, axes = plots.panels(len(runs))
     for axis, run in zip(axes, runs, strict=True):
         lines = [
             (name, [100 * v for v in xy["coverage"]], [100 * v for v in xy["risk"]])
             for name, xy in run["curves"].items()
         ]
-        curves.draw_lines(axis, lines, "faces answered (%)", "wrong among them (%)")
+        plots.draw_lines(axis, lines, "faces answered (%)", "wrong among them (%)")
         axis.plot(100 * run["coverage"], 100 * run["risk"], "ko", markersize=5)
         axis.set_title(f"{run['classifier']}, unsure below {run['unsure_below']:.2f}", fontsize=9)
         axis.set(xlim=(0, 100), ylim=(0, None))
-    curves.save(figure, path)
+    plots.save(figure, path)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -144,7 +148,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     report.check_out(arguments.out)
     report.check_out(arguments.picture)
-    classifiers = command.load_classifiers(arguments.classifier, arguments.device)
+    classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     names = (fer.CHOSEN_ON, arguments.split)
     parts = fer.read_parts(arguments.data, arguments.ferplus, names)
     about = fer.about(parts[1], arguments.data, arguments.ferplus, made_by)

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from faces.command import UserError
+
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .tif .tiff .bmp .dib "
     ".ppm .pgm .pbm .pnm .avif .jp2 .j2k .jpx .heic .heif".split()
@@ -21,7 +23,7 @@ HEIC cannot be read, but phones save it: a refusal that says so is better than p
 _WILDCARDS = re.compile(r"[*?[]")
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """A picture that cannot be read, or a path that names none.
 
     The message names it, the cause and, where there is one, the way out.

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from faces.command import UserError
 
-class CardError(ValueError):
+
+class CardError(UserError):
     """A model card cannot be read; the message names the file, the cause and the way out."""
 
 

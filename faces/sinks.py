@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.types import DEFAULT_THRESHOLD, Box, ImageResult
 
@@ -30,7 +31,7 @@ SCHEMA_VERSION = 1
 """Goes up when a key of ``result_to_dict`` changes its meaning or disappears."""
 
 Threshold = float | Mapping[str, float]
-"""One probability for all emotions or one per emotion, as ``EmotionScores.labels`` takes it."""
+"""One probability for all emotions or one per emotion, as ``labels`` takes it."""
 
 CSV_COLUMNS = (
     *("source", "width", "height", "face", "x1", "y1", "x2", "y2", "score"),
@@ -39,7 +40,7 @@ CSV_COLUMNS = (
 )
 
 
-class SinkError(ValueError):
+class SinkError(UserError):
     """A result file that cannot be written; the message names it, the cause and the way out."""
 
 

@@ -82,7 +82,7 @@ class Detection:
 
 
 @dataclass(frozen=True, slots=True)
-class EmotionScores:
+class EmotionProbabilities:
     """The seven probabilities of one face, in the order of ``EMOTIONS``, summing to 1 (±1e-3).
 
     Raises:
@@ -101,7 +101,7 @@ class EmotionScores:
             raise ValueError(f"probabilities must sum to 1, got {sum(values)}")
 
     @classmethod
-    def from_row(cls, row: Sequence[float]) -> EmotionScores:
+    def from_row(cls, row: Sequence[float]) -> EmotionProbabilities:
         """Build from one row, shape (7,), of a classifier's output.
 
         Sums and means of float32 may overshoot 0 and 1 by their rounding: up to 1e-6 is cut off.
@@ -113,6 +113,12 @@ class EmotionScores:
     def top(self) -> str:
         """The most likely emotion; of equals, the first in ``EMOTIONS``."""
         return EMOTIONS[max(range(len(EMOTIONS)), key=lambda i: self.probabilities[i])]
+
+    def __getitem__(self, emotion: str) -> float:
+        """Return the probability of an emotion (``KeyError`` if there is none of that name)."""
+        if emotion not in EMOTIONS:
+            raise KeyError(f"{emotion!r}: the emotions are {', '.join(EMOTIONS)}")
+        return self.probabilities[EMOTIONS.index(emotion)]
 
     def as_dict(self) -> dict[str, float]:
         """Return emotion → probability, in the order of ``EMOTIONS``."""
@@ -147,10 +153,28 @@ class EmotionScores:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face of a picture: where it is and what it shows."""
+    """One face of an image: where it is and what it shows."""
 
     detection: Detection
-    emotions: EmotionScores
+    emotions: EmotionProbabilities
+
+    @property
+    def box(self) -> Box:
+        """Where it is, in pixels of the upright image."""
+        return self.detection.box
+
+    @property
+    def score(self) -> float:
+        """The detector's confidence, in [0, 1]."""
+        return self.detection.score
+
+    def labels(self, threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD) -> list[str]:
+        """Return its emotions, see ``EmotionProbabilities.labels``."""
+        return self.emotions.labels(threshold)
+
+    def unsure(self, threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD) -> bool:
+        """Tell whether its labels are a guess, see ``EmotionProbabilities.unsure``."""
+        return self.emotions.unsure(threshold)
 
 
 @dataclass(frozen=True, slots=True)

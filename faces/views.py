@@ -16,7 +16,7 @@ _TEN_SHARE = 44, 48
 
 
 class _Classifier(Protocol):
-    def scores(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]: ...
+    def probabilities(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]: ...
 
 
 def expand_views(crop: NDArray[np.uint8], views: str) -> list[NDArray[np.uint8]]:
@@ -53,7 +53,7 @@ def expand_views(crop: NDArray[np.uint8], views: str) -> list[NDArray[np.uint8]]
     return [np.ascontiguousarray(view) for view in chosen]
 
 
-def scores_over_views(
+def probabilities_over_views(
     classifier: _Classifier, crops: Sequence[NDArray[np.uint8]], views: str
 ) -> NDArray[np.float32]:
     """Return a classifier's probabilities, averaged over each crop's views.
@@ -70,7 +70,7 @@ def scores_over_views(
         ValueError: as ``expand_views``.
     """
     expanded = [view for crop in crops for view in expand_views(crop, views)]
-    scores = np.asarray(classifier.scores(expanded), np.float32)
+    scores = np.asarray(classifier.probabilities(expanded), np.float32)
     if not crops:
         return scores
     per_crop = scores.reshape(len(crops), -1, scores.shape[1])

@@ -15,24 +15,25 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 from tqdm import tqdm
 
+from faces.command import UserError
 from faces.draw import draw_faces, is_annotated, write_annotated
 from faces.emotions import EMOTIONS, canonical_emotion
 from faces.images import read_images
 from faces.paths import PICTURE_SUFFIXES, ImageError
-from faces.pipeline import analyze_image
+from faces.pipeline import Pipeline
 from faces.sinks import SinkError, open_sink
 from faces.types import DEFAULT_THRESHOLD, ImageResult
-from twostage.models import ModelError, load_classifier, load_detector, shipped_models
+from twostage.model_zoo import ModelError, load_classifier, load_detector, shipped_models
 
 Threshold = float | dict[str, float]
 
 
-class UsageError(ValueError):
+class UsageError(UserError):
     """The command line asks for something impossible."""
 
 
 def parse_threshold(words: Sequence[str]) -> Threshold:
-    """Turn ``["0.4"]`` or ``["happy=0.5", "fear=0.2"]`` into what ``EmotionScores.labels`` takes.
+    """Turn ``["0.4"]`` or ``["happy=0.5", "fear=0.2"]`` into what ``labels`` takes.
 
     Raises:
         UsageError: a word is neither a probability in 0..1 nor emotion=probability.
@@ -163,6 +164,7 @@ def analyze(args: argparse.Namespace) -> int:
         sink = stack.enter_context(open_sink(args.out, threshold)) if args.out else None
         detector = load_detector(args.detector, args.device)
         classifier = load_classifier(args.classifier, args.device)
+        pipeline = Pipeline(detector, classifier)
         bar = stack.enter_context(
             tqdm(unit=" pictures", desc="analysing", disable=None, leave=False)
         )
@@ -173,7 +175,7 @@ def analyze(args: argparse.Namespace) -> int:
             bar.write(f"twostage: {error}", file=sys.stderr)
 
         for source, image in read_images(args.paths, report, exclude=args.annotated):
-            result = analyze_image(source, image, detector, classifier)
+            result = pipeline.analyze(image, source)
             if sink:
                 sink.write(result)
             if annotated:

@@ -60,7 +60,7 @@ class Fer:
         file = folder_of("fer") / "data" / "emotion_model_quantized.tflite"
         self._answer = tflite(file, threads)
 
-    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         """Return probabilities; see ``EmotionClassifier``."""
         rows = np.empty((len(crops), 7), np.float32)
         for row, crop in zip(rows, crops, strict=True):
@@ -82,7 +82,7 @@ class FaceX:
         file = folder_of("facex") / "assets" / "model_optimized.tflite"
         self._answer = tflite(file, threads)
 
-    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         """Return probabilities; see ``EmotionClassifier``."""
         rows = np.empty((len(crops), 7), np.float32)
         for row, crop in zip(rows, crops, strict=True):
@@ -114,7 +114,7 @@ class FacialEmotionRecognition:
         self._network.load_state_dict(state)
         self._network.eval()
 
-    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         """Return probabilities; see ``EmotionClassifier``."""
         import torch
         from PIL import Image as Picture

@@ -127,14 +127,14 @@ def _session(model: bytes, threads: int) -> Any:
 def _mtcnn(threads: int) -> Detector:
     import torch
 
-    from detection.classical import MtcnnDetector
+    from detection.inference.classical import MtcnnDetector
 
     torch.set_num_threads(threads)
     return MtcnnDetector("cpu")
 
 
 def _haar(threads: int) -> Detector:
-    from detection.classical import HaarDetector
+    from detection.inference.classical import HaarDetector
 
     cv2.setNumThreads(threads)
     return HaarDetector()

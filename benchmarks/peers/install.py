@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from faces.command import UserError
+
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent.parent / ".peers"
 """Where the packages lie, in the clone."""
@@ -21,7 +23,7 @@ NODE_MISSING = (
 STAMP = "installed-from"
 
 
-class PeersError(RuntimeError):
+class PeersError(UserError):
     """The packages cannot be installed; the message says why and what to do."""
 
 

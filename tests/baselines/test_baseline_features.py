@@ -18,8 +18,8 @@ from baselines.features import (
     load_features,
     pixel_rows,
 )
-from classification.classifier import TrainedNetwork, to_tensor
-from classification.models import FaceResNet
+from classification.inference.classifier import TrainedNetwork, to_tensor
+from classification.modeling.face_resnet import FaceResNet
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (12, 48, 48), dtype=np.uint8)

@@ -13,11 +13,11 @@ from safetensors.numpy import load_file, save_file
 from baselines import fitting, train
 from baselines.classifier import BaselineError, is_baseline, load_baseline
 from baselines.features import FEATURES
-from classification.fer2013 import load_fer2013
-from classification.probabilities import rescale
+from classification.data.fer2013 import load_fer2013
+from classification.inference.calibration import rescale
 from faces.emotions import EMOTIONS
-from twostage import models
-from twostage.models import ModelError, classifier_facts, load_classifier
+from twostage import model_zoo
+from twostage.model_zoo import ModelError, classifier_facts, load_classifier
 
 RANDOM = np.random.default_rng(2)
 PATTERNS = RANDOM.integers(0, 200, (7, 48, 48))
@@ -60,13 +60,13 @@ def test_a_run_is_a_classifier(fer2013: Path, tmp_path: Path, model: str, featur
     assert run(fer2013, out, model, features) == 0
     classifier = load_classifier(str(out), "cpu")
     crops = [np.repeat(face(e)[..., None], 3, axis=2) for e in range(7)]
-    scores = classifier.scores(crops)
+    scores = classifier.probabilities(crops)
     assert classifier.name == "run" and scores.dtype == np.float32
     assert scores.argmax(1).tolist() == list(range(7))
     assert np.allclose(scores.sum(1), 1, atol=1e-5)
-    assert classifier.scores([]).shape == (0, 7)
+    assert classifier.probabilities([]).shape == (0, 7)
     large = [np.kron(crop, np.ones((2, 2, 1), np.uint8)) for crop in crops]
-    assert classifier.scores(large).argmax(1).tolist() == list(range(7))
+    assert classifier.probabilities(large).argmax(1).tolist() == list(range(7))
     record = json.loads((out / "record.json").read_text())
     card = json.loads((out / "card.json").read_text())
     assert card["training"]["command"].startswith("python -m baselines.train --model")
@@ -79,10 +79,10 @@ def test_a_run_is_a_classifier(fer2013: Path, tmp_path: Path, model: str, featur
     plain = classifier.uncalibrated()
     assert plain is not None and plain.uncalibrated() is None
     public = load_fer2013(fer2013).split("PublicTest")
-    right = plain.scores_of_grey(public.images).argmax(1) == public.labels
+    right = plain.probabilities_of_grey(public.images).argmax(1) == public.labels
     assert right.mean() == max(one["accuracy"] for one in record["tried"])
     scaled = rescale(
-        plain.scores(crops),
+        plain.probabilities(crops),
         *(figures[k] for k in ("temperature", "smoothing_undone", "slope", "mixing")),
         list(figures["biases"].values()),
     )
@@ -106,8 +106,8 @@ def test_the_same_seed_gives_the_same_file(fer2013: Path, tmp_path: Path) -> Non
 def test_embedding_carries_its_network(fer2013: Path, tmp_path: Path) -> None:
     import torch
 
-    from classification.classifier import TrainedNetwork, save_network
-    from classification.models import FaceResNet
+    from classification.inference.classifier import TrainedNetwork, save_network
+    from classification.modeling.face_resnet import FaceResNet
 
     network = TrainedNetwork("face_resnet", {"widths": [8, 16], "depths": [1, 1]}, 0.5, 0.25)
     torch.manual_seed(0)
@@ -117,7 +117,7 @@ def test_embedding_carries_its_network(fer2013: Path, tmp_path: Path) -> None:
     seen = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert classifier_facts(str(tmp_path / "run"))["weights_sha256"]["network"] == seen
     weights.unlink()
-    assert load_classifier(str(tmp_path / "run"), "cpu").scores([]).shape == (0, 7)
+    assert load_classifier(str(tmp_path / "run"), "cpu").probabilities([]).shape == (0, 7)
 
 
 def test_shipping(fer2013: Path, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_baselines_that_are_not_shipped_name_their_command() -> None:
     for model in fitting.MODELS:
         for features in FEATURES:
             name = f"{model}_{features}"
-            if name in models.shipped_models("classifier"):
+            if name in model_zoo.shipped_models("classifier"):
                 continue
             with pytest.raises(ModelError, match=f"--model {model} --features {features} "):
                 load_classifier(name)

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import classifiers, contest, detectors
+from benchmarks import classifiers, detectors
+from benchmarks.rounds import contest
 from faces.emotions import EMOTIONS
 
 SCORES = """
@@ -45,7 +46,7 @@ def installed(tmp_path: Path, monkeypatch) -> None:
     """The packages seem to be there, and our models too."""
     monkeypatch.setattr(contest, "PYTHON_PEERS", tmp_path)
     for load in ("load_classifiers", "load_detectors"):
-        monkeypatch.setattr(f"eval.command.{load}", lambda names, device: [])
+        monkeypatch.setattr(f"eval.data.options.{load}", lambda names, device: [])
 
 
 def test_classifiers_are_measured_and_drawn(fer2013, installed, tmp_path, monkeypatch, capsys):

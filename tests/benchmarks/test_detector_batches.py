@@ -5,15 +5,15 @@ import pytest
 from detectron2.modeling import build_model
 
 from benchmarks import detector_batches
-from compiled.graph import CompiledGraph
-from detection import graphs
-from detection.config import load_config
+from detection.inference import openvino_graphs
+from detection.modeling.config import load_config
+from networks.openvino import CompiledGraph
 
 
 def test_several_pictures_in_one_call_give_what_each_gives_alone():
     model = build_model(load_config("mobilenet_fpn", ["MODEL.WEIGHTS", ""])).eval()
     pictures = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), dtype=np.uint8)
-    one = CompiledGraph(graphs.trunk(model), bf16=False, threads=1)
+    one = CompiledGraph(openvino_graphs.trunk(model), bf16=False, threads=1)
     several = CompiledGraph(detector_batches.batched_trunk(model), bf16=False, threads=1)
     together = [output.copy() for output in several(pictures)]
     alone = [[output.copy() for output in one(picture)] for picture in pictures]
@@ -49,7 +49,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 )
 def test_mistakes_are_one_line(words, cause, monkeypatch, capsys):
     if "x101_fpn" in words:  # without its hundred million parameters
-        monkeypatch.setattr("detection.runtime.compilable", lambda model, cfg: False)
+        monkeypatch.setattr("detection.inference.compiled.compilable", lambda model, cfg: False)
         words = ["--config-file", "mobilenet_fpn"]
     assert detector_batches.main(words) == 2
     error = capsys.readouterr().err

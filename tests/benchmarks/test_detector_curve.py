@@ -34,7 +34,7 @@ class Sized:
 
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch) -> list[str]:
-    monkeypatch.setattr("twostage.models.load_detector", lambda name, device, o=(): Sized(o))
+    monkeypatch.setattr("twostage.model_zoo.load_detector", lambda name, device, o=(): Sized(o))
     cv2.imwrite(str(tmp_path / "a.png"), np.full((100, 120, 3), 90, np.uint8))
     document = {
         "images": [{"id": 1, "file_name": "a.png", "width": 120, "height": 100}],
@@ -76,7 +76,7 @@ def test_settings_become_overrides():
 def test_mistakes_are_one_line(words, monkeypatch, capsys):
     assert detector_curve.main([*words, "--rounds", "0"]) == 2
     assert "must be 1 or more" in capsys.readouterr().err
-    monkeypatch.setattr("twostage.models.load_detector", lambda name, device, o=(): object())
+    monkeypatch.setattr("twostage.model_zoo.load_detector", lambda name, device, o=(): object())
     assert detector_curve.main(words) == 2
     error = capsys.readouterr().err
     assert "no detector of Detectron2's" in error and error.count("\n") == 1

@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from benchmarks import contest, joint
-from eval import command
-from eval.score_files import write_scores
+from benchmarks import joint
+from benchmarks.rounds import contest
+from eval.data import options
+from eval.data.score_files import write_scores
 from faces.pipeline import Image
 from faces.types import Box, Detection
 
@@ -32,7 +33,7 @@ class CornerDetector:
 class Sad:
     name = "sad"
 
-    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         return np.tile(np.eye(7, dtype=np.float32)[4], (len(crops), 1))
 
 
@@ -46,9 +47,9 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     }
     (tmp_path / "t.json").write_text(json.dumps(truth))
     monkeypatch.setattr(
-        command, "load_detectors", lambda names, _: [CornerDetector() for _ in names]
+        options, "load_detectors", lambda names, _: [CornerDetector() for _ in names]
     )
-    monkeypatch.setattr(command, "load_classifiers", lambda *_: [Sad()])
+    monkeypatch.setattr(options, "load_classifiers", lambda *_: [Sad()])
     monkeypatch.setattr(contest, "PYTHON_PEERS", tmp_path)
     return ["--coco", str(tmp_path / "t.json"), "--images", str(tmp_path)]
 

@@ -74,7 +74,7 @@ def test_facex_sees_grey_of_200_pixels_and_its_emotions_are_put_in_order(monkeyp
     monkeypatch.setattr(classifiers, "folder_of", lambda package: Path(package))
     monkeypatch.setattr(classifiers, "tflite", lambda file, threads: answer)
     crops = [np.full((48, 48, 3), 51, np.uint8)] * 7
-    found = [EMOTIONS[index] for index in classifiers.FaceX(1).scores(crops).argmax(1)]
+    found = [EMOTIONS[index] for index in classifiers.FaceX(1).probabilities(crops).argmax(1)]
     short = {"anger": "angry", "sadness": "sad", "surprised": "surprise"}
     assert found == [short.get(name, name) for name in named]
     assert seen[0].shape == (200, 200, 3)

@@ -13,7 +13,7 @@ from page_driver import DESKTOP, PHONE, ROOT, Page, Server, wait_for
 from PIL import Image
 from selenium.webdriver import ActionChains, Keys
 
-from demo import results, views
+from demo.render import cards, tables
 from twostage import cli
 
 pytestmark = [
@@ -89,7 +89,7 @@ def test_what_is_downloaded_is_what_the_command_writes(page: Page, tmp_path: Pat
         assert path.name in page.text()
     marked = tmp_path / "marked"
     arguments = [*map(str, photos), "--threshold", "0.95"]
-    for extension in results.DOWNLOADS.values():
+    for extension in tables.DOWNLOADS.values():
         out = tmp_path / f"faces{extension}"
         command = ["analyze", *arguments, "--out", str(out), "--annotated", str(marked)]
         assert cli.main(command) == 0
@@ -99,7 +99,7 @@ def test_what_is_downloaded_is_what_the_command_writes(page: Page, tmp_path: Pat
         name = f"{path.stem}.png"
         assert page.downloaded(name) == (marked / name).read_bytes()
     page.open_tab("All faces")
-    for kind, extension in results.DOWNLOADS.items():
+    for kind, extension in tables.DOWNLOADS.items():
         expected = (tmp_path / f"faces{extension}").read_text("utf-8")
         found = page.download(kind, f"faces{extension}").decode()
         assert timeless(found) == timeless(expected.replace(f"{SAMPLES}/", ""))
@@ -162,10 +162,10 @@ def test_a_large_photo_of_many_faces_stays_usable(page: Page, tmp_path: Path) ->
     (alt,) = page.alts()
     found = re.match(r"crowd.jpg with (\d+) faces", alt)
     assert found and int(found[1]) >= 50
-    assert len(page.labels()) == views.FACES_AT_ONCE
+    assert len(page.labels()) == cards.FACES_AT_ONCE
     page.find("input[type=range]", "Threshold").send_keys(Keys.END)
     page.settle()
-    assert page.labels() == ["unsure"] * views.FACES_AT_ONCE
+    assert page.labels() == ["unsure"] * cards.FACES_AT_ONCE
     page.open_tab("All faces")
     table = page.download("CSV", "faces.csv").decode().splitlines()
     assert len(table) == 1 + int(found[1])

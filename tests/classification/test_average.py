@@ -10,9 +10,14 @@ import pytest
 import torch
 
 from classification.average import average, main
-from classification.classifier import TrainedNetwork, WeightsError, load_network, save_network
-from classification.models import FaceResNet
-from twostage.models import load_classifier
+from classification.inference.classifier import (
+    TrainedNetwork,
+    WeightsError,
+    load_network,
+    save_network,
+)
+from classification.modeling.face_resnet import FaceResNet
+from twostage.model_zoo import load_classifier
 
 NETWORK = TrainedNetwork("face_resnet", {"widths": [4], "depths": [1]}, 0.5, 0.25)
 
@@ -73,7 +78,7 @@ def test_every_weight_is_the_mean(
     assert card["training"]["hours"] == 3 and card["training"]["recipe"]["votes"] == 0.125
     assert "12% of each target" in card["trained_on"]["votes"]
     assert card["training"]["command"].startswith("python -m classification.average")
-    assert load_classifier(str(out), "cpu").scores([]).shape == (0, 7)
+    assert load_classifier(str(out), "cpu").probabilities([]).shape == (0, 7)
     kept = (out / "model.safetensors").read_bytes()
     assert main([f"{second}=1", *words[2:]]) == 2
     assert "holds a run already" in capsys.readouterr().err

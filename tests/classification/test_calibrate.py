@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from classification import calibrate
 from classification.calibrate import find_files, main
-from classification.classifier import (
+from classification.data.ferplus import FERPLUS_CLASSES
+from classification.inference.calibration import negative_log_likelihood, one_hot, rescale
+from classification.inference.classifier import (
     NetworkClassifier,
     TrainedNetwork,
     WeightsError,
     load_network,
     save_network,
 )
-from classification.ferplus import FERPLUS_CLASSES
-from classification.models import FaceResNet
-from classification.probabilities import negative_log_likelihood, one_hot, rescale
+from classification.modeling.face_resnet import FaceResNet
 from faces.emotions import EMOTIONS
 
 NETWORK = TrainedNetwork("face_resnet", {"widths": [4], "depths": [1]}, 0.5, 0.25)
@@ -33,7 +33,7 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (60, 48, 48), dtype=np.uint
 
 def answers(weights: Path) -> NDArray[np.float64]:
     classifier = NetworkClassifier.load(weights, torch.device("cpu"), "x")
-    return classifier.scores_of_grey(PICTURES).astype(np.float64)
+    return classifier.probabilities_of_grey(PICTURES).astype(np.float64)
 
 
 @pytest.fixture

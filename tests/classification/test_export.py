@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from classification.classifier import NetworkClassifier, TrainedNetwork, save_network
 from classification.export import main
-from classification.models import FaceResNet
+from classification.inference.classifier import NetworkClassifier, TrainedNetwork, save_network
+from classification.modeling.face_resnet import FaceResNet
 
 NETWORK = TrainedNetwork("face_resnet", {"widths": [8, 16], "depths": [1, 1]}, 0.5, 0.25)
 
@@ -37,7 +37,7 @@ def test_export_halves_the_file_and_keeps_the_answers(run: Path, tmp_path: Path)
     assert card["task"] == "emotions"
     images = np.random.default_rng(0).integers(0, 256, (9, 48, 48), dtype=np.uint8)
     full, half = (
-        NetworkClassifier.load(path, torch.device("cpu"), "x").scores_of_grey(images)
+        NetworkClassifier.load(path, torch.device("cpu"), "x").probabilities_of_grey(images)
         for path in (source, target)
     )
     assert np.abs(full - half).max() < 5e-3

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from classification import resplit as module
-from classification.fer2013 import Fer2013, load_fer2013, pixel_twins
+from classification.data.fer2013 import Fer2013, load_fer2013, pixel_twins
 from classification.resplit import resplit, write_zip
 
 

@@ -16,17 +16,17 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from classification import batches
 from classification import train as training
-from classification.augment import Augmentation, TrainPreset
-from classification.batches import TrainBatches, soft_targets
-from classification.card import training_data
-from classification.classifier import TrainedNetwork, save_network, to_tensor
-from classification.fer2013 import Fer2013
-from classification.ferplus import FerPlus
-from classification.models import FaceResNet
-from classification.objective import Teachers, class_weights, training_loss
-from classification.recipe import Recipe, RecipeError
+from classification.data.augment import Augmentation, TrainPreset
+from classification.data.fer2013 import Fer2013
+from classification.data.ferplus import FerPlus
+from classification.inference.classifier import TrainedNetwork, save_network, to_tensor
+from classification.modeling.face_resnet import FaceResNet
+from classification.training import batches
+from classification.training.batches import TrainBatches, soft_targets
+from classification.training.card import training_data
+from classification.training.loss import Teachers, class_weights, training_loss
+from classification.training.recipe import Recipe, RecipeError
 from faces.emotions import EMOTIONS
 
 CPU = torch.device("cpu")

@@ -21,18 +21,19 @@ from PIL import Image
 from streamlit.runtime.media_file_manager import MediaFileManager
 from streamlit.testing.v1 import AppTest
 
-from classification.classifier import NetworkClassifier, TrainedNetwork
-from classification.models import build_network
-from demo import controls, results, running, views
+from classification.inference.classifier import NetworkClassifier, TrainedNetwork
+from classification.modeling.face_resnet import build_network
+from demo import analysis, controls
 from demo import session as sessions
+from demo.render import cards, tables
 from demo.session import Session
 from faces.emotions import EMOTIONS
 from faces.paths import PICTURE_SUFFIXES
 from faces.types import Box, Detection
-from twostage import cli, models
+from twostage import cli, model_zoo
 
 SAMPLE = controls.SAMPLE
-APP = Path(views.__file__).with_name("app.py")
+APP = Path(cards.__file__).parents[1] / "app.py"
 PICTURES = NDArray[np.uint8]
 ABOUT = {"detector": ("light", "other"), "classifier": ("small", "large")}
 
@@ -85,7 +86,7 @@ class Classifier:
         self.name = name
         self.seen = seen
 
-    def scores(self, crops: Sequence[PICTURES]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[PICTURES]) -> NDArray[np.float32]:
         self.seen.append((self.name, len(crops)))
         rows = np.full((len(crops), 7), 1 / 7, np.float32)
         rows[:1] = [0, 0, 0, 0.8, 0, 0.2, 0] if self.name == "large" else [0, 0, 0, 0.6, 0, 0.4, 0]
@@ -101,13 +102,13 @@ def stand_ins(
     sample.write_bytes(photo(126, 51))
     monkeypatch.setattr(controls, "SAMPLE", sample)
     found = Models()
-    monkeypatch.setattr(models, "load_detector", found.detector)
-    monkeypatch.setattr(models, "load_classifier", found.classifier)
+    monkeypatch.setattr(model_zoo, "load_detector", found.detector)
+    monkeypatch.setattr(model_zoo, "load_classifier", found.classifier)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(
-        models,
+        model_zoo,
         "shipped_models",
-        lambda stage: {n: models.ShippedModel(n, f"the {n} {stage}") for n in ABOUT[stage]},
+        lambda stage: {n: model_zoo.ShippedModel(n, f"the {n} {stage}") for n in ABOUT[stage]},
     )
     yield found
     st.cache_resource.clear()
@@ -407,9 +408,9 @@ def test_models_are_loaded_once_for_all_users_who_do_not_see_each_other(stand_in
 
 def test_a_model_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str, device: str | None = None) -> None:
-        raise models.ModelError("light: the shipped weights are missing; restore them")
+        raise model_zoo.ModelError("light: the shipped weights are missing; restore them")
 
-    monkeypatch.setattr(models, "load_detector", fail)
+    monkeypatch.setattr(model_zoo, "load_detector", fail)
     app = page()
     assert [error.value for error in app.error] == [
         r"light\: the shipped weights are missing\; restore them"
@@ -445,7 +446,7 @@ def test_progress_is_shown_once_it_takes_long(
     monkeypatch: pytest.MonkeyPatch, quick: float
 ) -> None:
     shown = []
-    original, detect = running.show_progress, Detector.detect
+    original, detect = analysis.show_progress, Detector.detect
 
     def show_progress(*arguments: Any) -> Any:
         shown.append(arguments)
@@ -456,8 +457,8 @@ def test_progress_is_shown_once_it_takes_long(
         return detect(*arguments)
 
     app = page()
-    monkeypatch.setattr(running, "QUICK", quick)
-    monkeypatch.setattr(running, "show_progress", show_progress)
+    monkeypatch.setattr(analysis, "QUICK", quick)
+    monkeypatch.setattr(analysis, "show_progress", show_progress)
     monkeypatch.setattr(Detector, "detect", slowly)
     upload(app, *((f"{i}.png", photo(shade=i)) for i in range(4)))
     assert len(shown) == (quick < 60)
@@ -476,7 +477,7 @@ def test_new_photos_are_analysed_before_the_page_is_drawn(
         return original(*arguments, **keywords)
 
     monkeypatch.setattr(st, "title", title)
-    monkeypatch.setattr(running, "QUICK", 60.0)
+    monkeypatch.setattr(analysis, "QUICK", 60.0)
     app.selectbox(key="classifier").set_value("large").run()
     assert (when_drawn, len(stand_ins.seen)) == ([2], 3)  # this one comes while it is drawn
     upload(app, ("a.png", photo()), ("b.png", photo(shade=91)))
@@ -498,7 +499,7 @@ def test_the_page_is_drawn_while_a_new_photo_takes_long(monkeypatch: pytest.Monk
         return detect(*arguments)
 
     app = page()
-    monkeypatch.setattr(running, "QUICK", 0.0)
+    monkeypatch.setattr(analysis, "QUICK", 0.0)
     monkeypatch.setattr(st, "title", title)
     monkeypatch.setattr(Detector, "detect", slowly)
     upload(app, *((f"{i}.png", photo(shade=i)) for i in range(3)))
@@ -511,10 +512,10 @@ def test_a_classifier_that_cannot_be_loaded_leaves_the_page_to_choose_another(
 ) -> None:
     def fail(name: str, device: str | None = None) -> Classifier:
         if name == "large":
-            raise models.ModelError("large: is damaged; restore it")
+            raise model_zoo.ModelError("large: is damaged; restore it")
         return stand_ins.classifier(name, device)
 
-    monkeypatch.setattr(models, "load_classifier", fail)
+    monkeypatch.setattr(model_zoo, "load_classifier", fail)
     app = page()
     app.selectbox(key="classifier").set_value("large").run()
     upload(app, ("a.png", photo()))
@@ -538,7 +539,7 @@ def test_many_photos_come_in_pages_and_one_table(
     stand_ins: Models, downloads: dict[str, Any]
 ) -> None:
     app = page(*((f"{i}.png", photo(shade=i)) for i in range(50)))
-    assert len(titles(app)) == views.PHOTOS_AT_ONCE
+    assert len(titles(app)) == cards.PHOTOS_AT_ONCE
     count = len(stand_ins.seen)
     assert count == 2 + 2 * 50
     app.pagination(key="page").set_value(2).run()
@@ -553,11 +554,11 @@ def test_many_faces_come_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     many = [Detection(Box(x, y, x + 5, y + 6), 0.9) for y in range(0, 40, 8) for x in range(10)]
     monkeypatch.setattr(Detector, "detect", lambda *_: [many])
     app = page()
-    assert len(labels(app)) == views.FACES_AT_ONCE
+    assert len(labels(app)) == cards.FACES_AT_ONCE
     app.pagination[0].set_value(5).run()
     assert len(labels(app)) == 2
     open_tab(app, "Compare")
-    assert len(labels(app)) == views.FACES_AT_ONCE
+    assert len(labels(app)) == cards.FACES_AT_ONCE
 
 
 @pytest.mark.parametrize("tab", ["Photos", "Compare", "Why"])
@@ -616,7 +617,7 @@ def test_one_model_alone_is_compared_with_nothing(monkeypatch: pytest.MonkeyPatc
 
 def test_why_shows_maps_times_and_cards(stand_ins: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     card = {"limits": "many", "public_test": {"accuracy": 0.5, "n": 7, "confusion": [[1] * 7] * 7}}
-    monkeypatch.setattr(models.ShippedModel, "card", lambda self: card)
+    monkeypatch.setattr(model_zoo.ShippedModel, "card", lambda self: card)
     app = page(("a.png", photo()), tab="Why")
     assert "What speaks for happy" in titles(app)
     assert alts(app) == ["Face 1: which parts speak for happy"]
@@ -637,8 +638,8 @@ def test_why_shows_the_layers_of_a_network(monkeypatch: pytest.MonkeyPatch) -> N
     described = TrainedNetwork("face_resnet", arguments, 0.5, 0.25)
     state = build_network("face_resnet", arguments).state_dict()
     network = NetworkClassifier(described, state, torch.device("cpu"), "small")
-    monkeypatch.setattr(models, "load_classifier", lambda *_: network)
-    monkeypatch.setattr(models.ShippedModel, "card", lambda self: {})
+    monkeypatch.setattr(model_zoo, "load_classifier", lambda *_: network)
+    monkeypatch.setattr(model_zoo.ShippedModel, "card", lambda self: {})
     app = page(("a.png", photo()), tab="Why")
     layer = app.selectbox(key="layer of small")
     assert layer.options[0] == "stem.0: 4 maps of 48 × 48"
@@ -660,7 +661,7 @@ def test_downloads_are_what_the_command_writes(
     app = page(*uploads.items())
     set_percent(app, "threshold", 41)
     open_tab(app, "All faces")
-    for extension in results.DOWNLOADS.values():
+    for extension in tables.DOWNLOADS.values():
         out = tmp_path / f"faces{extension}"
         command = ["analyze", str(folder), "--out", str(out), "--threshold", "0.41"]
         assert cli.main([*command, "--annotated", str(tmp_path / "marked")]) == 0
@@ -677,21 +678,21 @@ def test_no_photo_touches_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, downloads: dict[str, Any]
 ) -> None:
     folders: list[Path] = []
-    original = results.open_sink
+    original = tables.open_sink
 
     def open_sink(path: Path, threshold: float) -> Any:
         assert list(path.parent.iterdir()) == []
         folders.append(path.parent.parent)
         return original(path, threshold)
 
-    monkeypatch.setattr(results, "open_sink", open_sink)
+    monkeypatch.setattr(tables, "open_sink", open_sink)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for name in ("write_bytes", "write_text"):
         monkeypatch.setattr(Path, name, lambda *_: pytest.fail("written"))
     page(("a.png", photo()), tab="All faces")
     for data in list(downloads.values()):
         data()
-    assert folders == [tmp_path] * len(results.DOWNLOADS)
+    assert folders == [tmp_path] * len(tables.DOWNLOADS)
     assert list(tmp_path.iterdir()) == []
 
 

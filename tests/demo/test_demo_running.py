@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from demo import controls
-from demo.running import in_turn, submitted
+from demo.analysis import in_turn, submitted
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from demo import session as sessions
 from demo.session import RELEASED, Analysis, Cache, Choice, Photo, Session
-from faces.pipeline import Merged, analyze_image
+from faces.pipeline import Merged, Pipeline
 from faces.types import Box, Detection
 
 CHOICE = Choice("one", "flat", "cpu")
@@ -48,7 +48,7 @@ class Classifier:
     def __init__(self) -> None:
         self.crops: list[np.ndarray] = []
 
-    def scores(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+    def probabilities(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         self.crops += crops
         rows = np.zeros((len(crops), 7), np.float32)
         rows[:, 3] = [crop.mean() / 255 for crop in crops]
@@ -74,7 +74,7 @@ def test_the_result_is_what_the_pipeline_says() -> None:
     session.add("a.png", data)
     found = analyzed(session, session.photos[0]).result
     with Image.open(io.BytesIO(data)) as opened:
-        expected = analyze_image("a.png", np.array(opened), Detector(), Classifier())
+        expected = Pipeline(Detector(), Classifier()).analyze(np.array(opened), "a.png")
     assert found.faces == expected.faces and len(found.faces) == 2
     assert (found.source, found.width, found.height) == ("a.png", 60, 40)
     assert found.seconds > 0

@@ -10,9 +10,10 @@ import torch
 from detectron2.modeling import build_model
 from safetensors.torch import load_file
 
-from detection import average, checkpoints
-from detection.config import load_config
-from detection.detectron import is_run, load_run
+from detection import average
+from detection.inference.detectron import is_run, load_run
+from detection.modeling import checkpoints
+from detection.modeling.config import load_config
 from faces.provenance import file_sha256
 
 CARD = {"kind": "detector", "chosen_on": [], "hours": 0.5, "metrics": {"x": 1}, "command": "c"}

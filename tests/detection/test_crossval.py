@@ -12,10 +12,10 @@ import torch
 from detectron2.modeling import build_model
 
 from detection import crossval
-from detection.checkpoints import save_weights, write_text
-from detection.config import load_config
 from detection.crossval import deal, find_start, sets_seen
 from detection.errors import ConfigError, RunError
+from detection.modeling.checkpoints import save_weights, write_text
+from detection.modeling.config import load_config
 
 SMALL = [
     "MODEL.BF16", "off", "MODEL.BACKBONE.FREEZE_AT", "0", "INPUT.FACE_CROP.SIZE", "96",

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from classification.fer2013 import load_fer2013
-from classification.recipe import load_recipe
+from classification.data.fer2013 import load_fer2013
+from classification.training.recipe import load_recipe
 from eval import ablation
-from eval.bootstrap import Bootstrap
-from eval.command import EvaluationError
+from eval.metrics.bootstrap import Bootstrap
+from faces.command import UserError
 from faces.pipeline import Image
 
 PLAN = """
@@ -63,7 +63,7 @@ def test_a_plan_becomes_commands_that_say_everything(plan: Path, tmp_path: Path)
     assert (recipe.epochs, recipe.votes, recipe.model["widths"]) == (3, 0.5, [8])
     assert load_recipe(other.recipe, other.arguments(4)).model == {"size": 96}
     assert load_recipe(other.recipe, other.arguments(4)).augment.flip == 0.0
-    with pytest.raises(EvaluationError, match="--votes"):
+    with pytest.raises(UserError, match="--votes"):
         ablation.training_command(votes, 0, Path("fer.csv"), None, Path("runs"))
 
 
@@ -73,7 +73,7 @@ class Reader:
     def __init__(self, share: int) -> None:
         self.share, self.name = share, "reader"
 
-    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         rows = [int(c[0, 0, 0]) if c[0, 1, 0] < self.share else 6 for c in crops]
         return np.eye(7, dtype=np.float32)[rows]
 
@@ -114,7 +114,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     shares = {"reference_s0": 5, "reference_s1": 6, "votes_s0": 8, "other_s0": 8}
     monkeypatch.setattr(ablation, "python", run)
     monkeypatch.setattr(
-        ablation.command,
+        ablation.options,
         "load_classifiers",
         lambda names, _: [Reader(shares[Path(names[0]).name])],
     )
@@ -219,7 +219,7 @@ def test_differences_are_paired_by_picture_and_seed(plan: Path) -> None:
 def test_bad_plans_are_explained(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "plan.toml"
     path.write_text(text)
-    with pytest.raises(EvaluationError, match=message):
+    with pytest.raises(UserError, match=message):
         ablation.read_plan(path)
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from classification.fer2013 import Fer2013
-from eval import command, crop_study
-from eval.coco import Scene, TrueFace
+from classification.data.fer2013 import Fer2013
+from eval import crop_study
 from eval.crop_study import cut, find_faces, jitter, main, measure, miss
+from eval.data import options
+from faces.coco import AnnotatedImage, GroundTruthFace
 from faces.crops import CROP_MARGIN, crop_face
 from faces.emotions import EMOTIONS
 from faces.pipeline import Image
@@ -27,7 +28,7 @@ class EdgeClassifier:
 
     name = "edge"
 
-    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         rows = np.full((len(crops), 7), 0.02, np.float32)
         for row, crop in zip(rows, crops, strict=True):
             row[3 if crop[crop.shape[0] // 2, 0, 0] > 128 else 4] = 0.88
@@ -52,9 +53,9 @@ def picture() -> Image:
     return image
 
 
-def scenes() -> list[tuple[Scene, Image]]:
-    face = TrueFace(Box(20, 10, 60, 70), "happy", False)
-    return [(Scene(n, f"{n}.png", None, False, (face,)), picture()) for n in range(3)]
+def scenes() -> list[tuple[AnnotatedImage, Image]]:
+    face = GroundTruthFace(Box(20, 10, 60, 70), "happy", False)
+    return [(AnnotatedImage(n, f"{n}.png", None, False, (face,)), picture()) for n in range(3)]
 
 
 def test_shapes_by_hand() -> None:
@@ -105,8 +106,8 @@ def test_jitter_moves_and_scales_the_box() -> None:
 def test_the_command_writes_record_and_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "load_detectors", lambda *_: [OffsetDetector()])
-    monkeypatch.setattr(command, "load_classifiers", lambda *_: [EdgeClassifier()])
+    monkeypatch.setattr(options, "load_detectors", lambda *_: [OffsetDetector()])
+    monkeypatch.setattr(options, "load_classifiers", lambda *_: [EdgeClassifier()])
     cv2.imwrite(str(tmp_path / "a.png"), picture())
     truth = {
         "images": [{"id": 1, "file_name": "a.png"}],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from detection.config import load_config
+from detection.modeling.config import load_config
 from eval import detector_training
 
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image as PillowImage
 
 from eval import operating_point
-from eval.coco import Scene, Scored, TrueFace
-from eval.command import EvaluationError
 from eval.operating_point import Suppression, choose
+from faces.coco import AnnotatedImage, Detections, GroundTruthFace
+from faces.command import UserError
 from faces.pipeline import Image
 from faces.types import Box, Detection
 
@@ -22,13 +22,13 @@ A, B, FAR = (0, 0, 100, 100), (200, 0, 300, 100), (500, 500, 600, 600)
 PART = (20, 20, 80, 80)
 
 
-def scene(*faces: tuple[int, ...]) -> Scene:
-    made = tuple(TrueFace(Box(*face), "face", False) for face in faces)
-    return Scene(1, "1.png", None, False, made)
+def scene(*faces: tuple[int, ...]) -> AnnotatedImage:
+    made = tuple(GroundTruthFace(Box(*face), "face", False) for face in faces)
+    return AnnotatedImage(1, "1.png", None, False, made)
 
 
-def found(*rows: tuple[tuple[int, ...], float]) -> Scored:
-    return Scored.of([(tuple(map(float, box)), score) for box, score in rows])  # type: ignore[misc]
+def found(*rows: tuple[tuple[int, ...], float]) -> Detections:
+    return Detections.of([(tuple(map(float, box)), score) for box, score in rows])  # type: ignore[misc]
 
 
 def test_the_threshold_with_the_best_f1() -> None:
@@ -62,7 +62,7 @@ def test_duplicates_are_kept_out_even_where_they_help_the_f1() -> None:
 
 @pytest.mark.parametrize("rows", [[], [(FAR, 0.9)]])
 def test_nothing_to_choose_by(rows: list[Any]) -> None:
-    with pytest.raises(EvaluationError, match="no choice"):
+    with pytest.raises(UserError, match="no choice"):
         operating_point.operating_point([scene(A)], [found(*rows)])
 
 
@@ -153,8 +153,8 @@ def call(data: Path, *arguments: str) -> int:
 def test_the_record_and_the_run_folder(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from detection.checkpoints import write_text
-    from detection.config import load_config
+    from detection.modeling.checkpoints import write_text
+    from detection.modeling.config import load_config
 
     run = data / "run"
     run.mkdir()
@@ -191,16 +191,16 @@ def test_the_choice_is_made_with_the_overrides(data: Path, monkeypatch: pytest.M
 def test_a_shipped_setting_keeps_what_was_not_chosen(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from detection.config import load_config
-    from twostage.models import ShippedModel
+    from detection.modeling.config import load_config
+    from twostage.model_zoo import ShippedModel
 
     (data / "small.yaml").write_text(load_config("mobilenet_fpn").dump())
     text = "_BASE_: small.yaml\nINPUT:\n  MIN_SIZE_TEST: 400\n"
     (data / "large.yaml").write_text(text)
     (data / "large.json").write_text('{"name": "large"}')
     listed = {"large": ShippedModel("large", "", weights_of="small")}
-    monkeypatch.setattr("twostage.models.WEIGHTS", data)
-    monkeypatch.setattr("twostage.models.shipped_models", lambda stage: listed)
+    monkeypatch.setattr("twostage.model_zoo.WEIGHTS", data)
+    monkeypatch.setattr("twostage.model_zoo.shipped_models", lambda stage: listed)
     monkeypatch.setattr(operating_point, "load", lambda *_: Model())
     larger = ("INPUT.MAX_SIZE_TEST", "700", "MODEL.RPN.SMOOTH_L1_BETA", "0.5")
     assert call(data, "--detector", "large", "--write", *larger) == 0

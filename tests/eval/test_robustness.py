@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageFilter
 
-from classification.fer2013 import Fer2013
+from classification.data.fer2013 import Fer2013
 from eval import robustness
 
 RAMP = np.tile(np.linspace(20, 200, 48), (48, 1)).astype(np.uint8)
@@ -49,7 +49,7 @@ class SeesBright:
 
     name = "bright"
 
-    def scores(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         chosen = [3 if crop.mean() >= 100 else 0 for crop in crops]
         return np.eye(7, dtype=np.float32)[chosen]
 

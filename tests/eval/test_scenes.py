@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from eval import scenes
-from eval.coco import load_coco
+from faces.coco import load_coco
 from faces.emotions import EMOTIONS
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from eval import page
-from eval.command import EvaluationError
-from eval.comparison import find_systems
+from eval.records import publish
+from eval.records.comparison import find_systems
 from eval.tables import END, ROOT, START, emotions, grid, main, read_runs, render, update_readme
+from faces.command import UserError
 
 CLASSIFIED = {
     "classifier": "small",
@@ -155,12 +155,12 @@ def test_the_repositorys_documents_are_up_to_date() -> None:
     written = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert written == render(runs), "run: python -m eval.tables"
     told = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
-    assert told == page.fill(page.TEMPLATE.read_text("utf-8"), find_systems(runs))
+    assert told == publish.fill(publish.TEMPLATE.read_text("utf-8"), find_systems(runs))
     assert readme == update_readme(readme, runs), "run: python -m eval.tables"
 
 
 def test_a_readme_without_marks_is_refused() -> None:
-    with pytest.raises(EvaluationError, match="put them back"):
+    with pytest.raises(UserError, match="put them back"):
         update_readme("no marks", [DETECTED])
 
 

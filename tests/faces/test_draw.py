@@ -12,12 +12,12 @@ from PIL import ImageDraw
 
 from faces.draw import COLOURS, UNSURE_COLOUR, draw_faces, draw_suppressed, label_lines
 from faces.emotions import EMOTIONS
-from faces.types import Box, Detection, EmotionScores, Face, ImageResult
+from faces.types import Box, Detection, EmotionProbabilities, Face, ImageResult
 
 
-def scores(**shares: float) -> EmotionScores:
+def scores(**shares: float) -> EmotionProbabilities:
     rest = (1 - sum(shares.values())) / len(EMOTIONS)
-    return EmotionScores(tuple(shares.get(name, 0) + rest for name in EMOTIONS))
+    return EmotionProbabilities(tuple(shares.get(name, 0) + rest for name in EMOTIONS))
 
 
 def face(box: tuple[float, float, float, float], **shares: float) -> Face:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from faces.crops import crop_face
-from faces.pipeline import analyze_image
+from faces.pipeline import Pipeline
 from faces.types import Box, Detection
 
 
@@ -33,7 +34,7 @@ class Recorder:
     def __init__(self) -> None:
         self.crops: list[np.ndarray] = []
 
-    def scores(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+    def probabilities(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         self.crops += crops
         return np.tile(np.float32([0, 0, 0, 1, 0, 0, 0]), (len(crops), 1))
 
@@ -41,7 +42,7 @@ class Recorder:
 def test_every_face_is_cropped_and_scored() -> None:
     image = np.random.default_rng(0).integers(1, 256, (20, 30, 3), dtype=np.uint8)
     classifier = Recorder()
-    result = analyze_image("a", image, Corners(), classifier)
+    result = Pipeline(Corners(), classifier).analyze(image, "a")
     assert (result.source, result.width, result.height) == ("a", 30, 20)
     assert [f.detection.score for f in result.faces] == [0.9, 0.6]
     assert [f.emotions.labels() for f in result.faces] == [["happy"]] * 2
@@ -52,13 +53,45 @@ def test_every_face_is_cropped_and_scored() -> None:
 
 
 def test_no_faces_is_a_result_too() -> None:
-    assert analyze_image("b", np.zeros((9, 9, 3), np.uint8), Corners(), Recorder()).faces == ()
+    assert Pipeline(Corners(), Recorder()).analyze(np.zeros((9, 9, 3), np.uint8)).faces == ()
 
 
 def test_a_classifier_that_loses_faces_is_noticed() -> None:
     class Lossy(Recorder):
-        def scores(self, crops: Sequence[np.ndarray]) -> np.ndarray:
-            return super().scores(crops)[:1]
+        def probabilities(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+            return super().probabilities(crops)[:1]
 
     with pytest.raises(ValueError, match="shorter"):
-        analyze_image("a", np.ones((9, 9, 3), np.uint8), Corners(), Lossy())
+        Pipeline(Corners(), Lossy()).analyze(np.ones((9, 9, 3), np.uint8))
+
+
+def test_batches_give_what_single_images_give_with_one_call_of_each_stage() -> None:
+    rng = np.random.default_rng(0)
+    images = [("a", rng.integers(1, 256, (20, 30, 3), dtype=np.uint8))]
+    images += [("black", np.zeros((9, 9, 3), np.uint8))]
+    images += [("b", rng.integers(1, 256, (15, 12, 3), dtype=np.uint8))]
+    calls: list[int] = []
+
+    class Counting(Recorder):
+        def probabilities(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+            calls.append(len(crops))
+            return super().probabilities(crops)
+
+    classifier = Counting()
+    results = Pipeline(Corners(), classifier).analyze_many(images)
+    assert calls == [4]
+    one_by_one = [Pipeline(Corners(), Recorder()).analyze(image, name) for name, image in images]
+    assert [replace(r, seconds=0) for r in results] == [replace(r, seconds=0) for r in one_by_one]
+    assert Pipeline(Corners(), Recorder()).analyze_many([]) == []
+
+
+def test_stage_two_goes_on_from_what_stage_one_kept() -> None:
+    image = np.random.default_rng(0).integers(1, 256, (20, 30, 3), dtype=np.uint8)
+    pipeline = Pipeline(Corners(), Recorder(), margin=0.1)
+    located = pipeline.locate(image, min_score=0.05)
+    assert len(located.detections) == 2 and located.merged == ()
+    result = pipeline.classify(image, located.above(0.7), "a")
+    assert [face.score for face in result.faces] == [0.9]
+    crops = [crop_face(image, located.detections[0].box, 0.1)]
+    np.testing.assert_array_equal(pipeline.classifier.crops[0], crops[0])
+    assert pipeline.classify_crops([]).shape == (0, 7)

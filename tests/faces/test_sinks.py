@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 
 from faces.emotions import EMOTIONS
 from faces.sinks import CSV_COLUMNS, Sink, SinkError, open_sink, result_to_dict
-from faces.types import Box, Detection, EmotionScores, Face, ImageResult
+from faces.types import Box, Detection, EmotionProbabilities, Face, ImageResult
 
 EXTENSIONS = [".jsonl", ".json", ".csv", ".coco.json"]
-FIRST = EmotionScores((0.05, 0.0, 0.0, 0.5, 0.05, 0.35, 0.05))
-EVEN = EmotionScores((0.15, 0.14, 0.14, 0.14, 0.14, 0.14, 0.15))
+FIRST = EmotionProbabilities((0.05, 0.0, 0.0, 0.5, 0.05, 0.35, 0.05))
+EVEN = EmotionProbabilities((0.15, 0.14, 0.14, 0.14, 0.14, 0.14, 0.15))
 
 
-def face(box: tuple[float, float, float, float], scores: EmotionScores = FIRST) -> Face:
+def face(box: tuple[float, float, float, float], scores: EmotionProbabilities = FIRST) -> Face:
     return Face(Detection(Box(*box), 0.98765432), scores)
 
 
@@ -94,7 +94,7 @@ def test_thresholds_per_emotion() -> None:
 
 def test_labels_follow_from_the_unrounded_probabilities() -> None:
     just_below = math.nextafter(0.3, 0)
-    scores = EmotionScores((just_below, 0.3, 0.4 - 1e-9, 1e-9, 0.0, 0.0, 0.0))
+    scores = EmotionProbabilities((just_below, 0.3, 0.4 - 1e-9, 1e-9, 0.0, 0.0, 0.0))
     plain = result_to_dict(result("a", face((0, 0, 1, 1), scores)), 0.3)["faces"][0]
     assert plain["labels"] == ["fear", "disgust"]
     assert plain["emotions"]["angry"] == 0.3
@@ -102,7 +102,7 @@ def test_labels_follow_from_the_unrounded_probabilities() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=7, max_size=7).filter(lambda v: sum(v) > 1e-3))
 def test_emotions_sum_to_one(values: list[float]) -> None:
-    scores = EmotionScores.from_row(np.float32(values) / np.float32(values).sum())
+    scores = EmotionProbabilities.from_row(np.float32(values) / np.float32(values).sum())
     plain = result_to_dict(result("a", face((0, 0, 1, 1), scores)))["faces"][0]
     assert abs(sum(plain["emotions"].values()) - 1) < 1e-5
     assert plain["unsure"] == scores.unsure()
@@ -115,7 +115,7 @@ def test_boxes_of_which_no_area_would_remain(box: tuple[float, float, float, flo
 
 def test_numpy_numbers_are_written_as_plain_ones(tmp_path: Path) -> None:
     box = Box(*np.float32([1.5, 2.25, 30, 40]))
-    scores = EmotionScores.from_row(np.float32(FIRST.probabilities))
+    scores = EmotionProbabilities.from_row(np.float32(FIRST.probabilities))
     odd = ImageResult(
         "a",
         np.int64(640),

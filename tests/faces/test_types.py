@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faces.emotions import ALIASES, EMOTIONS, canonical_emotion
-from faces.types import DEFAULT_THRESHOLD, UNSURE_BELOW, Box, Detection, EmotionScores
+from faces.types import DEFAULT_THRESHOLD, UNSURE_BELOW, Box, Detection, EmotionProbabilities
 
 whole = st.integers(-50, 50)
 spans = st.integers(1, 40)
@@ -86,21 +86,21 @@ def test_scores_out_of_range(score: float) -> None:
 )
 def test_probabilities_that_are_none(values: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="probabilities"):
-        EmotionScores(values)
+        EmotionProbabilities(values)
     with pytest.raises(ValueError, match="probabilities"):
-        EmotionScores.from_row(values)
+        EmotionProbabilities.from_row(values)
 
 
 def test_rounding_of_float32_is_tolerated() -> None:
     row = np.float32([1.0000001, -1e-9, 0, 0, 0, 0, 0])
-    assert EmotionScores.from_row(row).probabilities[:2] == (1.0, 0.0)
+    assert EmotionProbabilities.from_row(row).probabilities[:2] == (1.0, 0.0)
 
 
 @given(probabilities(), st.floats(0, 1))
 def test_labels_are_those_at_or_above_the_threshold(
     values: tuple[float, ...], threshold: float
 ) -> None:
-    scores = EmotionScores(values)
+    scores = EmotionProbabilities(values)
     labels = scores.labels(threshold)
     assert set(labels) == {e for e, p in zip(EMOTIONS, values, strict=True) if p >= threshold}
     shares = [scores.as_dict()[label] for label in labels]
@@ -112,7 +112,7 @@ def test_labels_are_those_at_or_above_the_threshold(
 
 
 def test_labels_by_hand() -> None:
-    scores = EmotionScores((0.3, 0.3, 0.0, 0.25, 0.05, 0.05, 0.05))
+    scores = EmotionProbabilities((0.3, 0.3, 0.0, 0.25, 0.05, 0.05, 0.05))
     assert DEFAULT_THRESHOLD == 0.3
     assert scores.labels() == ["angry", "disgust"]
     assert scores.labels({"happy": 0.2, "angry": 0.31}) == ["disgust", "happy"]

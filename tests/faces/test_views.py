@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faces.emotions import EMOTIONS
-from faces.views import VIEWS, expand_views, scores_over_views
+from faces.views import VIEWS, expand_views, probabilities_over_views
 
 
 def crop_of(side: int) -> np.ndarray:
@@ -66,7 +66,7 @@ def test_bad_input() -> None:
 class LeftBrightness:
     """Says "angry" as often as the left half of the crop is bright."""
 
-    def scores(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+    def probabilities(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         rows = np.zeros((len(crops), len(EMOTIONS)), np.float32)
         for row, crop in zip(rows, crops, strict=True):
             row[0] = crop[:, : crop.shape[1] // 2].mean() / 255
@@ -78,12 +78,12 @@ def test_scores_are_averaged() -> None:
     half = np.zeros((48, 48, 3), np.uint8)
     half[:, :24] = 255
     crops = [half, half[:, ::-1], np.zeros((10, 10, 3), np.uint8)]
-    single = scores_over_views(LeftBrightness(), crops, "single")
+    single = probabilities_over_views(LeftBrightness(), crops, "single")
     np.testing.assert_allclose(single[:, 0], [1, 0, 0])
-    flip = scores_over_views(LeftBrightness(), crops, "flip")
+    flip = probabilities_over_views(LeftBrightness(), crops, "flip")
     np.testing.assert_allclose(flip[:, 0], [0.5, 0.5, 0])
-    ten = scores_over_views(LeftBrightness(), crops, "ten")
+    ten = probabilities_over_views(LeftBrightness(), crops, "ten")
     np.testing.assert_allclose(ten[0], ten[1], atol=1e-6)
     assert ten.dtype == np.float32
     for views in VIEWS:
-        assert scores_over_views(LeftBrightness(), [], views).shape == (0, 7)
+        assert probabilities_over_views(LeftBrightness(), [], views).shape == (0, 7)

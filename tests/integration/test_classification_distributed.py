@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from classification.models import build_network
-from classification.objective import training_loss
-from classification.recipe import Recipe
+from classification.modeling.face_resnet import build_network
+from classification.training.loss import training_loss
+from classification.training.recipe import Recipe
 from faces.emotions import EMOTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,9 +25,9 @@ SHARE = """
 import sys, torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-from classification.models import build_network
-from classification.objective import training_loss
-from classification.recipe import Recipe
+from classification.modeling.face_resnet import build_network
+from classification.training.loss import training_loss
+from classification.training.recipe import Recipe
 from classification.train import from_first_process, in_any_process
 
 dist.init_process_group("gloo")

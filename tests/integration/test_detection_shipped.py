@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from detection.detectron import DetectronDetector, load_detector
+from detection.inference.detectron import DetectronDetector, load_detector
 from faces.images import read_image
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ from PIL import Image
 from detection import train
 from faces.emotions import EMOTIONS
 from faces.images import read_image
-from faces.pipeline import analyze_image
-from twostage.models import load_detector
+from faces.pipeline import Pipeline
+from twostage.model_zoo import load_detector
 
 TINY = [
     "MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MAX_SIZE_TRAIN", "96",
@@ -37,7 +37,7 @@ class Even:
 
     name = "even"
 
-    def scores(self, crops: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    def probabilities(self, crops: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         return np.full((len(crops), len(EMOTIONS)), 1 / len(EMOTIONS), np.float32)
 
 
@@ -71,7 +71,7 @@ def test_x101_trains_saves_and_analyses_a_photo(tmp_path: Path) -> None:
     assert json.loads((run / "metrics.json").read_text())["report"][0]["AP"] is not None
 
     photo = read_image(images / "photo_1.jpg")
-    result = analyze_image("photo", photo, load_detector(str(run), "cpu"), Even())
+    result = Pipeline(load_detector(str(run), "cpu"), Even()).analyze(photo, "photo")
     assert (result.width, result.height) == (80, 64)
     assert result.faces
     for face in result.faces:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 import eval.classification
-from classification.fer2013 import SPLITS
-from eval import command
+from classification.data.fer2013 import SPLITS
+from eval.data import options
 from faces.emotions import EMOTIONS
 from faces.pipeline import Image
 
@@ -37,7 +37,7 @@ class ShadeClassifier:
         self.shapes: list[tuple[int, ...]] = []
         self.batches: list[int] = []
 
-    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         self.batches.append(len(crops))
         for crop in crops:
             assert crop.dtype == np.uint8 and crop.ndim == 3 and crop.shape[0] == crop.shape[1]
@@ -49,7 +49,7 @@ class ShadeClassifier:
 class BrokenClassifier:
     name = "broken"
 
-    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         return np.full((len(crops), 7), np.nan, np.float32)
 
 
@@ -61,8 +61,8 @@ def classifiers(monkeypatch: pytest.MonkeyPatch) -> list[ShadeClassifier]:
         made[:] = [ShadeClassifier(name) for name in names if name != "broken"]
         return [*made, *(BrokenClassifier() for name in names if name == "broken")]
 
-    monkeypatch.setattr(command, "load_classifiers", load)
-    monkeypatch.setattr(command, "classifier_facts", lambda name: {"weights_sha256": {name: "0"}})
+    monkeypatch.setattr(options, "load_classifiers", load)
+    monkeypatch.setattr(options, "classifier_facts", lambda name: {"weights_sha256": {name: "0"}})
     return made
 
 

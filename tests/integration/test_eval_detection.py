@@ -13,10 +13,10 @@ import pytest
 from PIL import Image as PillowImage
 
 import eval.detection
-from eval import command
+from eval.data import options
 from faces.pipeline import Image
 from faces.sinks import open_sink
-from faces.types import Box, Detection, EmotionScores, Face, ImageResult
+from faces.types import Box, Detection, EmotionProbabilities, Face, ImageResult
 
 SCENES: dict[int, tuple[list[list[float]], list[tuple[list[float], float]]]] = {
     # red value → true boxes (x, y, width, height), detections (x1, y1, x2, y2) with scores
@@ -75,7 +75,7 @@ def detectors(monkeypatch: pytest.MonkeyPatch) -> list[KnownDetector]:
         made[:] = [KnownDetector(name) for name in names]
         return made
 
-    monkeypatch.setattr(command, "load_detectors", load)
+    monkeypatch.setattr(options, "load_detectors", load)
     return made
 
 
@@ -222,7 +222,7 @@ def test_results_alone_need_no_pictures(data: Path) -> None:
 
 
 def test_results_as_analyze_writes_them(data: Path, run: Run) -> None:
-    even = EmotionScores((1 / 7,) * 7)
+    even = EmotionProbabilities((1 / 7,) * 7)
     with open_sink(data / "found.coco.json") as sink:
         for red, (_, found) in reversed(SCENES.items()):
             faces = tuple(Face(Detection(Box(*box), score), even) for box, score in found)

@@ -14,8 +14,8 @@ from PIL import Image as PillowImage
 
 import eval.crops
 import eval.joint
-from eval import command
-from eval.pairs import crop_name
+from eval.data import options
+from eval.data.pairs import crop_name
 from faces.emotions import EMOTIONS
 from faces.pipeline import Image
 from faces.types import Box, Detection
@@ -45,7 +45,7 @@ class CornerClassifier:
 
     name = "corner"
 
-    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         assert all(c.shape[0] == c.shape[1] and c.dtype == np.uint8 for c in crops)
         indices = [int(crop[0, 0, 1]) // STEP for crop in crops]
         return np.eye(7, dtype=np.float32)[indices]
@@ -54,7 +54,7 @@ class CornerClassifier:
 class AlwaysHappy:
     name = "happy"
 
-    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         return np.tile(np.eye(7, dtype=np.float32)[3], (len(crops), 1))
 
 
@@ -102,9 +102,9 @@ def data(tmp_path: Path) -> Path:
 def detectors(monkeypatch: pytest.MonkeyPatch) -> dict[str, KnownDetector]:
     made = {"known": KnownDetector("known", FOUND), "blind": KnownDetector("blind", {})}
     classifiers = {"corner": CornerClassifier(), "happy": AlwaysHappy()}
-    monkeypatch.setattr(command, "load_detectors", lambda names, _: [made[n] for n in names])
+    monkeypatch.setattr(options, "load_detectors", lambda names, _: [made[n] for n in names])
     monkeypatch.setattr(
-        command, "load_classifiers", lambda names, _: [classifiers[n] for n in names]
+        options, "load_classifiers", lambda names, _: [classifiers[n] for n in names]
     )
     return made
 
@@ -231,7 +231,7 @@ def test_other_programs_take_part_by_files(
     def answer(folder: str) -> None:
         crops = sorted((data / "cut" / folder).glob("*.png"))
         images = [np.asarray(PillowImage.open(path)) for path in crops]
-        rows = CornerClassifier().scores(images) if images else []
+        rows = CornerClassifier().probabilities(images) if images else []
         lines = [",".join(["name", *EMOTIONS])]
         for path, row in zip(crops, rows, strict=True):
             lines.append(",".join([path.stem, *(str(value) for value in row)]))

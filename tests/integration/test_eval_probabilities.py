@@ -18,9 +18,9 @@ import eval.card
 import eval.classification
 import eval.multilabel
 import eval.unsure
-from classification.ferplus import FERPLUS_CLASSES
-from classification.probabilities import rescale
-from eval import command
+from classification.data.ferplus import FERPLUS_CLASSES
+from classification.inference.calibration import rescale
+from eval.data import options
 from faces.emotions import EMOTIONS
 from faces.pipeline import Image
 
@@ -44,7 +44,7 @@ class CodedClassifier:
     def uncalibrated(self) -> CodedClassifier | None:
         return None if self.temperature == 1 else CodedClassifier(self.name)
 
-    def scores(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         rows = [answer(*(int(c[0, i, 0]) for i in (0, 1)), c[0, 2, 0] / 100) for c in crops]
         plain = np.array(rows).reshape(-1, 7)
         return rescale(plain, self.temperature).astype(np.float32)
@@ -92,9 +92,9 @@ def data(tmp_path: Path) -> Path:
 def classifiers(monkeypatch: pytest.MonkeyPatch) -> None:
     made = {"coded": CodedClassifier("coded"), "hot": CodedClassifier("hot", 2.0)}
     monkeypatch.setattr(
-        command, "load_classifiers", lambda names, _: [made[Path(name).name] for name in names]
+        options, "load_classifiers", lambda names, _: [made[Path(name).name] for name in names]
     )
-    monkeypatch.setattr(command, "classifier_facts", lambda name: {})
+    monkeypatch.setattr(options, "classifier_facts", lambda name: {})
 
 
 def run(module: Any, data: Path, *arguments: str) -> list[dict[str, Any]]:

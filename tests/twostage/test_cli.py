@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from faces.types import Box, Detection
-from twostage import cli, models
+from twostage import cli, model_zoo
 
 
 class TwoFaces:
@@ -39,7 +39,7 @@ class HappyThenSad:
 
     name = "fixed"
 
-    def scores(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def probabilities(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         rows = np.full((len(crops), 7), 1 / 7, np.float32)
         rows[:1] = [0, 0, 0, 0.6, 0, 0.4, 0]
         return rows
@@ -177,7 +177,7 @@ def test_impossible_wishes_stop_before_any_work(
 def test_unknown_models_are_explained(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "load_classifier", models.load_classifier)
+    monkeypatch.setattr(cli, "load_classifier", model_zoo.load_classifier)
     assert cli.main(["analyze", str(photos), "--classifier", "nobody"]) == 2
     assert "nobody" in capsys.readouterr().err
 
@@ -188,7 +188,7 @@ def test_stopping_keeps_what_was_finished(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    original = cli.analyze_image
+    original = cli.Pipeline.analyze
     calls = []
 
     def stop_at_second(*arguments: object) -> object:
@@ -197,7 +197,7 @@ def test_stopping_keeps_what_was_finished(
             raise KeyboardInterrupt
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cli, "analyze_image", stop_at_second)
+    monkeypatch.setattr(cli.Pipeline, "analyze", stop_at_second)
     out = tmp_path / "r.json"
     assert cli.main(["analyze", str(photos), "--out", str(out)]) == 130
     assert len(json.loads(out.read_text())) == 1

@@ -1,0 +1,1 @@
+"""Contestants of a benchmark in turn, each in a process of its own."""

@@ -1,0 +1,103 @@
+"""Measure one classifier in a process of its own.
+
+It reads crops (.npy, (N, S, S, 3) uint8 RGB, or a folder of PNGs, as ``eval.crops`` makes) and
+writes its probabilities (csv, see ``eval.data.score_files``) and its times (json: batch size →
+milliseconds per face).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.peers.classifiers import CLASSIFIERS
+from eval.data.score_files import write_scores
+from faces.images import read_image
+from faces.pipeline import EmotionClassifier, Image
+
+SECONDS = 1.0
+"""So long each batch size is measured."""
+
+LEAST_CALLS = 5
+
+
+def load(name: str, threads: int) -> EmotionClassifier:
+    """Return a package's classifier, or one of ours by name or run folder."""
+    cv2.setNumThreads(threads)
+    if name in CLASSIFIERS:
+        return CLASSIFIERS[name](threads)
+    import torch
+
+    from twostage.model_zoo import load_classifier
+
+    torch.set_num_threads(threads)
+    return load_classifier(name, "cpu")
+
+
+def read_crops(path: Path) -> tuple[list[str], list[Image]]:
+    """Read square crops, (S, S, 3) uint8 RGB, and their names: file names, or numbers of a .npy."""
+    if not path.is_dir():
+        crops = list(np.load(path))
+        return [str(index) for index in range(len(crops))], crops
+    files = sorted(path.glob("*.png"))
+    return [file.stem for file in files], [read_image(file.read_bytes()) for file in files]
+
+
+def ms_per_item(
+    call: Callable[[Sequence[Image]], object],
+    items: Sequence[Image],
+    batch: int,
+    seconds: float = SECONDS,
+) -> float:
+    """Return the median wall-clock milliseconds per item of calls with a batch of them.
+
+    Args:
+        call: what is measured; it is called once before, untimed.
+        items: are taken in turn.
+        batch: items per call; where there are fewer, they are repeated.
+        seconds: the calls go on for so long, and at least ``LEAST_CALLS`` times.
+    """
+    call([items[i % len(items)] for i in range(batch)])
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < LEAST_CALLS or time.perf_counter() < end:
+        first = len(times) * batch
+        chosen = [items[(first + i) % len(items)] for i in range(batch)]
+        start = time.perf_counter()
+        call(chosen)
+        times.append(time.perf_counter() - start)
+    return 1000 * float(np.median(times)) / batch
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.rounds.run_classifier", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("name", help="a package's classifier, or one of ours")
+    parser.add_argument("--crops", type=Path, required=True, metavar="FILE.npy|DIR")
+    parser.add_argument("--scores", type=Path, metavar="FILE.csv", help="of all crops")
+    parser.add_argument("--times", type=Path, metavar="FILE.json")
+    parser.add_argument("--batches", type=int, nargs="+", default=[], metavar="N")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args(argv)
+    names, crops = read_crops(args.crops)
+    classifier = load(args.name, args.threads)
+    if args.scores is not None:
+        rows = [classifier.probabilities(crops[i : i + 64]) for i in range(0, len(crops), 64)]
+        write_scores(args.scores, names, np.concatenate([np.zeros((0, 7), np.float32), *rows]))
+    if args.times is not None:
+        times = {str(n): ms_per_item(classifier.probabilities, crops, n) for n in args.batches}
+        args.times.write_text(json.dumps(times), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The training of classifiers: recipe, batches, loss, model card."""

@@ -1,1 +1,0 @@
-"""OpenVINO for both stages; every package may import it, and it imports none of them."""

@@ -1,0 +1,234 @@
+"""Photos and faces as the page shows them: pictures and HTML, from pure functions.
+
+The HTML needs ``style.css``.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from demo.session import PREVIEW_SIDES, Analysis, jpeg, preview_factor
+from faces.draw import COLOURS, draw_faces, draw_suppressed
+from faces.emotions import EMOTIONS
+from faces.types import DEFAULT_THRESHOLD, Box, Detection, Face, ImageResult
+
+Threshold = float | Mapping[str, float]
+"""One probability for all emotions or one per emotion, as ``labels`` takes it."""
+
+PREVIEW_HEIGHT = 560
+"""Height of a picture on the page, in CSS pixels, at most: a picture and its faces fit a screen."""
+
+PHOTOS_AT_ONCE = 5
+"""How many photos the page shows below each other, before there are further pages of them."""
+
+FACES_AT_ONCE = 12
+"""How many cards the page shows of a photo, before there are further pages of them."""
+
+LETTERS = 1.4
+"""How much larger the labels of a few faces are drawn, as pages are narrower than pictures."""
+
+FEW_FACES = 6
+"""More labels than these are drawn at their usual size, as they would cover the picture."""
+
+NO_FACE = (
+    "No face found. Try a photo in which faces are larger (from about a twenty-fifth of its longer "
+    "side on), upright, uncovered and well lit; or another detector; or lower the detection score "
+    "under *Advanced*."
+)
+
+
+def preview_width(result: ImageResult) -> int:
+    """Return the width in CSS pixels at which the page shows a picture, if it has the room."""
+    factor = preview_factor(result.width, result.height)
+    return max(1, round(result.width * min(factor, PREVIEW_HEIGHT / result.height)))
+
+
+def cards_beside(result: ImageResult) -> bool:
+    """Tell whether the picture is so narrow, and the cards so few, that both fit side by side."""
+    return preview_width(result) <= PREVIEW_SIDES[0] and len(result.faces) <= 2
+
+
+def annotated_preview(
+    preview: bytes,
+    analysis: Analysis,
+    threshold: Threshold,
+    suppressed: bool = False,
+    notes: Mapping[int, str] | None = None,
+) -> bytes:
+    """Return a preview with its faces boxed and labelled, as JPEG.
+
+    Args:
+        preview: the photo as ``Session.preview`` gives it.
+        analysis: what was found in the photo.
+        threshold: from which probability on an emotion is a label.
+        suppressed: also show the boxes that do not count as faces.
+        notes: number of a face → one more line of its label.
+    """
+    with Image.open(io.BytesIO(preview)) as picture:
+        image = np.array(picture)
+    size = LETTERS if len(analysis.result.faces) <= FEW_FACES else 1.0
+    if suppressed:
+        image = draw_suppressed(image, suppressed_boxes(analysis, image.shape), size)
+    result = scale_result(analysis.result, image.shape)
+    return jpeg(draw_faces(image, result, threshold, notes, size))
+
+
+def suppressed_boxes(analysis: Analysis, shape: Sequence[int]) -> list[tuple[Box, str]]:
+    """Return what does not count as a face, in pixels of the picture at a size, (height, width, …).
+
+    Beside each box stands why; of those that were merged into one face, beside the best only. Among
+    many faces it is said in short: ``= 2`` for the same face as 2, the score alone if that is low.
+    """
+    few = len(analysis.result.faces) <= FEW_FACES
+    detections = [*(box.detection for box in analysis.merged), *analysis.weak]
+    numbers = Counter(box.into for box in analysis.merged)
+    reasons = []
+    for box in analysis.merged:
+        many = numbers.pop(box.into, 0)
+        boxes = f" ({many} boxes)" if many > 1 else ""
+        long, short = f"same face as {box.into + 1}{boxes}", f"= {box.into + 1}"
+        reasons.append((long if few else short) if many else "")
+    reasons += [f"{weak.score:.2f}{' low score' if few else ''}" for weak in analysis.weak]
+    scaled = _scaled(detections, analysis.result, shape)
+    return [(found.box, reason) for found, reason in zip(scaled, reasons, strict=True)]
+
+
+def scale_result(result: ImageResult, shape: Sequence[int]) -> ImageResult:
+    """Return the result in pixels of the same picture at another size, (height, width, …)."""
+    detections = _scaled([face.detection for face in result.faces], result, shape)
+    faces = (
+        Face(detection, face.emotions)
+        for detection, face in zip(detections, result.faces, strict=True)
+    )
+    return replace(result, width=shape[1], height=shape[0], faces=tuple(faces))
+
+
+def _scaled(
+    detections: Iterable[Detection], result: ImageResult, shape: Sequence[int]
+) -> list[Detection]:
+    across, down = shape[1] / result.width, shape[0] / result.height
+    boxes = ((d.box.as_tuple(), d.score) for d in detections)
+    return [
+        Detection(Box(x1 * across, y1 * down, x2 * across, y2 * down), score)
+        for (x1, y1, x2, y2), score in boxes
+    ]
+
+
+def cards_html(
+    result: ImageResult, crops: Sequence[bytes], threshold: Threshold, shown: slice
+) -> str:
+    """Return a list with a card per face: picture, labels, seven bars with the threshold on them.
+
+    Args:
+        result: of the whole photo.
+        crops: of each face, as JPEG.
+        threshold: from which probability on an emotion is a label.
+        shown: of which faces.
+    """
+    numbered = list(enumerate(zip(result.faces, crops, strict=True), start=1))[shown]
+    cards = (
+        f'<li class="card">{head_html(number, face, crop, threshold)}'
+        f'<dl class="bars">{_bars(face, threshold)}</dl></li>'
+        for number, (face, crop) in numbered
+    )
+    return f'<ul class="faces">{"".join(cards)}</ul>'
+
+
+def head_html(number: int, face: Face, crop: bytes, threshold: Threshold) -> str:
+    """Return the head of a face's card: its picture, number, score and labels."""
+    return (
+        f'<div class="head">{picture_html(crop, f"face {number}")}'
+        f'<div><p class="number">Face {number}</p>'
+        f'<div class="score">detection score {face.detection.score:.2f}</div>'
+        f"{labels_html(face, threshold)}</div></div>"
+    )
+
+
+def labels_html(face: Face, threshold: Threshold) -> str:
+    """Return the emotions that a face shows, or ``unsure``, as a row of pills."""
+    labels = face.emotions.labels(threshold)
+    unsure = face.emotions.unsure(threshold)
+    pills = ['<span class="label unsure">unsure</span>'] if unsure else []
+    for label in labels:
+        mark = "?" if unsure else ""
+        pills.append(
+            f'<span class="label"><i style="background:{css(label)}"></i>'
+            f"{html.escape(label)}{mark}</span>"
+        )
+    return f'<div class="labels">{"".join(pills)}</div>'
+
+
+def picture_html(picture: bytes, alt: str) -> str:
+    """Return an image element that carries a JPEG."""
+    data = base64.b64encode(picture).decode("ascii")
+    return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{data}">'
+
+
+def describe(name: str, result: ImageResult, threshold: Threshold) -> str:
+    """Return the picture in words, for those who cannot see it."""
+    shown = [
+        f"face {number} {shows(face, threshold)}"
+        for number, face in enumerate(result.faces, start=1)
+    ]
+    return ", ".join([f"{name} with {count(len(shown), 'face')}", *shown])
+
+
+def shows(face: Face, threshold: Threshold) -> str:
+    """Return ``happy and surprise``, ``unsure (happy?)`` or ``unsure``."""
+    text = " and ".join(face.emotions.labels(threshold))
+    if face.emotions.unsure(threshold):
+        return f"unsure ({text}?)" if text else "unsure"
+    return text
+
+
+def limits(threshold: Threshold) -> dict[str, float]:
+    """Return the threshold of each emotion."""
+    if isinstance(threshold, Mapping):
+        return {name: threshold.get(name, DEFAULT_THRESHOLD) for name in EMOTIONS}
+    return dict.fromkeys(EMOTIONS, threshold)
+
+
+def count(number: int, noun: str, many: str | None = None) -> str:
+    """Return ``1 face``, ``2 faces``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {many or noun + 's'}"
+
+
+def plain(text: str) -> str:
+    """Return Markdown that shows a text as it stands, a file's name for instance."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+
+
+def percent(share: float) -> str:
+    """Return ``61%``."""
+    return f"{100 * share:.0f}%"
+
+
+def css(emotion: str) -> str:
+    """Return an emotion's colour."""
+    red, green, blue = COLOURS[emotion]
+    return f"rgb({red} {green} {blue})"
+
+
+def _bars(face: Face, threshold: Threshold) -> str:
+    labels = face.emotions.labels(threshold)
+    rows = []
+    for emotion, probability in face.emotions.as_dict().items():
+        shown = " shown" if emotion in labels else ""
+        colour = f";background:{css(emotion)}" if shown else ""
+        rows.append(
+            f'<dt class="name{shown}">{html.escape(emotion)}</dt>'
+            f'<dd class="track{shown}" aria-hidden="true"><b></b>'
+            f'<i style="width:{100 * probability:.1f}%{colour}"></i>'
+            f'<s style="left:{100 * limits(threshold)[emotion]:.1f}%"></s></dd>'
+            f'<dd class="share{shown}">{percent(probability)}</dd>'
+        )
+    return "".join(rows)

@@ -1,0 +1,263 @@
+"""A Detectron2 model behind the ``Detector`` protocol of ``faces.pipeline``.
+
+>>> detector = load_run("runs/light")                       # doctest: +SKIP
+>>> detector.detect([image])[0]                             # doctest: +SKIP
+[Detection(box=Box(x1=…), score=0.99…), …]
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.modeling import build_model
+from numpy.typing import NDArray
+from torchvision.ops import box_iou, nms
+
+from detection.data.mapper import Picture, resize_for_inference, to_tensor
+from detection.errors import RunError
+from detection.inference.compiled import CompiledRCNN, compilable
+from detection.modeling import checkpoints
+from detection.modeling.config import load_config
+from detection.modeling.suppression import contained, vote
+from faces.pipeline import Image, Merged
+from faces.types import Box, Detection
+from networks.device import usable_device
+
+FloatArray = NDArray[np.float32]
+
+GPU_BATCH = 8
+"""Pictures per forward pass on a GPU; a CPU gains little by more than one."""
+
+ALL_BOXES = 1 << 30
+"""More boxes than any picture has."""
+
+NO_VOTING = 1.1
+"""No two boxes overlap this much."""
+
+
+class DetectronDetector:
+    """Finds faces with a Detectron2 model; satisfies ``faces.pipeline.Detector``.
+
+    On a CPU the light model is compiled (``inference.compiled``) with the weights that it has now.
+
+    Args:
+        model: a Detectron2 detection model with one class, on its device.
+        cfg: its configuration (``INPUT`` says how pictures go in).
+        name: how tables and messages call it.
+        score_threshold: the score from which on a detection is shown to users.
+
+    Attributes:
+        most_detections: how many boxes the model reports per picture, at most.
+        test_sizes: shorter side that a picture is scaled to, and limit of the longer one, pixels.
+    """
+
+    def __init__(self, model: torch.nn.Module, cfg: Any, name: str, score_threshold: float) -> None:
+        self.name = name
+        self.score_threshold = score_threshold
+        self._model = model.eval()
+        self._compiled = CompiledRCNN(model, cfg) if compilable(model, cfg) else None
+        self._bgr: bool = cfg.INPUT.FORMAT == "BGR"
+        self.test_sizes: tuple[int, int] = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+        self.most_detections: int = cfg.TEST.DETECTIONS_PER_IMAGE
+        self._containment: float = cfg.MODEL.CONTAINMENT
+        self._lock = threading.Lock()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return next(self._model.parameters()).device
+
+    def detect(
+        self, images: Sequence[Image], min_score: float | None = None
+    ) -> list[list[Detection]]:
+        """Find the faces of each picture.
+
+        Args:
+            images: pictures of any size from 1×1 on, each (H, W, 3) uint8 RGB.
+            min_score: keep detections from this score on; None means ``score_threshold``. The model
+                itself drops what is below its ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``.
+
+        Returns:
+            One list per picture, in order, highest score first; boxes in pixels of the picture,
+            inside it.
+
+        Raises:
+            ValueError: a picture has another shape or type.
+        """
+        least = self.score_threshold if min_score is None else min_score
+        with self._lock:
+            return [
+                _detections(boxes, scores, _shown(boxes, scores, least, self._containment))
+                for group in _groups(images, GPU_BATCH if self.device.type == "cuda" else 1)
+                for boxes, scores in self._find(group)
+            ]
+
+    def explain(
+        self, image: Image, min_score: float | None = None
+    ) -> tuple[list[Detection], list[Merged]]:
+        """Find the faces of a picture, and the boxes that were dropped as further ones of these.
+
+        Args:
+            image: see ``detect``.
+            min_score: see ``detect``; it holds for both lists.
+
+        Returns:
+            What ``detect`` returns, and what NMS and containment dropped, best first. Each of these
+            is said to be merged into the detection that it overlaps most.
+        """
+        least = self.score_threshold if min_score is None else min_score
+        faces = self.detect([image], least)[0]
+        with self._lock, self._unmerged() as (overlap, most, voting):
+            ((boxes, scores),) = self._find([image])
+        every, score = torch.from_numpy(boxes), torch.from_numpy(scores)
+        apart = nms(every, score, overlap).numpy()
+        best = apart[:most]
+        moved = boxes.copy()
+        moved[best] = vote(every[best], every, score, voting).numpy()
+        shown = best[_shown(moved[best], scores[best], least, self._containment)]
+        likely = _shown(boxes, scores, least, containment=np.inf)
+        rest = likely[~np.isin(likely, np.concatenate([shown, apart[most:]]))]
+        merged = _detections(boxes, scores, rest)
+        if not merged or not faces:
+            return faces, []
+        shared = box_iou(every[rest], torch.tensor([face.box.as_tuple() for face in faces]))
+        return faces, list(map(Merged, merged, shared.argmax(1).tolist()))
+
+    @contextmanager
+    def _unmerged(self) -> Iterator[tuple[float, int, float]]:
+        """Let the model report all its boxes; gives what it does else: NMS, most boxes, voting."""
+        heads: Any = self._model.roi_heads
+        layers = heads.box_predictor
+        kept = layers.test_nms_thresh, layers.test_topk_per_image, layers.voting
+        layers.test_nms_thresh, layers.test_topk_per_image, layers.voting = (
+            1.0,
+            ALL_BOXES,
+            NO_VOTING,
+        )
+        try:
+            yield kept
+        finally:
+            layers.test_nms_thresh, layers.test_topk_per_image, layers.voting = kept
+
+    def _find(self, images: Sequence[Image]) -> Iterable[tuple[FloatArray, FloatArray]]:
+        """Yield boxes (N, 4) in pixels of the picture, inside it, and scores (N,) of each."""
+        inputs = [self._input(image) for image in images]
+        if self._compiled is not None:
+            for image, resized in zip(images, inputs, strict=True):
+                boxes, scores = self._compiled(resized)
+                sides = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
+                scale = sides / np.array([resized.shape[1], resized.shape[0]] * 2, np.float32)
+                yield np.clip(boxes.numpy() * scale, 0, sides), scores.numpy()
+            return
+        batch = [
+            {"image": to_tensor(resized), "height": image.shape[0], "width": image.shape[1]}
+            for image, resized in zip(images, inputs, strict=True)
+        ]
+        with torch.inference_mode():
+            outputs = self._model(batch)
+        for output in outputs:
+            found = output["instances"]
+            yield found.pred_boxes.tensor.numpy(force=True), found.scores.numpy(force=True)
+
+    def _input(self, image: Image) -> Picture:
+        """Return a picture in the size and the colour order that the network takes."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(
+                f"a picture must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
+            )
+        resized = resize_for_inference(image, *self.test_sizes)
+        return resized[:, :, ::-1] if self._bgr else resized
+
+
+def _groups(images: Sequence[Image], size: int) -> Iterable[Sequence[Image]]:
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
+
+
+def _shown(
+    boxes: FloatArray, scores: FloatArray, least: float, containment: float
+) -> NDArray[np.intp]:
+    """Return which boxes, clipped to the picture already, are detections; best first."""
+    order = np.argsort(-scores, kind="stable")
+    order = order[(scores[order] >= least) & (boxes[order, :2] < boxes[order, 2:]).all(axis=1)]
+    return order[~contained(boxes[order], containment)]
+
+
+def _detections(boxes: FloatArray, scores: FloatArray, which: NDArray[np.intp]) -> list[Detection]:
+    return [
+        Detection(Box(*box), min(max(score, 0.0), 1.0))
+        for box, score in zip(boxes[which].tolist(), scores[which].tolist(), strict=True)
+    ]
+
+
+def load_detector(
+    config: str | Path,
+    weights: str | Path,
+    device: str | None = None,
+    name: str | None = None,
+    score_threshold: float | None = None,
+    overrides: Sequence[str] = (),
+) -> DetectronDetector:
+    """Load a detector from a configuration and a file of weights.
+
+    Args:
+        config: a resolved configuration, as training writes it.
+        weights: safetensors, or a Detectron2 checkpoint; must fit the configuration exactly.
+        device: such as ``cpu`` or ``cuda:0``; None takes a GPU where there is one.
+        name: how the detector is called; None takes the name of the weights file.
+        score_threshold: None takes the configuration's ``MODEL.SCORE_THRESHOLD``.
+        overrides: key, value, key, value, … of the configuration.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        RunError: the weights are missing, damaged, or of another model.
+        DeviceError: there is no such device.
+    """
+    cfg = load_config(config, overrides)
+    cfg.MODEL.DEVICE = usable_device(device)
+    cfg.MODEL.WEIGHTS = ""
+    if cfg.MODEL.ROI_HEADS.NAME == "StandardROIHeads":  # the same parts, without voting
+        cfg.MODEL.ROI_HEADS.NAME = "FaceROIHeads"
+    model = build_model(cfg)
+    checkpoints.load_weights(Path(weights), model)
+    threshold = cfg.MODEL.SCORE_THRESHOLD if score_threshold is None else score_threshold
+    return DetectronDetector(model, cfg, name or Path(weights).stem, threshold)
+
+
+def load_run(
+    folder: str | Path, device: str | None = None, overrides: Sequence[str] = ()
+) -> DetectronDetector:
+    """Load the detector of a run folder, as ``python -m detection.train`` leaves it.
+
+    Args:
+        folder: holds ``config.yaml`` and ``model.safetensors``.
+        device: see ``load_detector``.
+        overrides: see ``load_detector``.
+
+    Raises:
+        RunError: the folder is missing or no finished run of a detector.
+        ConfigError: its configuration cannot be used.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such run folder")
+    config, weights = folder / checkpoints.CONFIG_FILE, folder / checkpoints.MODEL_FILE
+    for file in (config, weights):
+        if not file.is_file():
+            hint = "the training has not ended; go on with it and --resume"
+            if not (folder / "last_checkpoint").exists():
+                hint = "expected a folder that python -m detection.train left"
+            raise RunError(f"{folder}: no finished detector run, {file.name} is missing ({hint})")
+    return load_detector(config, weights, device, folder.resolve().name, overrides=overrides)
+
+
+def is_run(folder: str | Path) -> bool:
+    """Return whether a folder is a finished run of a detector (and not, say, of a classifier)."""
+    card = checkpoints.read_card(Path(folder) / checkpoints.CARD_FILE)
+    return card.get("kind") == "detector"

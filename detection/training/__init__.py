@@ -1,0 +1,1 @@
+"""The training of detectors: loop, evaluation, options, processes."""

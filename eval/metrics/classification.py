@@ -1,0 +1,108 @@
+"""Metrics of one label per face, in numpy alone; empty inputs are legal."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Z_95 = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution: two-sided 95 %."""
+
+
+def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """Count the pairs (true class, predicted class).
+
+    Args:
+        truth: N class indices in 0..classes-1.
+        predicted: N class indices in 0..classes-1.
+        classes: number of classes.
+
+    Returns:
+        Shape (classes, classes), int64; rows are the truth, columns the prediction.
+
+    Raises:
+        ValueError: the lengths differ, or an index lies outside the range.
+    """
+    rows, columns = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
+    if rows.shape != columns.shape or rows.ndim != 1:
+        raise ValueError(
+            f"expected two lists of one length, got shapes {rows.shape}, {columns.shape}"
+        )
+    both = np.concatenate([rows, columns])
+    if both.size and (both.min() < 0 or both.max() >= classes):
+        raise ValueError(f"class indices must lie in 0..{classes - 1}")
+    counts = np.bincount(rows * classes + columns, minlength=classes * classes)
+    return counts.reshape(classes, classes).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """How well one class is recognised.
+
+    Attributes:
+        precision: right / predicted as this class; 0 where it is never predicted (scikit-learn's
+            ``zero_division=0``); nan for a class absent from the truth.
+        recall: right / truly this class; nan for a class absent from the truth.
+        f1: their harmonic mean, 2·right / (predicted + true); nan for a class absent from truth.
+        support: how many truly are of this class.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def class_scores(confusion: NDArray[np.int64]) -> list[ClassScores]:
+    """Return the scores of each class, in the order of the confusion matrix (rows = truth)."""
+    result = []
+    for index in range(len(confusion)):
+        right = int(confusion[index, index])
+        true, predicted = int(confusion[index].sum()), int(confusion[:, index].sum())
+        if not true:
+            result.append(ClassScores(math.nan, math.nan, math.nan, 0))
+            continue
+        precision = right / predicted if predicted else 0.0
+        result.append(ClassScores(precision, right / true, 2 * right / (true + predicted), true))
+    return result
+
+
+def accuracy(confusion: NDArray[np.int64]) -> float:
+    """Return the share of right predictions; nan without any."""
+    total = int(confusion.sum())
+    return int(np.trace(confusion)) / total if total else math.nan
+
+
+def macro_f1(confusion: NDArray[np.int64]) -> float:
+    """Return the mean F1 over the classes present in the truth; nan without any."""
+    present = [scores.f1 for scores in class_scores(confusion) if scores.support]
+    return math.fsum(present) / len(present) if present else math.nan
+
+
+def balanced_accuracy(confusion: NDArray[np.int64]) -> float:
+    """Return the mean recall over the classes present in the truth; nan without any."""
+    present = [scores.recall for scores in class_scores(confusion) if scores.support]
+    return math.fsum(present) / len(present) if present else math.nan
+
+
+def wilson_interval(right: int, total: int, z: float = Z_95) -> tuple[float, float]:
+    """Return the score interval of a proportion (Wilson, 1927); (nan, nan) for ``total`` 0.
+
+    Args:
+        right: successes, 0..total.
+        total: trials.
+        z: normal quantile; the default gives 95 %.
+    """
+    if not 0 <= right <= total:
+        raise ValueError(f"expected 0 <= right <= total, got {right} of {total}")
+    if not total:
+        return (math.nan, math.nan)
+    share, spread = right / total, z * z / total
+    centre = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
+    low = 0.0 if right == 0 else centre - half
+    high = 1.0 if right == total else centre + half
+    return (low, high)

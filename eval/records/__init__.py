@@ -1,0 +1,1 @@
+"""Records of results/, and the tables and pictures made from them."""

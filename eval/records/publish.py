@@ -1,0 +1,62 @@
+"""docs/comparison.md: what the comparison says, every figure of ours in it taken from a record.
+
+``comparison_page.md`` is the text; ``{{NAME KEY}}`` in it becomes a figure of the system NAME
+(``simple_cnn accuracy``, ``simple_cnn per_class.disgust.f1``) and ``{{NAME - OTHER KEY}}`` the
+difference in points. ``NAME@ten`` is the system over ten views of each face. A system without a
+record gives a dash.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eval.records.comparison import System
+from eval.records.report import Run, cell
+from faces.command import UserError
+
+TEMPLATE = Path(__file__).with_name("comparison_page.md")
+
+_FIGURE = re.compile(r"\{\{(\S+)(?: - (\S+))? (\S+)\}\}")
+_NUMBERS = ("f1", "macro_f1", "ms_per_face")
+
+
+def fill(text: str, systems: Sequence[System]) -> str:
+    """Return the text with its figures.
+
+    Raises:
+        UserError: a figure names no system, or a key that its record lacks.
+    """
+    runs = {
+        system.classifier + ("" if system.views == "single" else f"@{system.views}"): system.run
+        for system in systems
+    }
+
+    def figure(match: re.Match[str]) -> str:
+        name, other, key = match.groups()
+        for one in filter(None, (name, other)):
+            if one not in runs:
+                raise UserError(f"{TEMPLATE.name}: {match.group()}: no system {one}")
+        first, second = runs[name], runs[other] if other else None
+        if first is None or (other and second is None):
+            return "–"
+        value = _value(first, key, match.group())
+        if second is not None:
+            return f"{100 * (value - _value(second, key, match.group())):+.1f} points"
+        if key.split(".")[-1] in _NUMBERS:
+            return cell(value, "number")
+        return f"{100 * value:.1f} %"
+
+    return _FIGURE.sub(figure, text)
+
+
+def _value(run: Run, key: str, where: str) -> float:
+    value: Any = run
+    try:
+        for part in key.split("."):
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        return float(value)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"{TEMPLATE.name}: {where}: the record has no such figure") from error

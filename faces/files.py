@@ -1,0 +1,56 @@
+"""Files that are written whole or not at all, strict JSON, and hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a file to write, beside ``path``; it becomes ``path`` at the end, whole and on disk.
+
+    After an error, or Ctrl-C, the former file is as it was and nothing is left beside it. Two
+    processes that write one path do not meet: each has a file of its own, the last one stays.
+
+    Raises:
+        OSError: it cannot be written; ``filename`` is ``path``.
+    """
+    part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+    try:
+        with open(part, "xb"):  # fails if somebody else has a file of this name
+            pass
+        yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        if error.filename in (None, str(part), part):
+            error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all, into a folder that is made if it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
+    """Write strict JSON (no NaN) and a line's end, whole or not at all."""
+    write_text(path, json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""What both stages' networks share: where they run, in which precision, and OpenVINO."""

@@ -1,0 +1,220 @@
+"""FER2013 is read alike from every form; broken data is refused with file, cause and way out."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from classification.data.fer2013 import OFFICIAL_COUNTS, Fer2013, Fer2013Error, load_fer2013
+from faces.emotions import EMOTIONS
+
+RNG = np.random.default_rng(0)
+ROWS = [
+    (label, split, RNG.integers(0, 256, (48, 48), dtype=np.uint8))
+    for split in ("Training", "PublicTest", "PrivateTest")
+    for label in range(7)
+]
+
+
+def write_csv(path: Path, header: tuple[str, str, str]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for label, split, image in ROWS:
+            values = {"emotion": label, "usage": split, "pixels": " ".join(map(str, image.ravel()))}
+            writer.writerow([values[name.strip().lower()] for name in header])
+    return path
+
+
+def write_folder(root: Path, suffix: str = "png", upper: bool = False) -> Path:
+    for number, (label, split, image) in enumerate(ROWS):
+        part = "train" if split == "Training" else "test"
+        name = EMOTIONS[label].upper() if upper else EMOTIONS[label]
+        folder = root / part / name
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{split}_{number}.{suffix}", quality=100)
+    return root
+
+
+def zip_folder(root: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(root.rglob("*")):
+            archive.write(file, file.relative_to(root.parent))
+    return path
+
+
+def zip_file(file: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(file, file.name)
+        archive.writestr("__MACOSX/._fer2013.csv", b"\0\1")
+    return path
+
+
+def test_all_forms_hold_the_same_data(tmp_path: Path) -> None:
+    original = write_csv(tmp_path / "fer2013.csv", ("emotion", "pixels", "Usage"))
+    icml = write_csv(tmp_path / "icml_face_data.csv", ("emotion", " Usage", " pixels"))
+    folder = write_folder(tmp_path / "archive")
+    forms = [
+        original,
+        icml,
+        folder,
+        write_folder(tmp_path / "upper", upper=True),
+        zip_folder(folder, tmp_path / "folder.zip"),
+        zip_file(original, tmp_path / "csv.zip"),
+    ]
+    loaded = [load_fer2013(path, progress=False) for path in forms]
+    assert len({data.fingerprint for data in loaded}) == 1
+    for data in loaded:
+        for label, split, image in ROWS:
+            part = data.split(split)
+            assert part.images.dtype == np.uint8 and part.images.shape == (7, 48, 48)
+            assert np.array_equal(part.images[part.labels == label][0], image)
+
+
+def test_jpg_folder_keeps_labels_and_splits(tmp_path: Path) -> None:
+    data = load_fer2013(write_folder(tmp_path / "jpg", "jpg"), progress=False)
+    assert sorted(zip(data.labels, data.splits, strict=True)) == sorted(
+        (label, split) for label, split, _ in ROWS
+    )
+
+
+def test_fingerprint_depends_on_every_pixel_label_and_split(tmp_path: Path) -> None:
+    data = load_fer2013(write_folder(tmp_path / "a"), progress=False)
+    images = data.images.copy()
+    images[3, 5, 7] ^= 1
+    labels = data.labels.copy()
+    labels[0] = (labels[0] + 1) % 7
+    splits = data.splits.copy()
+    splits[0] = "Training" if splits[0] != "Training" else "PublicTest"
+    variants = [
+        Fer2013(images, data.labels, data.splits, data.names),
+        Fer2013(data.images, labels, data.splits, data.names),
+        Fer2013(data.images, data.labels, splits, data.names),
+    ]
+    assert data.fingerprint not in {v.fingerprint for v in variants}
+    order = np.arange(len(data.labels))[::-1]
+    turned = Fer2013(data.images[order], data.labels[order], data.splits[order], data.names[::-1])
+    assert turned.fingerprint == data.fingerprint
+
+
+def test_official_counts_are_those_of_the_release() -> None:
+    assert [sum(counts) for counts in OFFICIAL_COUNTS.values()] == [28709, 3589, 3589]
+
+
+def test_differences_name_what_is_missing_and_extra() -> None:
+    labels, splits = [], []
+    for split, counts in OFFICIAL_COUNTS.items():
+        for label, count in enumerate(counts):
+            change = {("Training", 1): -2, ("PrivateTest", 6): 3}.get((split, label), 0)
+            labels += [label] * (count + change)
+            splits += [split] * (count + change)
+    blank = np.zeros((len(labels), 1, 1), np.uint8)
+    data = Fer2013(blank, np.array(labels), np.array(splits), ("",) * len(labels))
+    assert data.differences_from_official() == [
+        "Training/disgust: 434 of 436, 2 missing",
+        "PrivateTest/neutral: 629 of 626, 3 extra",
+    ]
+
+
+PIXELS = " ".join(["7"] * 2304)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("", "lacks the column"),
+        ("emotion,pixels\n", "usage"),
+        ("emotion,pixels,Usage\n", "holds no picture"),
+        (f"emotion,pixels,Usage\n7,{PIXELS},Training\n", "line 2: emotion '7'"),
+        (f"emotion,pixels,Usage\n3,{PIXELS},Test\n", "line 2: Usage 'Test'"),
+        (f"emotion,pixels,Usage\n3,{PIXELS},Training\n3,1 2 3,Training\n", "line 3: expected 2304"),
+        (f"emotion,pixels,Usage\n3,{PIXELS[:-1]}256,Training\n", "line 2: pixels of 7..256"),
+        (f"emotion,pixels,Usage\n3,{PIXELS[:-1]}x,Training\n", "line 2: the pixels"),
+        (f"emotion,pixels,Usage\n3,{PIXELS}\n", "line 2: 2 columns"),
+    ],
+)
+def test_broken_csv_names_file_line_and_cause(tmp_path: Path, text: str, cause: str) -> None:
+    path = tmp_path / "fer2013.csv"
+    path.write_text(text)
+    with pytest.raises(Fer2013Error) as caught:
+        load_fer2013(path, progress=False)
+    assert str(path) in str(caught.value) and cause in str(caught.value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.binary(max_size=300))
+def test_no_bytes_crash_the_csv_reader(
+    tmp_path_factory: pytest.TempPathFactory, raw: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "fer2013.csv"
+    path.write_bytes(raw)
+    with pytest.raises(Fer2013Error):
+        load_fer2013(path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "cause"),
+    [
+        ("train/happy/0001.png", (48, 48), "does not begin with"),
+        ("train/smiling/Training_1.png", (48, 48), "unknown emotion 'smiling'"),
+        ("train/happy/Training_1.png", (50, 48), "50×48"),
+    ],
+)
+def test_broken_folder_names_the_picture(
+    tmp_path: Path, name: str, size: tuple[int, int], cause: str
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True)
+    Image.new("L", size).save(tmp_path / name)
+    with pytest.raises(Fer2013Error) as caught:
+        load_fer2013(tmp_path, progress=False)
+    assert name in str(caught.value) and cause in str(caught.value)
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "train/happy/Training_1.png"
+    path.parent.mkdir(parents=True)
+    path.write_text("no picture")
+    with pytest.raises(Fer2013Error, match=r"train/happy/Training_1\.png: .*replace or remove"):
+        load_fer2013(tmp_path, progress=False)
+
+
+def test_same_picture_as_png_and_jpg_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "train/happy"
+    folder.mkdir(parents=True)
+    for suffix in ("png", "jpg"):
+        Image.new("L", (48, 48)).save(folder / f"Training_1.{suffix}")
+    with pytest.raises(Fer2013Error, match="same picture"):
+        load_fer2013(tmp_path, progress=False)
+
+
+def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "fer2013.csv", ("emotion", "pixels", "Usage"))
+    whole = tmp_path / "whole.zip"
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(table, table.name)
+    content = bytearray(whole.read_bytes())
+    content[1000:1100] = bytes(100)
+    (tmp_path / "damaged.zip").write_bytes(content)
+    with pytest.raises(Fer2013Error, match=r"damaged.zip: a damaged or encrypted zip"):
+        load_fer2013(tmp_path / "damaged.zip", progress=False)
+    table.write_bytes(table.read_text().encode("utf-16"))
+    odd = zip_file(table, tmp_path / "odd.zip")
+    with pytest.raises(Fer2013Error, match=r"odd.zip:fer2013.csv: not a readable csv"):
+        load_fer2013(odd, progress=False)
+
+
+def test_missing_and_unknown_files(tmp_path: Path) -> None:
+    other = tmp_path / "fer2013.tar"
+    other.write_bytes(b"x")
+    for path, cause in ((tmp_path / "none.csv", "no such file"), (other, "unpack")):
+        with pytest.raises(Fer2013Error, match=cause):
+            load_fer2013(path, progress=False)
+    with pytest.raises(Fer2013Error, match="holds neither fer2013"):
+        load_fer2013(tmp_path, progress=False)

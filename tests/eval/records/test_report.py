@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval.records.report import cell, check_out, strict, table, write_report
+from faces.command import UserError, run
+
+
+def test_one_run_is_a_flat_object_and_several_are_a_list(tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    write_report(out, [{"ap": 0.5}])
+    assert json.loads(out.read_text()) == {"ap": 0.5}
+    write_report(out, [{"ap": 0.5}, {"ap": 0.25}])
+    assert json.loads(out.read_text()) == {"runs": [{"ap": 0.5}, {"ap": 0.25}]}
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_reports_are_strict_json(tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    value = {"a": float("nan"), "b": np.float32("inf"), "c": np.arange(2), "d": (np.int64(1),)}
+    write_report(out, [value | {"é": "ü"}])
+    parsed = json.loads(out.read_text(encoding="utf-8"), parse_constant=lambda name: 1 / 0)
+    assert parsed == {"a": None, "b": None, "c": [0, 1], "d": [1], "é": "ü"}
+
+
+def test_an_old_report_survives_a_failure(tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    out.write_text("old")
+    with pytest.raises(TypeError):
+        write_report(out, [{"a": object()}])
+    assert out.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_bad_places_are_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    check_out(None)
+    check_out(tmp_path / "new" / "folder" / "report.json")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        check_out(tmp_path / "file" / "report.json")
+    with pytest.raises(UserError, match="is a folder"):
+        check_out(tmp_path)
+
+
+def test_cells() -> None:
+    assert cell(0.12345, "percent") == "12.35 %" or cell(0.12345, "percent") == "12.34 %"
+    assert cell(float("nan"), "percent") == cell(None, "number") == "–"
+    assert (cell(3, "count"), cell(12.345, "number"), cell("x", "text")) == ("3", "12.3", "x")
+    assert strict({1: [np.bool_(True)]}) == {"1": [True]}
+
+
+def test_tables_show_the_chosen_columns() -> None:
+    text = table(
+        [{"detector": "haar", "ap": 0.5, "more": 1}], {"detector": "text", "ap": "percent"}
+    )
+    assert "haar" in text and "50.00 %" in text and "more" not in text
+    assert "ap" in table([], {"ap": "percent"})
+
+
+def test_errors_become_one_line_and_a_status(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(error: BaseException) -> int:
+        raise error
+
+    assert run("eval.x", lambda: 1) == 1
+    assert run("eval.x", lambda: fail(UserError("a.json: bad\nfile"))) == 2
+    assert run("eval.x", lambda: fail(PermissionError(13, "Permission denied", "b.json"))) == 2
+    assert run("eval.x", lambda: fail(KeyboardInterrupt())) == 130
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "eval.x: a.json: bad file"
+    assert lines[1] == "eval.x: b.json: Permission denied"
+    with pytest.raises(ZeroDivisionError):
+        run("eval.x", lambda: fail(ZeroDivisionError()))

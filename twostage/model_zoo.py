@@ -1,0 +1,278 @@
+"""A name or a run folder → a detector or a classifier, ready to use.
+
+``weights/models.toml`` lists the shipped models. Heavy imports happen inside, so that ``--help``
+and wrong arguments answer at once.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from faces.command import UserError
+from faces.pipeline import Detector, EmotionClassifier
+from faces.provenance import CardError, file_sha256, read_card
+from networks.device import DeviceError, usable_device
+from networks.torchvision_import import import_torchvision
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+"""The folder of the shipped weights, in the clone."""
+
+DEFAULT = "default"
+"""The name that stands for the best shipped model of a stage."""
+
+
+class ModelError(UserError):
+    """A model cannot be loaded; the message names it, the cause and the way out."""
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """A model of ``weights/``, listed in its ``models.toml``.
+
+    Attributes:
+        name: how command lines call it; its files are NAME.safetensors, NAME.json (the card) and,
+            for a detector, NAME.yaml (Detectron2's config).
+        about: one line for people who choose.
+        weights_of: a shipped model whose weights this one uses with another config; "" is its own.
+            Its card then says what differs from that model's.
+        classical: others' detector that comes with a package; it has no files here.
+    """
+
+    name: str
+    about: str
+    weights_of: str = ""
+    classical: bool = False
+
+    @property
+    def weights(self) -> Path:
+        """The safetensors file."""
+        return WEIGHTS / f"{self.weights_of or self.name}.safetensors"
+
+    @property
+    def config(self) -> Path:
+        """A detector's Detectron2 config."""
+        return WEIGHTS / f"{self.name}.yaml"
+
+    def card(self) -> dict[str, Any]:
+        """Read the model card: data, training, figures, licence, limits, sha256 of the weights.
+
+        Raises:
+            ModelError: it cannot be read.
+        """
+        names = dict.fromkeys((self.weights_of or self.name, self.name))
+        cards = [_read_card(WEIGHTS / f"{name}.json") for name in names]
+        return {key: value for card in cards for key, value in card.items()}
+
+
+@cache
+def shipped_models(stage: str) -> dict[str, ShippedModel]:
+    """Return the shipped models of a stage (``detector``, ``classifier``), the default first."""
+    table: dict[str, Any] = tomllib.loads((WEIGHTS / "models.toml").read_text(encoding="utf-8"))
+    return {name: ShippedModel(name, **entry) for name, entry in table[stage].items()}
+
+
+def load_detector(
+    name_or_run: str, device: str | None = None, overrides: Sequence[str] = ()
+) -> Detector:
+    """Load stage 1.
+
+    Args:
+        name_or_run: a listed detector (``default`` is the first), or a folder that
+            ``detection.train`` left.
+        device: ``cpu``, ``cuda``, ``cuda:1``; None takes a GPU if there is one.
+        overrides: key, value, key, value, … of a Detectron2 model's configuration.
+
+    Raises:
+        ModelError: there is no such model, its files are damaged, or the device is missing.
+    """
+    model = _find("detector", name_or_run)
+    import_torchvision()
+    from detection.errors import DetectionError
+
+    target = check_device(device)
+    try:
+        if isinstance(model, ShippedModel) and model.classical:
+            from detection.inference.classical import CLASSICAL
+
+            return CLASSICAL[model.name](target)
+        import_detectron2()
+        from detection.inference import detectron
+
+        if isinstance(model, Path):
+            found: Detector = detectron.load_run(model, target, overrides)
+        else:
+            found = detectron.load_detector(
+                model.config, model.weights, target, model.name, overrides=overrides
+            )
+    except DetectionError as error:
+        raise ModelError(str(error)) from error
+    return found
+
+
+def load_classifier(name_or_run: str, device: str | None = None) -> EmotionClassifier:
+    """Load stage 2.
+
+    Args:
+        name_or_run: a shipped classifier (``default`` is the first), or a folder that
+            ``classification.train`` or ``baselines.train`` left; several joined by ``+`` are an
+            ensemble.
+        device: ``cpu``, ``cuda``, ``cuda:1``; None takes a GPU if there is one.
+
+    Raises:
+        ModelError: there is no such model, its files are damaged, or the device is missing.
+    """
+    if "+" in name_or_run and not Path(name_or_run).is_dir():
+        from classification.inference.ensemble import Ensemble
+
+        return Ensemble([load_classifier(name, device) for name in name_or_run.split("+")])
+    model = _find("classifier", name_or_run)
+    import_torchvision()
+    import torch
+
+    from baselines.classifier import BaselineError, is_baseline, load_baseline
+    from classification.inference.classifier import NetworkClassifier, WeightsError
+
+    target = torch.device(check_device(device))
+    path = model / "model.safetensors" if isinstance(model, Path) else model.weights
+    if not path.is_file():
+        raise ModelError(
+            f"{path.parent}: no run of classification.train or baselines.train, {path.name} is "
+            "missing (was the first epoch finished?); give the folder that its --out named, or a "
+            "shipped classifier"
+        )
+    try:
+        if is_baseline(path):
+            return load_baseline(path, model.name)
+        return NetworkClassifier.load(path, target, model.name)
+    except (WeightsError, BaselineError) as error:
+        raise ModelError(str(error)) from error
+
+
+def classifier_facts(name_or_run: str) -> dict[str, Any]:
+    """Return what a record says of a classifier beside its figures.
+
+    Args:
+        name_or_run: as in ``load_classifier``.
+
+    Returns:
+        ``weights_sha256``: model → sha256 of its weights file, and of the network whose embedding
+        it looks at; ``weights_bytes``; and, None where a card does not say: ``parameters``,
+        ``training_hours``, ``training_command``, ``history`` (one object per epoch). For an
+        ensemble the sums, without command and history.
+
+    Raises:
+        ModelError: there is no such classifier.
+    """
+    if "+" in name_or_run and not Path(name_or_run).is_dir():
+        members = [classifier_facts(name) for name in name_or_run.split("+")]
+        sums: dict[str, Any] = {"training_command": None, "history": None}
+        for key in ("weights_bytes", "parameters", "training_hours"):
+            values = [member[key] for member in members]
+            sums[key] = None if None in values else sum(values)
+        hashes = {k: v for member in members for k, v in member["weights_sha256"].items()}
+        return {"weights_sha256": hashes, **sums}
+    model = _find("classifier", name_or_run)
+    if isinstance(model, ShippedModel):
+        weights, card = model.weights, model.card()
+    else:
+        weights, path = model / "model.safetensors", model / "card.json"
+        card = _read_card(path) if path.is_file() else {}
+    training = card.get("training", {})
+    hashes = {model.name: file_sha256(weights)}
+    if training.get("network_sha256"):
+        hashes[training["network"]] = training["network_sha256"]
+    return {
+        "weights_sha256": hashes,
+        "weights_bytes": weights.stat().st_size,
+        "parameters": training.get("parameters"),
+        "training_hours": training.get("hours"),
+        "training_command": training.get("command"),
+        "history": training.get("history"),
+    }
+
+
+def check_device(name: str | None) -> str:
+    """Return ``name``, or the best device's name if it is None.
+
+    Raises:
+        ModelError: this machine lacks the device, or PyTorch knows none of that name.
+    """
+    try:
+        return usable_device(name)
+    except DeviceError as error:
+        raise ModelError(str(error)) from error
+
+
+def import_detectron2() -> None:
+    """Import Detectron2.
+
+    Raises:
+        ModelError: it is not installed; the message says how to get it.
+    """
+    try:
+        import detectron2  # noqa: F401
+    except ImportError as error:
+        raise ModelError(
+            f"Detectron2 is not installed ({error}); run `make setup`, which builds it, or install "
+            "an official build into this environment"
+        ) from error
+
+
+def _find(stage: str, name_or_run: str) -> ShippedModel | Path:
+    models = shipped_models(stage)
+    if name_or_run == DEFAULT:
+        name_or_run = next(iter(models))
+    if name_or_run in models:
+        model = models[name_or_run]
+        if not model.classical:
+            _verify(model)
+        return model
+    folder = Path(name_or_run)
+    if folder.is_dir():
+        return folder.resolve()
+    if stage == "classifier":
+        if command := _training_command(folder.name):
+            raise ModelError(
+                f"classifier {name_or_run!r}: is not shipped; make it: {command}; then give "
+                f"runs/{folder.name}"
+            )
+    raise ModelError(
+        f"{stage} {name_or_run!r}: neither a shipped one ({', '.join((DEFAULT, *models))}) nor the "
+        "folder of a training run"
+    )
+
+
+def _training_command(name: str) -> str | None:
+    from baselines.classifier import command_for
+
+    recipe = f"classification/recipes/{name}.toml"
+    if (WEIGHTS.parent / recipe).is_file():
+        return (
+            f"python -m classification.train --recipe {recipe} --data fer2013.zip --out runs/{name}"
+        )
+    return command_for(name)
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        return read_card(path)
+    except CardError as error:
+        raise ModelError(str(error)) from error
+
+
+def _verify(model: ShippedModel) -> None:
+    restore = "restore it: git checkout -- weights"
+    if not model.weights.is_file():
+        raise ModelError(f"{model.weights}: the shipped weights are missing; {restore}")
+    found = file_sha256(model.weights)
+    expected = model.card()["sha256"]
+    if found != expected:
+        raise ModelError(
+            f"{model.weights}: is damaged or changed (sha256 {found[:12]}…, its card says "
+            f"{expected[:12]}…); {restore}"
+        )
