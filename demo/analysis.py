@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from demo import controls
-from demo.controls import session
+from demo.controls import session, worker
 from demo.render import cards
 from demo.session import Analysis, Choice, Photo
 
 QUICK = 0.3
 """Seconds without a word: progress of what is done sooner would flicker, and drawing it takes time
 from the models."""
-
-T = TypeVar("T")
 
 
 @contextmanager
@@ -35,7 +32,7 @@ def ahead() -> Iterator[None]:
     with ExitStack() as running:
         for photo in session().photos:
             if choice and session().wants(photo, choice):
-                outcome = running.enter_context(submitted(analysis(photo, choice)))
+                outcome = running.enter_context(worker().submitted(analysis(photo, choice)))
                 if wait([outcome], max(0.0, end - time.monotonic())).not_done:
                     break
         yield
@@ -50,7 +47,7 @@ def analyzed(photos: Sequence[Photo], choice: Choice) -> Iterator[Photo]:
     for photo in photos:
         if session().wants(photo, choice):
             start = start or time.monotonic()
-            with submitted(analysis(photo, choice)) as outcome:
+            with worker().submitted(analysis(photo, choice)) as outcome:
                 quick = max(0.0, start + QUICK - time.monotonic())
                 if bar is not None or wait([outcome], quick).not_done:
                     bar = show_progress(place, choice) if bar is None else bar
@@ -77,28 +74,6 @@ def analysis(photo: Photo, choice: Choice) -> Callable[[], None]:
             kept.analyze(photo, choice, detector, classifier)
 
     return analyze
-
-
-@contextmanager
-def submitted(work: Callable[[], T]) -> Iterator[Future[T]]:
-    """Run something in the models' thread; it does not run any more when the block is left.
-
-    Streamlit may end a script wherever it shows something, to start a new one: both must not work
-    on the same photo.
-    """
-    outcome = controls.worker().submit(work)
-    try:
-        yield outcome
-        outcome.result()
-    finally:
-        if not outcome.cancel():
-            wait([outcome])
-
-
-def in_turn(work: Callable[[], T]) -> T:
-    """Return what something returns that asks a model."""
-    with submitted(work) as outcome:
-        return outcome.result()
 
 
 def show_progress(place: DeltaGenerator, choice: Choice) -> DeltaGenerator:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from faces.paths import PICTURE_SUFFIXES
 from faces.pipeline import Detector, EmotionClassifier
 from faces.types import DEFAULT_THRESHOLD, UNSURE_BELOW
 from twostage import model_zoo
+from twostage.worker import Worker
 
 SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "group.jpg"
 
@@ -54,13 +54,9 @@ def settle() -> None:
 
 
 @st.cache_resource
-def worker() -> ThreadPoolExecutor:
-    """Return the one thread in which the models run, for all users in the order of asking.
-
-    One photo at a time bounds memory, lets nobody wait behind another's whole folder, and models
-    need no thread safety.
-    """
-    return ThreadPoolExecutor(1, "models")
+def worker() -> Worker:
+    """Return the one thread in which the models run, for all visitors."""
+    return Worker()
 
 
 @st.cache_resource(show_spinner="Starting…")

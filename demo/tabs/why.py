@@ -10,8 +10,8 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from demo import controls
-from demo.analysis import analysis_of, analyzed, in_turn
-from demo.controls import Look, choose_photo, session
+from demo.analysis import analysis_of, analyzed
+from demo.controls import Look, choose_photo, session, worker
 from demo.render import cards, explanations
 from demo.session import Analysis, Choice, Photo
 from faces.crops import crop_face
@@ -59,7 +59,7 @@ def show_face_reasons(photo: Photo, analysis: Analysis, choice: Choice, look: Lo
 
         def saliency() -> tuple[bytes, ...]:
             cut = crop()
-            found = in_turn(lambda: explain.saliency_map(classifier, cut, emotion))
+            found = worker().run(lambda: explain.saliency_map(classifier, cut, emotion))
             return (explanations.saliency_picture(cut, found),)
 
         with st.spinner("Hiding one part of the face after another…"):
@@ -77,7 +77,7 @@ def show_face_reasons(photo: Photo, analysis: Analysis, choice: Choice, look: Lo
                 f"{cards.plain(choice.classifier)} has no layers: it is no convolutional network."
             )
             return
-        layers = in_turn(lambda: explain.layers(classifier))
+        layers = worker().run(lambda: explain.layers(classifier))
         layer: str = st.selectbox(
             "Layer",
             list(layers),
@@ -88,7 +88,7 @@ def show_face_reasons(photo: Photo, analysis: Analysis, choice: Choice, look: Lo
 
         def sheet() -> tuple[bytes, ...]:
             cut = crop()
-            maps = in_turn(lambda: explain.feature_maps(classifier, cut, layer))
+            maps = worker().run(lambda: explain.feature_maps(classifier, cut, layer))
             return (explanations.feature_sheet(maps),)
 
         (picture,) = session().keep((*key, "layer", layer), sheet)
