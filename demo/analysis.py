@@ -15,6 +15,7 @@ from demo import controls
 from demo.controls import session, worker
 from demo.render import cards
 from demo.session import Analysis, Choice, Photo
+from faces.pipeline import Pipeline
 
 QUICK = 0.3
 """Seconds without a word: progress of what is done sooner would flicker, and drawing it takes time
@@ -68,10 +69,11 @@ def analysis(photo: Photo, choice: Choice) -> Callable[[], None]:
     kept = session()
     detector = controls.detector_of(choice.detector, choice.device)
     classifier = controls.classifier_of(choice.classifier, choice.device)
+    pipeline = Pipeline(detector, classifier, margin=choice.margin)
 
     def analyze() -> None:
         if kept.wants(photo, choice):
-            kept.analyze(photo, choice, detector, classifier)
+            kept.analyze(photo, choice, pipeline)
 
     return analyze
 

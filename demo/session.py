@@ -1,6 +1,6 @@
 """What the page keeps for one visitor: photos and what was found in them, within bounds.
 
-Nothing here knows Streamlit, and no photo is ever written to disk.
+Nothing here imports Streamlit, and no photo is ever written to disk.
 """
 
 from __future__ import annotations
@@ -14,36 +14,35 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+import PIL.Image
 
 from faces.crops import CROP_MARGIN, crop_face
 from faces.images import read_image
 from faces.paths import ImageError
-from faces.pipeline import Detector, EmotionClassifier, ExplainingDetector, Merged
-from faces.types import Detection, EmotionProbabilities, Face, ImageResult
+from faces.pipeline import Image, Located, Merged, Pipeline
+from faces.types import Detection, ImageResult
 
 PHOTO_BYTES = 256 << 20
-"""So much of a visitor's photos is kept; then the oldest are let go, but not their results."""
+"""Bytes kept of a visitor's photos; beyond them the oldest are dropped, but not their results."""
 
-PICTURE_BYTES = 24 << 20
-"""So much is kept of what can be made anew from a photo: previews, crops, maps."""
+RENDERING_BYTES = 24 << 20
+"""Bytes kept of what can be made again from a photo: previews, crops, maps."""
 
 ANALYSIS_BYTES = 48 << 20
-"""So much is kept of results: some six thousand photos with two faces each."""
+"""Bytes kept of results: some six thousand photos with two faces each."""
 
 SCORE_FLOOR = 0.05
 """Boxes with a lower score are not even shown as suppressed."""
 
 PREVIEW_SIDES = (640, 1280)
-"""The longer side of what the page shows, in pixels: at least, at most."""
+"""Minimum and maximum of the longer side of what the page shows, in pixels."""
 
 CARD_SIDE = 192
-"""Side of a face's picture on its card, in pixels, at most."""
+"""Maximum side of a face on its card, in pixels."""
 
-RELEASED = (
-    f"was let go: this page keeps the newest {PHOTO_BYTES >> 20} MB of photos; add it again to see "
-    "it under these settings, or use the command line for large collections"
+DROPPED = (
+    f"was dropped: this page keeps the newest {PHOTO_BYTES >> 20} MB of photos; add it again to "
+    "see it under these settings, or use the command line for large collections"
 )
 
 
@@ -52,9 +51,9 @@ class Photo:
     """A photo as it was uploaded.
 
     Attributes:
-        name: its file's name.
-        digest: what tells its content from others'.
-        data: its file's bytes; None once it was let go.
+        name: of its file.
+        digest: a hash of its content.
+        data: the bytes of its file; None once they were dropped.
     """
 
     name: str
@@ -66,27 +65,27 @@ class Photo:
         """Make a photo."""
         return cls(name, hashlib.blake2b(data, digest_size=16).hexdigest(), data)
 
-    def read(self) -> NDArray[np.uint8]:
+    def read(self) -> Image:
         """Decode it, (H, W, 3) uint8 RGB, upright.
 
         Raises:
-            ImageError: it cannot be read, or was let go.
+            ImageError: it cannot be read, or was dropped.
         """
         if self.data is None:
-            raise ImageError(self.name, RELEASED)
+            raise ImageError(self.name, DROPPED)
         return read_image(self.data, self.name)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The choices that only the models can answer.
+    """The settings on which the models' answers depend.
 
     Attributes:
         detector: its name.
         classifier: its name.
         device: where both run.
         margin: of the crops, see ``faces.crops``.
-        score: from which a detection counts as a face; None leaves it to the detector.
+        score: the minimum score of a face; None means the detector's own.
     """
 
     detector: str
@@ -97,29 +96,22 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Located:
+class Proposals:
     """What stage 1 says about a photo.
 
     Attributes:
-        width: of the upright photo in pixels.
-        height: of the upright photo in pixels.
-        detections: from ``SCORE_FLOOR`` on, highest score first.
-        merged: what was dropped as further boxes of these; () if the detector cannot tell.
-        score: from which the detector itself would show them.
-        seconds: what reading and stage 1 took.
+        located: detections from ``SCORE_FLOOR`` on.
+        own_score: the detector's ``score_threshold``.
+        read_seconds: wall-clock time of decoding the photo.
     """
 
-    width: int
-    height: int
-    detections: tuple[Detection, ...]
-    merged: tuple[Merged, ...]
-    score: float
-    seconds: dict[str, float]
+    located: Located
+    own_score: float
+    read_seconds: float
 
-    def count(self, score: float | None) -> int:
-        """Return how many detections count as faces."""
-        least = self.score if score is None else score
-        return sum(detection.score >= least for detection in self.detections)
+    def faces(self, score: float | None) -> Located:
+        """Return the detections that count as faces; None means the detector's own score."""
+        return self.located.above(self.own_score if score is None else score)
 
 
 @dataclass(frozen=True)
@@ -130,7 +122,7 @@ class Analysis:
         result: as ``twostage analyze`` gives it.
         weak: detections whose score is too low to count as faces.
         merged: boxes that were dropped because one of the faces has a better one.
-        seconds: what each step took.
+        seconds: wall-clock time of each step: ``read``, ``detect``, ``classify``.
     """
 
     result: ImageResult
@@ -189,8 +181,8 @@ class Session:
 
     Attributes:
         photos: in the order of their coming.
-        pictures: what can be made anew from them, see ``keep``.
-        choice: the one under which the page was last drawn to its end, if it was.
+        renderings: JPEGs that can be made again, see ``keep``.
+        choice: the one under which the page was last drawn to its end, if any.
         cancelled: the choice under which no more photos are to be analysed, if any.
         round: how often photos have come.
     """
@@ -203,10 +195,10 @@ class Session:
         self._fresh = False
         self._seen: set[str] = set()
         self._known = Cache(ANALYSIS_BYTES)
-        self.pictures = Cache(PICTURE_BYTES)
+        self.renderings = Cache(RENDERING_BYTES)
 
     def add(self, name: str, data: bytes) -> None:
-        """Take a photo in; the same one again takes its own place."""
+        """Add a photo; the same file again replaces the earlier one."""
         photo = Photo.of(name, data)
         same = photo.name, photo.digest
         self.photos = [p for p in self.photos if (p.name, p.digest) != same] + [photo]
@@ -220,7 +212,7 @@ class Session:
         return self.choice if fresh else None
 
     def _make_room(self) -> None:
-        """Let the oldest photos go that have been analysed, if all together are too large."""
+        """Drop the oldest photos that have been analysed, if all together are too large."""
         total = sum(len(photo.data or b"") for photo in self.photos)
         for index, photo in enumerate(self.photos[:-1]):
             if total <= PHOTO_BYTES:
@@ -234,7 +226,7 @@ class Session:
         self.photos = [photo for photo in self.photos if photo not in photos]
         kept = {photo.digest for photo in self.photos}
         self._seen &= kept
-        for cache in (self._known, self.pictures):
+        for cache in (self._known, self.renderings):
             cache.drop([k for k in cache.keys() if isinstance(k, tuple) and k[0] not in kept])
 
     def known(self, photo: Photo, choice: Choice) -> Analysis | str | None:
@@ -242,50 +234,54 @@ class Session:
         failure = self._known.get((photo.digest,))
         if isinstance(failure, str):
             return failure
-        located = self._known.get(_place_key(photo, choice))
+        proposals = self._known.get(_detector_key(photo, choice))
         analysis = None
-        if isinstance(located, Located):
-            analysis = self._known.get(_key(photo, choice, located.count(choice.score)))
+        if isinstance(proposals, Proposals):
+            faces = len(proposals.faces(choice.score).detections)
+            analysis = self._known.get(_key(photo, choice, faces))
         if analysis is None and photo.data is None:
-            return RELEASED
+            return DROPPED
         return analysis if isinstance(analysis, Analysis) else None
 
     def wants(self, photo: Photo, choice: Choice) -> bool:
         """Tell whether a photo is still to be analysed, and not cancelled."""
         return self.known(photo, choice) is None and self.cancelled != choice
 
-    def analyze(
-        self, photo: Photo, choice: Choice, detector: Detector, classifier: EmotionClassifier
-    ) -> None:
+    def analyze(self, photo: Photo, choice: Choice, pipeline: Pipeline) -> None:
         """Run what is missing of both stages; afterwards ``known`` returns something."""
         self._seen.add(photo.digest)
         self._make_room()
+
+        # Decode the photo; the cause of a failure is its outcome.
         start = time.perf_counter()
         try:
             image = photo.read()
         except ImageError as error:
             self._known.put((photo.digest,), error.cause, 1000)
             return
-        read = time.perf_counter() - start
+        read_seconds = time.perf_counter() - start
         self.keep((photo.digest,), lambda: (_preview(image),))
-        located = self._known.get(_place_key(photo, choice))
-        if not isinstance(located, Located):
-            located = locate(image, detector, read)
+
+        # Stage 1 depends on the detector only, stage 2 also on how many detections are faces.
+        proposals = self._known.get(_detector_key(photo, choice))
+        if not isinstance(proposals, Proposals):
+            own = pipeline.detector.score_threshold
+            located = pipeline.locate(image, min(SCORE_FLOOR, own), explain=True)
+            proposals = Proposals(located, own, read_seconds)
             size = 500 + 250 * len(located.detections + located.merged)
-            self._known.put(_place_key(photo, choice), located, size)
-        count = located.count(choice.score)
-        analysis, crops = classify(photo.name, image, located, count, classifier, choice.margin)
-        key = _key(photo, choice, count)
-        dropped = len(analysis.weak) + len(analysis.merged)
-        self._known.put(key, analysis, 500 + 1000 * count + 10 * dropped)
-        pictures = _crops_key(photo, choice, count)
-        self.keep(pictures, lambda: tuple(_card_picture(crop) for crop in crops))
+            self._known.put(_detector_key(photo, choice), proposals, size)
+        analysis = classify(image, proposals, choice.score, pipeline, photo.name)
+
+        # Keep the analysis, and the crops while the image is at hand.
+        faces, dropped = len(analysis.result.faces), len(analysis.weak) + len(analysis.merged)
+        self._known.put(_key(photo, choice, faces), analysis, 500 + 1000 * faces + 10 * dropped)
+        self._keep_crops(photo, choice, analysis.result, lambda: image)
 
     def preview(self, photo: Photo) -> bytes:
         """Return a photo as JPEG, scaled to ``PREVIEW_SIDES``.
 
         Raises:
-            ImageError: it was let go.
+            ImageError: it was dropped.
         """
         return self.keep((photo.digest,), lambda: (_preview(photo.read()),))[0]
 
@@ -293,112 +289,93 @@ class Session:
         """Return what stage 2 saw of each face, as JPEG, at most ``CARD_SIDE`` wide.
 
         Raises:
-            ImageError: the photo was let go.
+            ImageError: the photo was dropped.
         """
+        return self._keep_crops(photo, choice, result, photo.read)
 
+    def _keep_crops(
+        self, photo: Photo, choice: Choice, result: ImageResult, read: Callable[[], Image]
+    ) -> tuple[bytes, ...]:
         def cut() -> tuple[bytes, ...]:
-            image = photo.read()
-            crops = (crop_face(image, f.detection.box, choice.margin) for f in result.faces)
-            return tuple(_card_picture(crop) for crop in crops)
+            image = read()
+            crops = (crop_face(image, face.box, choice.margin) for face in result.faces)
+            return tuple(jpeg(_resized(crop, min(1.0, CARD_SIDE / len(crop)))) for crop in crops)
 
         return self.keep(_crops_key(photo, choice, len(result.faces)), cut)
 
     def keep(
         self, key: tuple[str | float, ...], make: Callable[[], tuple[bytes, ...]]
     ) -> tuple[bytes, ...]:
-        """Return pictures that can be made anew; they are made if they are not kept.
+        """Return JPEGs that can be made again; they are made unless they are kept.
 
         Args:
             key: starts with the digest of the photo.
             make: returns the files.
         """
-        kept = self.pictures.get(key)
+        kept = self.renderings.get(key)
         if not isinstance(kept, tuple):
             kept = make()
-            self.pictures.put(key, kept, sum(map(len, kept)))
+            self.renderings.put(key, kept, sum(map(len, kept)))
         return kept
 
 
-def locate(image: NDArray[np.uint8], detector: Detector, read: float) -> Located:
-    """Run stage 1 on a picture, (H, W, 3) uint8 RGB, which took ``read`` seconds to read."""
-    start = time.perf_counter()
-    least = min(SCORE_FLOOR, detector.score_threshold)
-    if isinstance(detector, ExplainingDetector):
-        detections, merged = detector.explain(image, least)
-    else:
-        detections, merged = detector.detect([image], least)[0], []
-    seconds = {"read": read, "detect": time.perf_counter() - start}
-    height, width = image.shape[:2]
-    threshold = detector.score_threshold
-    return Located(width, height, tuple(detections), tuple(merged), threshold, seconds)
-
-
 def classify(
-    name: str,
-    image: NDArray[np.uint8],
-    located: Located,
-    count: int,
-    classifier: EmotionClassifier,
-    margin: float,
-) -> tuple[Analysis, list[NDArray[np.uint8]]]:
-    """Run stage 2 on the ``count`` most confident detections of a picture.
+    image: Image, proposals: Proposals, score: float | None, pipeline: Pipeline, name: str
+) -> Analysis:
+    """Run stage 2 on the proposals that count as faces.
 
-    Returns:
-        The analysis, and the crop of each face, (S, S, 3) uint8 RGB.
+    Args:
+        image: in which they were found, (H, W, 3) uint8 RGB.
+        proposals: what stage 1 said.
+        score: the minimum score of a face; None means the detector's own.
+        pipeline: both stages.
+        name: what the result calls the image.
     """
-    start = time.perf_counter()
-    shown, weak = located.detections[:count], located.detections[count:]
-    crops = [crop_face(image, detection.box, margin) for detection in shown]
-    cut = time.perf_counter()
-    rows = classifier.probabilities(crops)
-    end = time.perf_counter()
-    faces = (
-        Face(d, EmotionProbabilities.from_row(row)) for d, row in zip(shown, rows, strict=True)
-    )
-    seconds = {**located.seconds, "crop": cut - start, "classify": end - cut}
-    total = located.seconds["detect"] + end - start
-    result = ImageResult(name, located.width, located.height, total, tuple(faces))
-    merged = tuple(box for box in located.merged if box.into < count)
-    return Analysis(result, weak, merged, seconds), crops
+    faces = proposals.faces(score)
+    result = pipeline.classify(image, faces, name)
+    weak = proposals.located.detections[len(faces.detections) :]
+    seconds = {
+        "read": proposals.read_seconds,
+        "detect": faces.seconds,
+        "classify": result.seconds - faces.seconds,
+    }
+    return Analysis(result, weak, faces.merged, seconds)
 
 
-def jpeg(image: NDArray[np.uint8]) -> bytes:
-    """Return a picture, (H, W, 3) uint8 RGB, as JPEG; coloured letters stay sharp."""
+def jpeg(image: Image) -> bytes:
+    """Return an image, (H, W, 3) uint8 RGB, as JPEG; coloured letters stay sharp."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=90, subsampling=0)
+    PIL.Image.fromarray(image).save(file, "JPEG", quality=90, subsampling=0)
     return file.getvalue()
 
 
 def preview_factor(width: int, height: int) -> float:
-    """Return by how much a picture is scaled for the page."""
+    """Return by how much an image is scaled for the page."""
     low, high = PREVIEW_SIDES
     longer = max(width, height)
     return min(max(longer, low), high) / longer
 
 
-def _place_key(photo: Photo, choice: Choice) -> tuple[str, ...]:
+def _detector_key(photo: Photo, choice: Choice) -> tuple[str, ...]:
     return photo.digest, choice.detector, choice.device
 
 
-def _crops_key(photo: Photo, choice: Choice, count: int) -> tuple[str | float, ...]:
-    return *_place_key(photo, choice), choice.margin, count
+def _crops_key(photo: Photo, choice: Choice, faces: int) -> tuple[str | float, ...]:
+    return *_detector_key(photo, choice), choice.margin, faces
 
 
-def _key(photo: Photo, choice: Choice, count: int) -> tuple[str | float, ...]:
-    return *_crops_key(photo, choice, count), choice.classifier
+def _key(photo: Photo, choice: Choice, faces: int) -> tuple[str | float, ...]:
+    return *_crops_key(photo, choice, faces), choice.classifier
 
 
-def _preview(image: NDArray[np.uint8]) -> bytes:
+def _preview(image: Image) -> bytes:
     return jpeg(_resized(image, preview_factor(image.shape[1], image.shape[0])))
 
 
-def _card_picture(crop: NDArray[np.uint8]) -> bytes:
-    return jpeg(_resized(crop, min(1.0, CARD_SIDE / len(crop))))
-
-
-def _resized(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+def _resized(image: Image, factor: float) -> Image:
     if factor == 1.0:
         return image
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
-    lanczos = Image.Resampling.LANCZOS
-    return np.array(Image.fromarray(image).resize((width, height), lanczos, reducing_gap=3.0))
+    lanczos = PIL.Image.Resampling.LANCZOS
+    scaled = PIL.Image.fromarray(image).resize((width, height), lanczos, reducing_gap=3.0)
+    return np.array(scaled)

@@ -6,12 +6,12 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from demo.render.cards import Threshold, css, labels_html, limits, percent, picture_html
+from faces.boxes import iou_matrix, match
 from faces.emotions import EMOTIONS
 from faces.types import Face, ImageResult
-
-SAME_FACE_IOU = 0.5
-"""Two boxes are of the same face if they overlap so far, as COCO's AP50 has it."""
 
 ONLY_HERE = "only here"
 """Stands beside a face that the other analysis lacks."""
@@ -31,21 +31,16 @@ class Pair:
 
 
 def pair_faces(left: ImageResult, right: ImageResult) -> list[Pair]:
-    """Match faces one to one, largest overlap first; those without a partner come last."""
-    overlaps = sorted(
-        (-a.detection.box.iou(b.detection.box), i, j)
-        for i, a in enumerate(left.faces)
-        for j, b in enumerate(right.faces)
-    )
-    partner: dict[int, int] = {}
-    for negative, i, j in overlaps:
-        if -negative >= SAME_FACE_IOU and i not in partner and j not in partner.values():
-            partner[i] = j
-    both = [Pair(i, partner[i]) for i in sorted(partner)]
-    alone = [Pair(i, None) for i in range(len(left.faces)) if i not in partner]
-    return (
-        both + alone + [Pair(None, j) for j in range(len(right.faces)) if j not in partner.values()]
-    )
+    """Match the faces of two results one to one; those without a partner come last.
+
+    ``faces.boxes.match`` takes the faces of ``left`` in the order of their largest overlap.
+    """
+    boxes, others = ([face.box.as_tuple() for face in one.faces] for one in (left, right))
+    closest = iou_matrix(boxes, others).max(axis=1, initial=0.0)
+    partners: list[int] = match(boxes, closest, others, np.zeros(len(others), bool)).face.tolist()
+    both = [Pair(i, j) for i, j in enumerate(partners) if j >= 0]
+    alone = [Pair(i, None) for i, j in enumerate(partners) if j < 0]
+    return both + alone + [Pair(None, j) for j in range(len(others)) if j not in partners]
 
 
 def differs(pair: Pair, left: ImageResult, right: ImageResult, threshold: Threshold) -> bool:

@@ -33,8 +33,7 @@ CARD_FACTS = {
 STEPS = {
     "read": "read the photo",
     "detect": "find the faces",
-    "crop": "cut the faces out",
-    "classify": "name the emotions",
+    "classify": "cut the faces out, name their emotions",
 }
 """Steps of ``Analysis.seconds``, and what the page calls them."""
 

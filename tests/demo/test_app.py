@@ -564,10 +564,10 @@ def test_many_faces_come_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("tab", ["Photos", "Compare", "Why"])
 def test_a_photo_that_was_let_go_says_so(monkeypatch: pytest.MonkeyPatch, tab: str) -> None:
     monkeypatch.setattr(sessions, "PHOTO_BYTES", 1)
-    monkeypatch.setattr(sessions, "PICTURE_BYTES", 1)
+    monkeypatch.setattr(sessions, "RENDERING_BYTES", 1)
     app = page(*((f"{i}.png", photo(shade=i)) for i in range(3)))
     open_tab(app, tab)
-    told = [text.value for text in [*app.error, *app.info] if "was let go" in text.value]
+    told = [text.value for text in [*app.error, *app.info] if "was dropped" in text.value]
     assert len(told) == (2 if tab == "Photos" else 1)
     app.selectbox(key="classifier").set_value("large").run()
     assert not app.exception

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from demo import session as sessions
-from demo.session import RELEASED, Analysis, Cache, Choice, Photo, Session
+from demo.session import DROPPED, Analysis, Cache, Choice, Photo, Session
 from faces.pipeline import Merged, Pipeline
 from faces.types import Box, Detection
 
@@ -27,6 +27,7 @@ class Detector:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.proposed: tuple[float, ...] = (0.9, 0.5, 0.4)
 
     def detect(
         self, images: Sequence[np.ndarray], min_score: float | None = None
@@ -35,7 +36,7 @@ class Detector:
         least = self.score_threshold if min_score is None else min_score
         sides = [min(image.shape[:2]) for image in images]
         return [
-            [Detection(Box(0, 0, side, side), s) for s in (0.9, 0.5, 0.4) if s >= least]
+            [Detection(Box(0, 0, side, side), s) for s in self.proposed if s >= least]
             for side in sides
         ]
 
@@ -62,14 +63,18 @@ def picture(width: int = 60, height: int = 40, shade: int = 128, kind: str = "PN
     return file.getvalue()
 
 
+def pipeline(choice: Choice = CHOICE) -> Pipeline:
+    return Pipeline(Detector(), Classifier(), margin=choice.margin)
+
+
 def analyzed(session: Session, photo: Photo, choice: Choice = CHOICE) -> Analysis:
-    session.analyze(photo, choice, Detector(), Classifier())
+    session.analyze(photo, choice, pipeline(choice))
     known = session.known(photo, choice)
     assert isinstance(known, Analysis)
     return known
 
 
-def test_the_result_is_what_the_pipeline_says() -> None:
+def test_analysis_equals_the_pipeline_s_result() -> None:
     session, data = Session(), picture()
     session.add("a.png", data)
     found = analyzed(session, session.photos[0]).result
@@ -88,14 +93,17 @@ def test_each_stage_runs_only_when_its_own_choices_change() -> None:
     wider = Choice("one", "flat", "cpu", margin=0.5)
     for choice in (CHOICE, lower, wider):
         assert session.known(photo, choice) is None
-        session.analyze(photo, choice, detector, classifier)
+        session.analyze(photo, choice, Pipeline(detector, classifier, margin=choice.margin))
     assert detector.calls == 1
     assert [len(crop) for crop in classifier.crops] == [40, 40, 40, 40, 40, 80, 80]
     found = session.known(photo, lower)
     assert isinstance(found, Analysis) and found.weak == ()
     found = session.known(photo, CHOICE)
     assert isinstance(found, Analysis) and [d.score for d in found.weak] == [0.4]
-    assert list(found.seconds) == ["read", "detect", "crop", "classify"]
+    assert list(found.seconds) == ["read", "detect", "classify"]
+    assert found.result.seconds == pytest.approx(
+        found.seconds["detect"] + found.seconds["classify"]
+    )
     same = Choice("one", "flat", "cpu", score=0.45)  # between two boxes: the same faces
     assert session.known(photo, same) == found
 
@@ -112,7 +120,7 @@ def test_merged_boxes_of_faces_are_kept_where_the_detector_tells_them() -> None:
     session.add("a.png", data)
     (photo,) = session.photos
     for choice, faces in ((CHOICE, 2), (Choice("one", "flat", "cpu", score=0.6), 1)):
-        session.analyze(photo, choice, Explaining(), Classifier())
+        session.analyze(photo, choice, Pipeline(Explaining(), Classifier()))
         found = session.known(photo, choice)
         assert isinstance(found, Analysis) and len(found.result.faces) == faces
         assert [box.into for box in found.merged] == list(range(faces))
@@ -120,11 +128,14 @@ def test_merged_boxes_of_faces_are_kept_where_the_detector_tells_them() -> None:
     assert found.result.faces == analyzed(Session(), photo).result.faces[:1]
 
 
-def test_a_detector_with_a_very_low_score_of_its_own_keeps_its_faces() -> None:
-    detector = Detector()
+def test_a_detector_whose_own_score_is_below_the_floor_keeps_its_faces() -> None:
+    detector, session = Detector(), Session()
     detector.score_threshold = 0.01
-    located = sessions.locate(np.zeros((9, 9, 3), np.uint8), detector, 0.0)
-    assert located.count(None) == 3
+    detector.proposed += (0.02,)
+    session.add("a.png", picture())
+    session.analyze(session.photos[0], CHOICE, Pipeline(detector, Classifier()))
+    found = session.known(session.photos[0], CHOICE)
+    assert isinstance(found, Analysis) and len(found.result.faces) == 4
 
 
 def test_fresh_photos_are_asked_for_once_under_the_choice_last_shown() -> None:
@@ -138,7 +149,7 @@ def test_fresh_photos_are_asked_for_once_under_the_choice_last_shown() -> None:
     assert session.take_fresh() is None
 
 
-def test_what_is_known_or_cancelled_is_not_wanted() -> None:
+def test_analysed_or_cancelled_photos_are_not_wanted() -> None:
     session = Session()
     session.add("a.png", picture())
     (photo,) = session.photos
@@ -154,7 +165,7 @@ def test_what_is_known_or_cancelled_is_not_wanted() -> None:
 def test_a_bad_file_is_remembered_with_its_cause() -> None:
     session = Session()
     session.add("cut.png", picture()[:40])
-    session.analyze(session.photos[0], CHOICE, Detector(), Classifier())
+    session.analyze(session.photos[0], CHOICE, pipeline())
     assert "truncated" in str(session.known(session.photos[0], CHOICE))
 
 
@@ -177,11 +188,11 @@ def test_removed_photos_leave_nothing() -> None:
     session.remove([first])
     assert isinstance(session.known(same, CHOICE), Analysis)
     session.remove([same])
-    assert len(session.pictures) == session.pictures.size == 0
+    assert len(session.renderings) == session.renderings.size == 0
     assert session.known(same, CHOICE) is None
 
 
-def test_too_many_photos_let_the_oldest_go_but_not_their_results(
+def test_photos_over_the_bound_drop_the_oldest_but_not_their_results(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = [picture(shade=shade, kind="BMP") for shade in range(6)]
@@ -193,14 +204,14 @@ def test_too_many_photos_let_the_oldest_go_but_not_their_results(
     assert [photo.data is None for photo in session.photos] == [True] * 3 + [False] * 3
     old = session.photos[0]
     assert isinstance(session.known(old, CHOICE), Analysis)
-    assert session.known(old, Choice("other", "flat", "cpu")) == RELEASED
+    assert session.known(old, Choice("other", "flat", "cpu")) == DROPPED
     session.add("0.bmp", data[0])
     assert session.photos[-1].data and session.photos[0].name == "1.bmp"
     session.remove([Photo.of("1.bmp", data[1])])  # as it was before its bytes were let go
     assert session.photos[0].name == "2.bmp"
 
 
-def test_photos_that_wait_for_their_analysis_are_not_let_go(
+def test_photos_that_wait_for_their_analysis_are_not_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sessions, "PHOTO_BYTES", 1)
@@ -220,9 +231,9 @@ def test_one_photo_larger_than_the_bound_is_still_shown(monkeypatch: pytest.Monk
     assert analyzed(session, session.photos[0]).result.faces
 
 
-def test_pictures_are_made_anew_after_they_made_room() -> None:
+def test_renderings_dropped_from_the_cache_are_made_again() -> None:
     session = Session()
-    session.pictures.limit = 1
+    session.renderings.limit = 1
     session.add("a.png", picture(1500, 1000))
     photo = session.photos[0]
     analysis = analyzed(session, photo)
