@@ -18,15 +18,14 @@ from demo.session import Analysis, Choice, Photo
 from faces.pipeline import Pipeline
 
 QUICK = 0.3
-"""Seconds without a word: progress of what is done sooner would flicker, and drawing it takes time
-from the models."""
+"""Seconds before progress is shown. Sooner it would flicker, and drawing it slows the models."""
 
 
 @contextmanager
 def ahead() -> Iterator[None]:
     """Analyse photos that have just come before the block draws the page.
 
-    The browser draws on the same cores as the models run, and each would hold up the other. What is
+    The browser draws on the cores on which the models run, so each would slow the other. What is
     not done after ``QUICK`` is left to ``analyzed``, which shows progress.
     """
     choice, end = session().take_fresh(), time.monotonic() + QUICK

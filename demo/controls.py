@@ -29,25 +29,25 @@ PHOTOS, FOLDER, CAMERA = "Photos", "Folder", "Camera"
 
 @st.cache_resource(show_spinner="Loading the detector…")
 def detector_of(name: str, device: str) -> Detector:
-    """Load a detector once for all users."""
+    """Load a detector once for all visitors."""
     detector = model_zoo.load_detector(name, device)
-    settle()
+    freeze_garbage()
     return detector
 
 
 @st.cache_resource(show_spinner="Loading the classifier…")
 def classifier_of(name: str, device: str) -> EmotionClassifier:
-    """Load a classifier once for all users."""
+    """Load a classifier once for all visitors."""
     classifier = model_zoo.load_classifier(name, device)
-    settle()
+    freeze_garbage()
     return classifier
 
 
-def settle() -> None:
-    """Spare the garbage collector what is loaded by now.
+def freeze_garbage() -> None:
+    """Exempt what is loaded by now from garbage collection.
 
-    Streamlit collects after every run of the page, before the answer is out: among all of PyTorch's
-    objects that takes longer than the run.
+    Streamlit collects after every run of the page, before it answers; among all objects of PyTorch
+    that takes longer than the run.
     """
     gc.collect()
     gc.freeze()
@@ -120,7 +120,7 @@ def tell_of_photos() -> None:
 
 
 def _take(key: str) -> None:
-    """Take uploaded files over from Streamlit, which would hold them as long as the session."""
+    """Move uploaded files from Streamlit, which would hold them as long as the session, to ours."""
     files = st.session_state[key]
     context = get_script_run_ctx()
     for file in files if isinstance(files, list) else [files]:

@@ -132,7 +132,7 @@ class Analysis:
 
 
 class Cache:
-    """Values by key; the least recently used make room for new ones; safe to use in threads.
+    """Values by key; drops the least recently used first; safe to use from several threads.
 
     Args:
         limit: bytes of all values together.

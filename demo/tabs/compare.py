@@ -11,7 +11,7 @@ from demo.analysis import analysis_of, analyzed
 from demo.controls import Look, choose_photo, session
 from demo.render import cards, comparison
 from demo.session import Choice, Photo
-from demo.tabs.photos import caption, choose_cards, show_picture
+from demo.tabs.photos import caption, choose_cards, show_annotated
 from twostage import model_zoo
 
 
@@ -52,7 +52,7 @@ def show_comparison(photos: Sequence[Photo], choice: Choice, look: Look) -> None
     for side, column, name, analysis, marks in sides:
         with column:
             st.markdown(f"**{side}** · {cards.plain(name)}")
-            show_picture(photo, analysis, look, marks)
+            show_annotated(photo, analysis, look, marks)
             st.caption(caption(analysis, look))
     crops = session().crops(photo, choice, both[0]), session().crops(photo, other, both[1])
     st.caption("On each card, A has the upper bar and B the hatched one below it.")

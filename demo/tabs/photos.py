@@ -35,7 +35,7 @@ def show_photos(photos: Sequence[Photo], choice: Choice, look: Look) -> None:
 
 
 def show_photo(photo: Photo, choice: Choice, look: Look, position: int) -> None:
-    """Show one photo: its name, the annotated picture, a card per face, its download."""
+    """Show one photo: its name, the annotated photo, a card per face, its download."""
     place = st.container(horizontal=True, vertical_alignment="center", wrap=False)
     with place:
         analysis = analysis_of(photo, choice)
@@ -60,16 +60,16 @@ def show_photo(photo: Photo, choice: Choice, look: Look, position: int) -> None:
             )
         show_remove(photo, position)
     if cards.cards_beside(result):
-        picture, beside = st.columns((3, 2))
+        photo_place, beside = st.columns((3, 2))
     else:
-        picture = beside = st.container()
+        photo_place = beside = st.container()
     try:
-        with picture:
-            show_picture(photo, analysis, look)
+        with photo_place:
+            show_annotated(photo, analysis, look)
         with beside:
             show_cards(photo, analysis, choice, look, position)
     except ImageError as error:
-        picture.info(cards.plain(f"{photo.name}: {error.cause}"))
+        photo_place.info(cards.plain(f"{photo.name}: {error.cause}"))
 
 
 def show_remove(photo: Photo, position: int) -> None:
@@ -95,7 +95,7 @@ def caption(analysis: Analysis, look: Look) -> str:
     return text
 
 
-def show_picture(
+def show_annotated(
     photo: Photo, analysis: Analysis, look: Look, notes: dict[int, str] | None = None
 ) -> None:
     """Show a photo with its faces boxed and labelled."""

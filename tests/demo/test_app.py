@@ -633,6 +633,19 @@ def test_why_shows_maps_times_and_cards(stand_ins: Models, monkeypatch: pytest.M
     assert alts(app) == ["Face 1: which parts speak for sad"]
 
 
+def test_why_shows_the_reliability_diagram_as_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    after = {"ece": 0.02, "reliability": [[0.5, 0.25, 10], [0.9, 0.95, 20]]}
+    calibration = {"before": {"ece": 0.1}, "after": after, "pictures": 30, "fitted_on": "some"}
+    monkeypatch.setattr(model_zoo.ShippedModel, "card", lambda self: {"calibration": calibration})
+    app = page(("a.png", photo()), tab="Why")
+    (diagram,) = [
+        found for found in app.get("image") if found.proto.imgs[0].alt.startswith("Relia")
+    ]
+    assert "says 90%, right 95%" in diagram.proto.imgs[0].alt
+    assert diagram.proto.imgs[0].url.startswith("data:image/svg+xml;base64,")
+    assert "<svg" not in " ".join(block.proto.body for block in app.get("html"))
+
+
 def test_why_shows_the_layers_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {"widths": [4, 4, 4, 4], "depths": [1, 1, 1, 1]}
     described = TrainedNetwork("face_resnet", arguments, 0.5, 0.25)

@@ -136,4 +136,4 @@ def test_names_stay_as_they_are_in_markdown(name: str) -> None:
 
 
 def test_pictures_describe_themselves_safely() -> None:
-    assert 'alt="&lt;b&gt;&quot;"' in cards.picture_html(b"x", '<b>"')
+    assert 'alt="&lt;b&gt;&quot;"' in cards.image_html(b"x", '<b>"')
