@@ -109,7 +109,10 @@ def choose_photos() -> list[Photo]:
 
 def tell_of_photos() -> None:
     """Show how many photos are there and what becomes of them; and a button to remove them."""
-    kept = "photos stay in memory only, are never written to disk, and go when you close the page."
+    kept = (
+        "photos stay in memory only, are never written to disk, and are freed within a minute of "
+        "your closing the page."
+    )
     photos = session().photos
     if not photos:
         st.caption(f"This is a sample. Your own {kept}")

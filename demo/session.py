@@ -22,6 +22,9 @@ from faces.paths import ImageError
 from faces.pipeline import Image, Located, Merged, Pipeline
 from faces.types import Detection, ImageResult
 
+FILE_BYTES = 100 << 20
+"""Maximum size of one photo's file."""
+
 PHOTO_BYTES = 256 << 20
 """Bytes kept of a visitor's photos; beyond them the oldest are dropped, but not their results."""
 
@@ -44,6 +47,20 @@ DROPPED = (
     f"was dropped: this page keeps the newest {PHOTO_BYTES >> 20} MB of photos; add it again to "
     "see it under these settings, or use the command line for large collections"
 )
+
+
+TOO_LARGE = b"twostage: too large"
+"""Comes in place of a file that is larger than ``FILE_BYTES``."""
+
+TOO_MANY = b"twostage: too many"
+"""Comes in place of a file for which the server has no room."""
+
+_REFUSED = {
+    TOO_LARGE: f"is larger than {FILE_BYTES >> 20} MB, the limit of this page; scale it down, or "
+    "use the command line",
+    TOO_MANY: "was not taken: this page holds as many photos as it can; remove some and add it "
+    "again, or use the command line for large collections",
+}
 
 
 @dataclass(frozen=True)
@@ -69,10 +86,12 @@ class Photo:
         """Decode it, (H, W, 3) uint8 RGB, upright.
 
         Raises:
-            ImageError: it cannot be read, or was dropped.
+            ImageError: it cannot be read, was not taken, or was dropped.
         """
         if self.data is None:
             raise ImageError(self.name, DROPPED)
+        if self.data in _REFUSED:
+            raise ImageError(self.name, _REFUSED[self.data])
         return read_image(self.data, self.name)
 
 
@@ -211,9 +230,14 @@ class Session:
         fresh, self._fresh = self._fresh, False
         return self.choice if fresh else None
 
+    @property
+    def photo_bytes(self) -> int:
+        """The bytes of all photos together."""
+        return sum(len(photo.data or b"") for photo in self.photos)
+
     def _make_room(self) -> None:
         """Drop the oldest photos that have been analysed, if all together are too large."""
-        total = sum(len(photo.data or b"") for photo in self.photos)
+        total = self.photo_bytes
         for index, photo in enumerate(self.photos[:-1]):
             if total <= PHOTO_BYTES:
                 break
@@ -228,6 +252,12 @@ class Session:
         self._seen &= kept
         for cache in (self._known, self.renderings):
             cache.drop([k for k in cache.keys() if isinstance(k, tuple) and k[0] not in kept])
+
+    def clear(self) -> None:
+        """Forget all photos and all that was found in any, the sample included."""
+        self.photos = []
+        for cache in (self._known, self.renderings):
+            cache.drop(cache.keys())
 
     def known(self, photo: Photo, choice: Choice) -> Analysis | str | None:
         """Return the analysis of a photo; or why there can be none; or None: not analysed yet."""

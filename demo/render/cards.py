@@ -174,8 +174,12 @@ def labels_html(face: Face, threshold: Threshold) -> str:
 
 def image_html(jpeg: bytes, alt: str) -> str:
     """Return an image element that carries a JPEG."""
-    data = base64.b64encode(jpeg).decode("ascii")
-    return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{data}">'
+    return f'<img alt="{html.escape(alt)}" src="{data_uri(jpeg)}">'
+
+
+def data_uri(jpeg: bytes) -> str:
+    """Return an address that carries a JPEG itself: nobody else can ask the server for it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
 def describe(name: str, result: ImageResult, threshold: Threshold) -> str:

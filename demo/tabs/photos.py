@@ -99,10 +99,10 @@ def show_annotated(
     photo: Photo, analysis: Analysis, look: Look, notes: dict[int, str] | None = None
 ) -> None:
     """Show a photo with its faces boxed and labelled."""
+    preview = session().preview(photo)
+    annotated = cards.annotated_preview(preview, analysis, look.threshold, look.suppressed, notes)
     st.image(
-        cards.annotated_preview(
-            session().preview(photo), analysis, look.threshold, look.suppressed, notes
-        ),
+        cards.data_uri(annotated),
         width=cards.preview_width(analysis.result),
         alt=cards.describe(photo.name, analysis.result, look.threshold),
     )

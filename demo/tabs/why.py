@@ -64,7 +64,7 @@ def show_saliency(photo: Photo, face: Face, number: int, emotion: str, choice: C
     classifier = controls.classifier_of(choice.classifier, choice.device)
     with st.spinner("Hiding one part of the face after another…"):
         (jpeg,) = session().keep((*_key(photo, face, choice), emotion), render)
-    st.image(jpeg, alt=f"Face {number}: which parts speak for {emotion}")
+    st.image(cards.data_uri(jpeg), alt=f"Face {number}: which parts speak for {emotion}")
     st.caption(
         "**Orange** speaks for it, **blue** against it: how the probability changes when this "
         "part is hidden behind a grey square, in 81 places. It tells what the classifier looks "
@@ -95,7 +95,7 @@ def show_layers(photo: Photo, face: Face, number: int, choice: Choice) -> None:
         persist_state="session",
     )
     (jpeg,) = session().keep((*_key(photo, face, choice), "layer", layer), render)
-    st.image(jpeg, alt=f"Feature maps of layer {layer} for face {number}")
+    st.image(cards.data_uri(jpeg), alt=f"Feature maps of layer {layer} for face {number}")
     shown = min(explanations.MAPS_AT_ONCE, layers[layer][0])
     st.caption(f"The {shown} maps of this layer that vary most over this face; yellow is strong.")
 

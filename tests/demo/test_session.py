@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from demo import session as sessions
-from demo.session import DROPPED, Analysis, Cache, Choice, Photo, Session
+from demo.session import DROPPED, TOO_LARGE, TOO_MANY, Analysis, Cache, Choice, Photo, Session
 from faces.pipeline import Merged, Pipeline
 from faces.types import Box, Detection
 
@@ -167,6 +167,27 @@ def test_a_bad_file_is_remembered_with_its_cause() -> None:
     session.add("cut.png", picture()[:40])
     session.analyze(session.photos[0], CHOICE, pipeline())
     assert "truncated" in str(session.known(session.photos[0], CHOICE))
+
+
+@pytest.mark.parametrize(
+    ("mark", "cause"), [(TOO_LARGE, "is larger than 100 MB"), (TOO_MANY, "was not taken")]
+)
+def test_the_mark_of_a_refused_upload_is_told_as_its_cause(mark: bytes, cause: str) -> None:
+    session = Session()
+    session.add("large.jpg", mark)
+    session.analyze(session.photos[0], CHOICE, pipeline())
+    assert cause in str(session.known(session.photos[0], CHOICE))
+
+
+def test_a_cleared_session_keeps_nothing() -> None:
+    session = Session()
+    session.add("a.png", picture())
+    analyzed(session, session.photos[0])
+    photo = session.photos[0]
+    session.clear()
+    assert session.photos == [] and session.photo_bytes == 0
+    assert session.known(photo, CHOICE) is None
+    assert len(session.renderings) == session.renderings.size == 0
 
 
 def test_the_same_file_again_is_one_photo_and_under_another_name_two() -> None:

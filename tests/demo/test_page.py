@@ -26,14 +26,14 @@ from classification.modeling.face_resnet import build_network
 from demo import analysis, controls
 from demo import session as sessions
 from demo.render import cards, tables
-from demo.session import Session
+from demo.session import FILE_BYTES, Session
 from faces.emotions import EMOTIONS
 from faces.paths import PICTURE_SUFFIXES
 from faces.types import Box, Detection
 from twostage import cli, model_zoo
 
 SAMPLE = controls.SAMPLE
-APP = Path(cards.__file__).parents[1] / "app.py"
+APP = Path(cards.__file__).parents[1] / "page.py"
 PICTURES = NDArray[np.uint8]
 ABOUT = {"detector": ("light", "other"), "classifier": ("small", "large")}
 
@@ -219,6 +219,18 @@ def test_uploads_take_the_place_of_the_sample_in_their_order() -> None:
     rows = open_tab(app, "All faces").dataframe[0].value
     assert list(rows["photo"]) == ["b *.png"] * 2 + ["a.png"] * 2 + ["c.png"] * 2
     assert list(map(list, rows["shows"])) == [["happy", "surprise"], ["unsure"]] * 3
+
+
+def test_the_page_names_the_limit_of_a_file() -> None:
+    style = (APP.parent / "render" / "style.css").read_text("utf-8")
+    assert style.count(f"up to {FILE_BYTES >> 20} MB each") == 2
+
+
+def test_photos_are_sent_within_the_page_and_have_no_address() -> None:
+    app = page(("a.png", photo()))
+    open_tab(app, "Photos")
+    for shown in app.get("image"):
+        assert shown.proto.imgs[0].url.startswith("data:image/jpeg;base64,")
 
 
 def test_uploaded_files_are_not_held_twice(monkeypatch: pytest.MonkeyPatch) -> None:
