@@ -41,8 +41,9 @@ def ahead() -> Iterator[None]:
 def analyzed(photos: Sequence[Photo], choice: Choice) -> Iterator[Photo]:
     """Run what is missing, with progress; yield each photo as soon as its outcome is known."""
     place = st.empty()
-    waiting = len({p.digest for p in photos if session().known(p, choice) is None})
-    start, done = 0.0, 0
+    total = len({photo.digest for photo in photos})
+    done = total - len({p.digest for p in photos if session().known(p, choice) is None})
+    start = 0.0
     bar = None
     for photo in photos:
         if session().wants(photo, choice):
@@ -51,8 +52,8 @@ def analyzed(photos: Sequence[Photo], choice: Choice) -> Iterator[Photo]:
                 quick = max(0.0, start + QUICK - time.monotonic())
                 if bar is not None or wait([outcome], quick).not_done:
                     bar = show_progress(place, choice) if bar is None else bar
-                    text = f"Analysing {cards.plain(photo.name)} ({done + 1} of {waiting})"
-                    bar.progress(done / waiting, text)
+                    text = f"Analysing {cards.code(photo.name)} ({done + 1} of {total})"
+                    bar.progress(done / total, text)
             done += 1
         yield photo
     place.empty()
@@ -96,7 +97,8 @@ def analysis_of(photo: Photo, choice: Choice) -> Analysis | None:
     if isinstance(known, Analysis):
         return replace(known, result=replace(known.result, source=photo.name))
     if known:
-        st.error(cards.plain(f"{photo.name}: {known}"), icon=":material/broken_image:")
+        text = f"{cards.code(photo.name)}: {cards.plain(known)}"
+        st.error(text, icon=":material/broken_image:")
     else:
-        st.info(cards.plain(f"{photo.name}: not analysed"))
+        st.info(f"{cards.code(photo.name)}: not analysed")
     return None

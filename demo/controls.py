@@ -6,6 +6,7 @@ import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -69,7 +70,9 @@ def devices() -> list[str]:
 
 def session() -> Session:
     """Return what is kept for this visitor."""
-    kept: Session = st.session_state.setdefault("session", Session())
+    if "session" not in st.session_state:
+        st.session_state["session"] = Session((SAMPLE.name, SAMPLE.read_bytes()))
+    kept: Session = st.session_state["session"]
     return kept
 
 
@@ -104,7 +107,7 @@ def choose_photos() -> list[Photo]:
             args=(key,),
             label_visibility="collapsed",
         )
-    return session().photos or [Photo.of(SAMPLE.name, SAMPLE.read_bytes())]
+    return session().shown
 
 
 def tell_of_photos() -> None:
@@ -124,17 +127,24 @@ def tell_of_photos() -> None:
 
 def _take(key: str) -> None:
     """Move uploaded files from Streamlit, which would hold them as long as the session, to ours."""
-    files = st.session_state[key]
+    value = st.session_state[key]
+    files = [f for f in (value if isinstance(value, list) else [value]) if _is_file(f)]
+    if key.startswith(CAMERA):
+        number = st.session_state["camera photos"] = st.session_state.get("camera photos", 0) + 1
+        names = [f"camera-{number}.jpg"] * len(files)
+    else:
+        names = [cards.sent_name(file.name) for file in files]
+    session().add(zip(names, [file.getvalue() for file in files], strict=True))
+    st.session_state["page"] = 1  # the newest photos come first
     context = get_script_run_ctx()
-    for file in files if isinstance(files, list) else [files]:
-        if not isinstance(file, UploadedFile):
-            continue
-        name = f"camera-{session().round + 1}.jpg" if key.startswith(CAMERA) else file.name
-        session().add(name, file.getvalue())
-        release = getattr(getattr(context, "uploaded_file_mgr", None), "remove_file", None)
+    release = getattr(getattr(context, "uploaded_file_mgr", None), "remove_file", None)
+    for file in files:
         if release and context:
             release(context.session_id, file.file_id)
-    session().round += 1
+
+
+def _is_file(value: object) -> TypeGuard[UploadedFile]:
+    return isinstance(value, UploadedFile)
 
 
 def choose_photo(photos: Sequence[Photo]) -> Photo:

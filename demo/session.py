@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
+import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Container, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
@@ -65,34 +67,17 @@ _REFUSED = {
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo as it was uploaded.
+    """A photo on the page. Its bytes lie in the ``Session`` alone, so that they can be freed.
 
     Attributes:
-        name: of its file.
+        name: what the page and the result files call it; no two photos of a session share it.
         digest: a hash of its content.
-        data: the bytes of its file; None once they were dropped.
+        file_name: of the file that was uploaded.
     """
 
     name: str
     digest: str
-    data: bytes | None = field(repr=False, compare=False)
-
-    @classmethod
-    def of(cls, name: str, data: bytes) -> Photo:
-        """Make a photo."""
-        return cls(name, hashlib.blake2b(data, digest_size=16).hexdigest(), data)
-
-    def read(self) -> Image:
-        """Decode it, (H, W, 3) uint8 RGB, upright.
-
-        Raises:
-            ImageError: it cannot be read, was not taken, or was dropped.
-        """
-        if self.data is None:
-            raise ImageError(self.name, DROPPED)
-        if self.data in _REFUSED:
-            raise ImageError(self.name, _REFUSED[self.data])
-        return read_image(self.data, self.name)
+    file_name: str
 
 
 @dataclass(frozen=True)
@@ -199,14 +184,17 @@ class Session:
     """The photos of one visitor and what was found in them.
 
     Attributes:
-        photos: in the order of their coming.
+        photos: those that came together in their order, the latest before all earlier ones.
         renderings: JPEGs that can be made again, see ``keep``.
         choice: the one under which the page was last drawn to its end, if any.
         cancelled: the choice under which no more photos are to be analysed, if any.
         round: how often photos have come.
+
+    Args:
+        sample: name and content of the photo that is shown while there is no other.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sample: tuple[str, bytes]) -> None:
         self.photos: list[Photo] = []
         self.choice: Choice | None = None
         self.cancelled: Choice | None = None
@@ -215,15 +203,51 @@ class Session:
         self._seen: set[str] = set()
         self._known = Cache(ANALYSIS_BYTES)
         self.renderings = Cache(RENDERING_BYTES)
+        name, data = sample
+        self._sample = Photo(name, _digest(data), name)
+        self._files = {self._sample.digest: data}
 
-    def add(self, name: str, data: bytes) -> None:
-        """Add a photo; the same file again replaces the earlier one."""
-        photo = Photo.of(name, data)
-        same = photo.name, photo.digest
-        self.photos = [p for p in self.photos if (p.name, p.digest) != same] + [photo]
+    @property
+    def shown(self) -> list[Photo]:
+        """The photos, or the sample alone."""
+        return self.photos or [self._sample]
+
+    def add(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Add photos that came together, each a name and a content.
+
+        The same file again moves to the front; another file of the same name gets a number.
+        """
+        added: list[Photo] = []
+        for name, data in files:
+            digest = _digest(data)
+            self._files[digest] = data
+            same = [p for p in (*added, *self.photos) if (p.file_name, p.digest) == (name, digest)]
+            added = [photo for photo in added if photo not in same]
+            self.photos = [photo for photo in self.photos if photo not in same]
+            taken = {photo.name for photo in (*added, *self.photos)}
+            added.append(same[0] if same else Photo(_unique(name, taken), digest, name))
+        self.photos = added + self.photos
         self.cancelled = None
         self._fresh = True
+        self.round += 1
         self._make_room()
+
+    def holds(self, photo: Photo) -> bool:
+        """Tell whether the bytes of a photo are still there."""
+        return photo.digest in self._files
+
+    def read(self, photo: Photo) -> Image:
+        """Decode a photo, (H, W, 3) uint8 RGB, upright.
+
+        Raises:
+            ImageError: it cannot be read, was not taken, or was dropped.
+        """
+        data = self._files.get(photo.digest)
+        if data is None:
+            raise ImageError(photo.name, DROPPED)
+        if data in _REFUSED:
+            raise ImageError(photo.name, _REFUSED[data])
+        return read_image(data, photo.name)
 
     def take_fresh(self) -> Choice | None:
         """Return ``choice`` if photos have come since the last call, else None."""
@@ -233,29 +257,29 @@ class Session:
     @property
     def photo_bytes(self) -> int:
         """The bytes of all photos together."""
-        return sum(len(photo.data or b"") for photo in self.photos)
+        return sum(len(self._files.get(digest, b"")) for digest in {p.digest for p in self.photos})
 
     def _make_room(self) -> None:
-        """Drop the oldest photos that have been analysed, if all together are too large."""
-        total = self.photo_bytes
-        for index, photo in enumerate(self.photos[:-1]):
-            if total <= PHOTO_BYTES:
+        """Drop the earliest photos that have been analysed, if all together are too large."""
+        for photo in reversed(self.photos[1:]):
+            if self.photo_bytes <= PHOTO_BYTES:
                 break
-            if photo.digest in self._seen:
-                total -= len(photo.data or b"")
-                self.photos[index] = replace(photo, data=None)
+            if photo.digest in self._seen and photo.digest != self.photos[0].digest:
+                self._files.pop(photo.digest, None)
 
     def remove(self, photos: Sequence[Photo]) -> None:
         """Forget photos and all that was found in them."""
         self.photos = [photo for photo in self.photos if photo not in photos]
-        kept = {photo.digest for photo in self.photos}
+        kept = {photo.digest for photo in (*self.photos, self._sample)}
         self._seen &= kept
+        self._files = {digest: data for digest, data in self._files.items() if digest in kept}
         for cache in (self._known, self.renderings):
             cache.drop([k for k in cache.keys() if isinstance(k, tuple) and k[0] not in kept])
 
     def clear(self) -> None:
         """Forget all photos and all that was found in any, the sample included."""
         self.photos = []
+        self._files = {}
         for cache in (self._known, self.renderings):
             cache.drop(cache.keys())
 
@@ -269,7 +293,7 @@ class Session:
         if isinstance(proposals, Proposals):
             faces = len(proposals.faces(choice.score).detections)
             analysis = self._known.get(_key(photo, choice, faces))
-        if analysis is None and photo.data is None:
+        if analysis is None and not self.holds(photo):
             return DROPPED
         return analysis if isinstance(analysis, Analysis) else None
 
@@ -279,16 +303,16 @@ class Session:
 
     def analyze(self, photo: Photo, choice: Choice, pipeline: Pipeline) -> None:
         """Run what is missing of both stages; afterwards ``known`` returns something."""
-        self._seen.add(photo.digest)
-        self._make_room()
-
         # Decode the photo; the cause of a failure is its outcome.
         start = time.perf_counter()
         try:
-            image = photo.read()
+            image = self.read(photo)
         except ImageError as error:
             self._known.put((photo.digest,), error.cause, 1000)
             return
+        finally:
+            self._seen.add(photo.digest)
+            self._make_room()
         read_seconds = time.perf_counter() - start
         self.keep((photo.digest,), lambda: (_preview(image),))
 
@@ -313,7 +337,7 @@ class Session:
         Raises:
             ImageError: it was dropped.
         """
-        return self.keep((photo.digest,), lambda: (_preview(photo.read()),))[0]
+        return self.keep((photo.digest,), lambda: (_preview(self.read(photo)),))[0]
 
     def crops(self, photo: Photo, choice: Choice, result: ImageResult) -> tuple[bytes, ...]:
         """Return what stage 2 saw of each face, as JPEG, at most ``CARD_SIDE`` wide.
@@ -321,7 +345,7 @@ class Session:
         Raises:
             ImageError: the photo was dropped.
         """
-        return self._keep_crops(photo, choice, result, photo.read)
+        return self._keep_crops(photo, choice, result, lambda: self.read(photo))
 
     def _keep_crops(
         self, photo: Photo, choice: Choice, result: ImageResult, read: Callable[[], Image]
@@ -384,6 +408,17 @@ def preview_factor(width: int, height: int) -> float:
     low, high = PREVIEW_SIDES
     longer = max(width, height)
     return min(max(longer, low), high) / longer
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _unique(name: str, taken: Container[str]) -> str:
+    """Return a name, with the first free number from 2 on if it is taken."""
+    stem, suffix = os.path.splitext(name)
+    numbers = (f"{stem} ({number}){suffix}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbers) if one not in taken)
 
 
 def _detector_key(photo: Photo, choice: Choice) -> tuple[str, ...]:

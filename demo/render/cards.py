@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -182,6 +183,11 @@ def data_uri(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
+def title_html(name: str) -> str:
+    """Return a photo's name as a heading."""
+    return f'<h3 class="title">{html.escape(name)}</h3>'
+
+
 def describe(name: str, result: ImageResult, threshold: Threshold) -> str:
     """Return an annotated photo in words, for those who cannot see it."""
     shown = [
@@ -212,8 +218,29 @@ def count(number: int, noun: str, many: str | None = None) -> str:
 
 
 def plain(text: str) -> str:
-    """Return Markdown that shows a text as it stands, a file's name for instance."""
+    """Return Markdown that shows a text as it stands, but for shortcodes such as ``:smile:``."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+
+
+def code(name: str) -> str:
+    """Return Markdown that shows a name exactly as it stands, in the letters of code."""
+    name = " ".join(name.split()) or " "
+    runs = {len(run) for run in re.findall("`+", name)}
+    fence = "`" * next(length for length in itertools.count(1) if length not in runs)
+    space = " " if name.startswith("`") or name.endswith("`") else ""
+    return f"{fence}{space}{name}{space}{fence}"
+
+
+def sent_name(name: str) -> str:
+    """Return a file's own name from the one that a browser sends.
+
+    Browsers write ``%22``, ``%0D`` and ``%0A`` for a quotation mark and line ends, and leave a
+    percent sign as it is (HTML standard, multipart/form-data): a name that holds one of the three
+    itself cannot be told apart.
+    """
+    for sent, meant in (("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):
+        name = name.replace(sent, meant)
+    return name
 
 
 def percent(fraction: float) -> str:

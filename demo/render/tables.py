@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from demo.render.cards import Threshold, css, limits
-from demo.session import Choice, Photo
+from demo.session import Choice
 from faces.draw import draw_faces, write_annotated
 from faces.emotions import EMOTIONS
+from faces.pipeline import Image
 from faces.sinks import open_sink, result_to_dict
 from faces.types import DEFAULT_THRESHOLD, ImageResult
 
@@ -90,11 +91,10 @@ def result_file(results: Iterable[ImageResult], threshold: Threshold, extension:
         return path.read_bytes()
 
 
-def annotated_png(photo: Photo, result: ImageResult, threshold: Threshold) -> bytes:
+def annotated_png(image: Image, result: ImageResult, threshold: Threshold) -> bytes:
     """Return the PNG that ``twostage analyze --annotated`` writes, at the photo's full size."""
-    image = draw_faces(photo.read(), result, threshold)
     file = io.BytesIO()
-    write_annotated(image, file)
+    write_annotated(draw_faces(image, result, threshold), file)
     return file.getvalue()
 
 

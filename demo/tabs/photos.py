@@ -11,8 +11,9 @@ import streamlit as st
 from demo.analysis import analysis_of, analyzed
 from demo.controls import Look, session
 from demo.render import cards, tables
-from demo.session import Analysis, Choice, Photo
+from demo.session import Analysis, Choice, Photo, Session
 from faces.paths import ImageError
+from faces.types import ImageResult
 
 
 def show_photos(photos: Sequence[Photo], choice: Choice, look: Look) -> None:
@@ -46,12 +47,12 @@ def show_photo(photo: Photo, choice: Choice, look: Look, position: int) -> None:
     result = analysis.result
     with st.container(horizontal=True, vertical_alignment="bottom"):
         with st.container(gap=None):
-            st.subheader(cards.plain(photo.name), anchor=False)
+            st.html(cards.title_html(photo.name))
             st.caption(caption(analysis, look))
-        if photo.data is not None:
+        if session().holds(photo):
             st.download_button(
                 "Annotated PNG",
-                partial(tables.annotated_png, photo, result, look.threshold),
+                partial(annotated_png, session(), photo, result, look),
                 file_name=f"{Path(photo.name).stem}.png",
                 mime="image/png",
                 icon=":material/download:",
@@ -69,7 +70,12 @@ def show_photo(photo: Photo, choice: Choice, look: Look, position: int) -> None:
         with beside:
             show_cards(photo, analysis, choice, look, position)
     except ImageError as error:
-        photo_place.info(cards.plain(f"{photo.name}: {error.cause}"))
+        photo_place.info(f"{cards.code(photo.name)}: {cards.plain(error.cause)}")
+
+
+def annotated_png(kept: Session, photo: Photo, result: ImageResult, look: Look) -> bytes:
+    """Return the PNG that ``twostage analyze --annotated`` writes."""
+    return tables.annotated_png(kept.read(photo), result, look.threshold)
 
 
 def show_remove(photo: Photo, position: int) -> None:

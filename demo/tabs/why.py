@@ -143,7 +143,7 @@ def show_quality(card: Mapping[str, Any]) -> None:
 
 
 def _crop(photo: Photo, face: Face, choice: Choice) -> Image:
-    return crop_face(photo.read(), face.box, choice.margin)
+    return crop_face(session().read(photo), face.box, choice.margin)
 
 
 def _key(photo: Photo, face: Face, choice: Choice) -> tuple[str | float, ...]:

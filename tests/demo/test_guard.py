@@ -15,7 +15,7 @@ from streamlit import config
 
 from demo import guard
 from demo.guard import Guard, free_left, is_own_host
-from demo.session import FILE_BYTES, TOO_LARGE, TOO_MANY, Session
+from demo.session import FILE_BYTES, TOO_LARGE, TOO_MANY
 from demo.visitors import Visitor
 
 UPLOAD = "/_stcore/upload_file/visitor/file"
@@ -194,7 +194,7 @@ def test_a_fetched_download_is_removed_after_its_time(monkeypatch: pytest.Monkey
 def test_visitors_who_left_are_closed_after_the_grace_and_others_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    here, gone = Visitor("here", True, Session()), Visitor("gone", False, Session())
+    here, gone = Visitor("here", True, None), Visitor("gone", False, None)
     closed: list[Visitor] = []
     monkeypatch.setattr(guard, "visitors", lambda: [here, gone])
     monkeypatch.setattr(guard, "close", closed.append)
