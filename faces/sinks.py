@@ -84,8 +84,7 @@ def open_sink(path: str | os.PathLike[str], threshold: Threshold = DEFAULT_THRES
 
     Args:
         path: ends in ``.jsonl`` (one object a line, see ``result_to_dict``), ``.json`` (an array of
-            them), ``.csv`` (a row per face, see ``CSV_COLUMNS``; ``face`` counts from 1 in each
-            picture, ``labels`` are joined by ``;``) or ``.coco.json`` (COCO's ``images``,
+            them), ``.csv`` (a row per face, see ``CsvSink``) or ``.coco.json`` (COCO's ``images``,
             ``annotations`` and ``categories``, see ``CocoSink``). Missing folders are made.
         threshold: from which probability on an emotion is a label.
 
@@ -240,22 +239,29 @@ class JsonSink(Sink):
 
 
 class CsvSink(Sink):
-    """A header, then one row per face; pictures without faces have no row."""
+    """A header (``CSV_COLUMNS``), then one row per face; pictures without faces have no row.
+
+    ``face`` counts from 1 in each picture, ``labels`` are joined by ``;``. A source that begins
+    like a formula has an apostrophe in front, see ``spreadsheet_text``.
+    """
 
     _head = ",".join(CSV_COLUMNS).encode() + b"\n"
 
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        rows = ""
         for number, face in enumerate(result_to_dict(result, self._threshold)["faces"], start=1):
-            writer.writerow(
+            text = io.StringIO()
+            csv.writer(
+                text, lineterminator="\r\n"
+            ).writerow(  # quotes both, as they may stand alone
                 [
-                    *(result.source, result.width, result.height, number),
+                    *(spreadsheet_text(result.source), result.width, result.height, number),
                     *(*face["box"], face["score"], *face["emotions"].values()),
                     *(";".join(face["labels"]), str(face["unsure"]).lower()),
                 ]
             )
-        return _utf_8(text.getvalue()), b""
+            rows += text.getvalue().removesuffix("\r\n") + "\n"
+        return _utf_8(rows), b""
 
 
 class CocoSink(Sink):
@@ -315,6 +321,15 @@ def _write_all(file: FileIO, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
+
+
+def spreadsheet_text(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula.
+
+    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a line end gets an apostrophe in
+    front, which spreadsheets take for "what follows is text" (OWASP, "CSV injection").
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def _separator(before: int) -> bytes:
