@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 import streamlit as st
@@ -16,6 +16,7 @@ from demo.controls import session, worker
 from demo.render import cards
 from demo.session import Analysis, Choice, Photo
 from faces.pipeline import Pipeline
+from twostage.model_zoo import ModelError
 
 QUICK = 0.3
 """Seconds before progress is shown. Sooner it would flicker, and drawing it slows the models."""
@@ -30,11 +31,12 @@ def ahead() -> Iterator[None]:
     """
     choice, end = session().take_fresh(), time.monotonic() + QUICK
     with ExitStack() as running:
-        for photo in session().photos:
-            if choice and session().wants(photo, choice):
-                outcome = running.enter_context(worker().submitted(analysis(photo, choice)))
-                if wait([outcome], max(0.0, end - time.monotonic())).not_done:
-                    break
+        with suppress(ModelError):  # the tab that needs the model says so
+            for photo in session().photos:
+                if choice and session().wants(photo, choice):
+                    outcome = running.enter_context(worker().submitted(analysis(photo, choice)))
+                    if wait([outcome], max(0.0, end - time.monotonic())).not_done:
+                        break
         yield
 
 

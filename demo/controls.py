@@ -161,13 +161,20 @@ def choose_photo(photos: Sequence[Photo]) -> Photo:
     return photos[index]
 
 
-def choose_model(stage: str, key: str | None = None, index: int = 0) -> str:
+def usable_models(stage: str) -> list[str]:
+    """Return the names of the models of a stage that can be loaded here, the default first."""
+    return [name for name, model in model_zoo.shipped_models(stage).items() if not model.missing]
+
+
+def choose_model(stage: str) -> str:
     """Show the models of a stage; return the name of the chosen one."""
     known = model_zoo.shipped_models(stage)
-    name: str = st.selectbox(
-        stage.capitalize(), list(known), index, key=key or stage, persist_state="session"
-    )
+    names = usable_models(stage)
+    name: str = st.selectbox(stage.capitalize(), names, key=stage, persist_state="session")
     st.caption(cards.plain(known[name].about))
+    for model in known.values():
+        if model.missing:
+            st.caption(f"Without {cards.plain(model.name)}: {cards.plain(model.missing)}.")
     return name
 
 
@@ -185,7 +192,10 @@ def choose_device() -> str:
 
 def choose_cut(detector: str, device: str) -> tuple[float | None, float]:
     """Show detection score and crop margin; return both as ``Choice`` takes them."""
-    own = detector_of(detector, device).score_threshold
+    try:
+        own = detector_of(detector, device).score_threshold
+    except model_zoo.ModelError:  # each tab says why
+        return None, CROP_MARGIN
     score = st.slider(
         "Detection score",
         SCORE_FLOOR,

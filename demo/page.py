@@ -13,9 +13,8 @@ from demo.tabs.compare import show_comparison
 from demo.tabs.photos import show_photos
 from demo.tabs.results import show_results
 from demo.tabs.why import show_reasons
+from faces.command import UserError
 from faces.emotions import EMOTIONS
-from faces.paths import ImageError
-from twostage import model_zoo
 
 TABS = {
     "Photos": show_photos,
@@ -27,15 +26,12 @@ TABS = {
 
 def page() -> None:
     """Build the whole page; photos that have just come are analysed before anything is sent."""
-    try:
-        with ahead():
-            draw()
-    except (model_zoo.ModelError, ImageError) as error:
-        st.error(cards.plain(str(error)))
+    with ahead():
+        draw()
 
 
 def draw() -> None:
-    """Send the whole page."""
+    """Send the whole page; what keeps a tab from being drawn stands in that tab."""
     st.set_page_config(page_title="Faces and their emotions", page_icon="🙂", layout="wide")
     st.html(Path(__file__).with_name("render") / "style.css")
     st.title("Faces and their emotions", anchor=False)
@@ -50,7 +46,10 @@ def draw() -> None:
     ):
         if tab.open:
             with tab:
-                show(photos, choice, look)
+                try:
+                    show(photos, choice, look)
+                except UserError as error:
+                    st.error(cards.plain(str(error)))
     controls.session().choice = choice
 
 

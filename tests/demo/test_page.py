@@ -427,11 +427,29 @@ def test_a_model_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch)
         raise model_zoo.ModelError("light: the shipped weights are missing; restore them")
 
     monkeypatch.setattr(model_zoo, "load_detector", fail)
-    app = page()
-    assert [error.value for error in app.error] == [
-        r"light\: the shipped weights are missing\; restore them"
-    ]
+    for tab in ("Photos", "Compare", "All faces", "Why"):
+        app = page(tab=tab)
+        assert [error.value for error in app.error] == [
+            r"light\: the shipped weights are missing\; restore them"
+        ]
+        assert [shown.label for shown in app.tabs] == ["Photos", "Compare", "All faces", "Why"]
     assert app.selectbox(key="detector").options == ["light", "other"]
+
+
+def test_a_model_that_lacks_its_package_is_not_offered_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models = {
+        name: model_zoo.ShippedModel(name, "about", needs=needs)
+        for name, needs in (("light", ""), ("other", ""), ("old", "no_such_package"))
+    }
+    monkeypatch.setattr(model_zoo, "shipped_models", lambda stage: models)
+    app = page(tab="Compare")
+    assert app.selectbox(key="detector").options == ["light", "other"]
+    told = captions(app).replace("\\", "")
+    assert "Without old: its package no_such_package is not installed; run `make old`." in told
+    app.segmented_control(key="stage").set_value("detector").run()
+    assert app.selectbox(key="second detector").options == ["other"]
 
 
 def test_cancelled_photos_wait_until_they_are_asked_for(
