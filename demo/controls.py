@@ -27,6 +27,9 @@ SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "group.jpg"
 
 PHOTOS, FOLDER, CAMERA = "Photos", "Folder", "Camera"
 
+ADDRESS_KEY = "photos"
+"""Parameter of the page's address: how many photos it shows."""
+
 
 @st.cache_resource(show_spinner="Loading the detector…")
 def detector_of(name: str, device: str) -> Detector:
@@ -96,6 +99,11 @@ def choose_photos() -> list[Photo]:
     )
     key = f"{kind} {session().round}"
     if kind == CAMERA:
+        if not cards.camera_allowed(st.context.url or ""):
+            st.info(
+                "Browsers give a page the camera only over HTTPS, or on the machine that serves "
+                "it (localhost). This page came over plain HTTP from another machine."
+            )
         st.camera_input("Take a photo", key=key, on_change=_take, args=(key,))
     else:
         st.file_uploader(
@@ -111,18 +119,31 @@ def choose_photos() -> list[Photo]:
 
 
 def tell_of_photos() -> None:
-    """Show how many photos are there and what becomes of them; and a button to remove them."""
+    """Show how many photos are there and what becomes of them; and a button to remove them.
+
+    The page's address says whether there are photos: a reload or a restart of the server loses
+    them, and the page then says so.
+    """
     kept = (
         "photos stay in memory only, are never written to disk, and are freed within a minute of "
         "your closing the page."
     )
-    photos = session().photos
-    if not photos:
-        st.caption(f"This is a sample. Your own {kept}")
+    photos, address = session().photos, st.query_params
+    if photos:
+        address[ADDRESS_KEY] = str(len(photos))
+        with st.container(horizontal=True, vertical_alignment="center", wrap=False):
+            st.caption(f"{cards.count(len(photos), 'photo')} on this page. Your {kept}")
+            st.button("Remove all", key="remove all", on_click=session().remove, args=(photos,))
         return
-    with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-        st.caption(f"{cards.count(len(photos), 'photo')} on this page. Your {kept}")
-        st.button("Remove all", key="remove all", on_click=session().remove, args=(photos,))
+    if ADDRESS_KEY in address and session().round == 0:
+        st.warning(
+            "**Your photos are gone**: the page was loaded again or the server was restarted, and "
+            "photos are kept nowhere else. Please add them again; below is the sample.",
+            icon=":material/info:",
+        )
+    else:
+        address.pop(ADDRESS_KEY, None)
+    st.caption(f"This is a sample. Your own {kept}")
 
 
 def _take(key: str) -> None:
@@ -174,7 +195,7 @@ def choose_model(stage: str) -> str:
     st.caption(cards.plain(known[name].about))
     for model in known.values():
         if model.missing:
-            st.caption(f"Without {cards.plain(model.name)}: {cards.plain(model.missing)}.")
+            st.caption(f"Without {cards.plain(model.name)}: {model.missing}.")
     return name
 
 

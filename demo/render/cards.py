@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -241,6 +242,14 @@ def sent_name(name: str) -> str:
     for sent, meant in (("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):
         name = name.replace(sent, meant)
     return name
+
+
+def camera_allowed(url: str) -> bool:
+    """Tell whether browsers let a page of this address use the camera (a secure context)."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    local = host == "localhost" or host.endswith(".localhost") or host in ("127.0.0.1", "::1")
+    return parts.scheme != "http" or local
 
 
 def percent(fraction: float) -> str:

@@ -159,6 +159,24 @@ def test_the_reliability_diagram_is_seen(page: Page) -> None:
     assert drawn and width >= 200 and height >= 200
 
 
+def test_a_reload_and_a_restart_say_that_the_photos_are_gone(tmp_path: Path) -> None:
+    with Server() as first:
+        with Page(first.url) as page:
+            page.upload([SAMPLES / "hopper.jpg"])
+            page.driver.refresh()
+            page.settle()
+            assert "Your photos are gone" in page.text() and page.is_sample()
+            page.upload([SAMPLES / "hopper.jpg"])
+            assert "Your photos are gone" not in page.text()
+            first.restart()
+            wait_for(lambda: "photos=1" in page.driver.current_url, "the page to connect again")
+            wait_for(lambda: not page.all("[data-testid=stConnectionStatus]"), "the connection")
+            page.move_slider("Threshold", 3, settle=False)
+            wait_for(lambda: "Your photos are gone" in page.text(), "the word after a restart")
+            page.settle()
+            assert page.is_sample()
+
+
 def test_the_slider_follows_the_mouse_and_the_keyboard(page: Page) -> None:
     slider = page.find("input[type=range]", "Threshold")
     width = slider.size["width"]

@@ -397,6 +397,21 @@ def test_devices_are_a_choice(stand_ins: Models, monkeypatch: pytest.MonkeyPatch
     assert len(stand_ins.loaded) == loaded + 2
 
 
+def test_the_address_tells_of_photos_and_a_new_session_that_they_are_gone() -> None:
+    app = page(("a.png", photo()))
+    assert app.query_params["photos"] in ("1", ["1"]) and not app.warning
+    again = AppTest.from_file(str(APP), default_timeout=60)
+    again.query_params["photos"] = "1"
+    again.run()
+    assert "Your photos are gone" in again.warning[0].value
+    again.run()
+    assert again.warning
+    upload(again, ("a.png", photo()))
+    assert not again.warning
+    again.button(key="remove all").click().run()
+    assert not again.warning and "photos" not in again.query_params
+
+
 def test_models_are_chosen_and_their_analyses_kept(stand_ins: Models) -> None:
     app = page(("a.png", photo()))
     app.selectbox(key="detector").set_value("other").run()

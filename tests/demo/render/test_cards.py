@@ -152,5 +152,22 @@ def test_a_sent_name_is_the_file_s_own(sent: str, name: str) -> None:
     assert cards.sent_name(sent) == name
 
 
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("http://localhost:8501/", True),
+        ("http://127.0.0.1:8501/", True),
+        ("http://[::1]:8501/", True),
+        ("https://faces.example.org/", True),
+        ("http://192.168.1.7:8501/", False),
+        ("http://0.0.0.0:8501/", False),
+        ("http://localhost.example.org/", False),
+        ("", True),
+    ],
+)
+def test_the_camera_needs_https_or_this_machine(url: str, allowed: bool) -> None:
+    assert cards.camera_allowed(url) == allowed
+
+
 def test_pictures_describe_themselves_safely() -> None:
     assert 'alt="&lt;b&gt;&quot;"' in cards.image_html(b"x", '<b>"')
