@@ -1,4 +1,4 @@
-"""Make docs/results.md, docs/comparison.md and the README's tables: ``python -m eval.tables``.
+"""Make docs/results.md, docs/comparison.md and the README's table: ``python -m eval.tables``.
 
 Every figure of ours is from results/, written by an evaluation command's ``--out``; none is typed
 by hand.
@@ -25,6 +25,7 @@ from eval import (
 )
 from eval.records import comparison, publish
 from eval.records.comparison import find_systems
+from eval.records.front_table import contents, front_table
 from eval.records.report import Run, cell
 from faces.command import UserError, run
 from faces.views import VIEWS
@@ -226,7 +227,7 @@ SHOWN = {
     "wider_held_out": "WIDER, held out",
     "crossval": "mobilenet_fpn, trained on Dataturks, cross-validated",
 }
-"""What the README calls records and models whose names say too little."""
+"""What the summary calls records and models whose names say too little."""
 
 COMPARE_DETECTORS = ("ap", "joint_accuracy")
 NOT_MEASURED: Run = {
@@ -273,13 +274,14 @@ def render(runs: Sequence[Run]) -> str:
         "are wall time on the machine of the record (its json names processor, threads, commit) "
         "and vary with its load; everything else is reproducible.",
     ]
-    parts += comparison.sections(runs)
+    parts += summary(runs) + comparison.sections(runs)
     for mark, (title, columns) in SECTIONS.items():
         chosen = _of_section(runs, mark)
         if chosen:
             parts += [f"## {title}", _markdown(chosen, columns)]
     lines = dict.fromkeys(f"- `{one['record']}`: `{one['command']}`" for one in runs)
     parts += ["## Commands", "\n".join(lines)]
+    parts.insert(2, contents("\n\n".join(parts)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -293,6 +295,11 @@ def update_readme(text: str, runs: Sequence[Run]) -> str:
     _, end, after = rest.partition(END)
     if not start or not end:
         raise UserError(f"README.md: lacks the marks {START} and {END}; put them back")
+    return "\n\n".join(filter(None, (before + START, front_table(runs), END + after)))
+
+
+def summary(runs: Sequence[Run]) -> list[str]:
+    """Return the part of docs/results.md that compares models over the data sets; may be empty."""
     faces, joint = _of_section(runs, "ap"), [one for one in runs if "joint_accuracy" in one]
     tables = {
         "Which emotion a face crop shows (accuracy on FER2013's PrivateTest)": emotions(runs),
@@ -302,12 +309,12 @@ def update_readme(text: str, runs: Sequence[Run]) -> str:
         chosen = [one for one in joint if one["record"] == record]
         title = f"Both together: faces found and named right, of all {_data_set(chosen[0])}"
         tables[title] = grid(chosen, "classifier", "detector", "joint_accuracy")
-    parts = [f"{title}:\n\n{table}" for title, table in tables.items() if table]
-    return before + START + "\n\n" + "\n\n".join(parts) + "\n\n" + END + after
+    parts = [f"### {title}\n\n{table}" for title, table in tables.items() if table]
+    return ["## Models compared", *parts] if parts else []
 
 
 def emotions(runs: Sequence[Run]) -> str:
-    """Lay out classifiers' figures on PrivateTest in Markdown, a row each, for the README.
+    """Lay out classifiers' figures on PrivateTest in Markdown, a row each.
 
     Packages that only the benchmark measured stand below ours.
     """

@@ -9,7 +9,18 @@ import pytest
 
 from eval.records import publish
 from eval.records.comparison import find_systems
-from eval.tables import END, ROOT, START, emotions, grid, main, read_runs, render, update_readme
+from eval.tables import (
+    END,
+    ROOT,
+    START,
+    emotions,
+    grid,
+    main,
+    read_runs,
+    render,
+    summary,
+    update_readme,
+)
 from faces.command import UserError
 
 CLASSIFIED = {
@@ -55,7 +66,7 @@ def test_a_grid_has_a_row_per_model_and_a_column_per_set() -> None:
     assert grid([], "detector", "record", "ap50") == ""
 
 
-def test_the_readme_names_each_classifier_once() -> None:
+def test_the_summary_names_each_classifier_once() -> None:
     own = {**CLASSIFIED, "split": "PrivateTest", "without_twins": {"accuracy": 0.5}}
     timed = {**own, "record": "speed", "ms_by_batch": {}, "without_twins": None}
     runs = [
@@ -74,19 +85,16 @@ def test_the_readme_names_each_classifier_once() -> None:
     ]
 
 
-def test_the_readme_has_a_table_of_pairs_for_each_set(tmp_path: Path) -> None:
+def test_the_summary_has_a_table_of_pairs_for_each_set() -> None:
     pair = {"joint_accuracy": 0.5, "joint_accuracy_ci": [0.25, 0.75], "record": "portraits_joint"}
     runs = [
         {**pair, "detector": detector, "classifier": classifier, "faces": 4}
         for detector in ("light", "haar")
         for classifier in ("small", "fer")
     ]
-    text = update_readme(f"{START}{END}", [*runs, {**runs[0], "record": "own", "faces": 5}])
-    titles = [line for line in text.splitlines() if line.endswith(":")]
-    assert [title.split("all ")[1] for title in titles] == [
-        "portraits (4 faces):",
-        "own (5 faces):",
-    ]
+    text = "\n\n".join(summary([*runs, {**runs[0], "record": "own", "faces": 5}]))
+    titles = [line for line in text.splitlines() if line.startswith("### ")]
+    assert [title.split("all ")[1] for title in titles] == ["portraits (4 faces)", "own (5 faces)"]
     value = "50.00 % (25.00 – 75.00)"
     assert cells(text)[:3] == [
         ["classifier", "light", "haar"],
@@ -106,8 +114,9 @@ def test_every_run_becomes_a_row_and_every_command_a_line(tmp_path: Path) -> Non
     assert main([*arguments, "--out", str(tmp_path / "results.md")]) == 0
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "62.50 %" in text and "80.12 %" in text
-    lines = (tmp_path / "results.md").read_text().splitlines()
+    document = (tmp_path / "results.md").read_text()
+    assert document.index("](#emotions-of-face-crops)") < document.index("\n## ")
+    lines = document.split("## Emotions of face crops\n")[1].splitlines()
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
     head, row = rows[0], rows[2]
     assert dict(zip(head, row, strict=True)) == {
@@ -176,6 +185,8 @@ def test_the_large_detectors_row_says_why_it_is_empty_until_it_is_measured() -> 
     [
         (
             {
+                "detector": "light",
+                "classifier": "small",
                 "joint_accuracy": 0.75,
                 "joint_accuracy_ci": [0.7, 0.805],
                 "without_doubtful": {"joint_accuracy": 0.5},
