@@ -34,6 +34,7 @@ from eval.classification import DEFAULT_SPLIT, figures, open_fer2013
 from eval.data import options
 from eval.data.score_files import read_scores, write_scores
 from eval.records import report
+from eval.records.sections import CLASSIFIER_SPEED
 from faces import command
 from faces.command import UserError
 from faces.provenance import command_line
@@ -138,7 +139,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     } | report.provenance(made_by)
     runs = [run | about | {"threads": arguments.threads} for run in runs]
     if arguments.out is not None:
-        report.write_report(arguments.out, runs)
+        report.write_report(arguments.out, CLASSIFIER_SPEED.kind, runs)
     if arguments.picture is not None:
         draw_runs(runs, arguments.picture)
     print(report.table([shown(run) for run in runs], columns(arguments.batches)))

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from benchmarks.rounds.contest import Spread
 from eval.records import report
+from eval.records.sections import DETECTOR_BATCHES
 from faces.command import UserError, run
 from faces.provenance import command_line
 
@@ -193,7 +194,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     } | report.provenance(made_by)
     rows = [row | about for row in rows]
     if arguments.out is not None:
-        report.write_report(arguments.out, rows)
+        report.write_report(arguments.out, DETECTOR_BATCHES.kind, rows)
     print(report.table(rows, COLUMNS))
     return 0
 

@@ -39,6 +39,7 @@ from tqdm import tqdm
 
 from benchmarks.rounds.contest import Spread
 from eval.records import report
+from eval.records.sections import DETECTOR_COST
 from faces.command import UserError, run
 from faces.provenance import command_line
 
@@ -207,7 +208,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     about = {"detector": CONFIG, "counted_size": list(size)}
     rows = [one | about | report.provenance(made_by) for one in rows]
     if arguments.out is not None:
-        report.write_report(arguments.out, rows)
+        report.write_report(arguments.out, DETECTOR_COST.kind, rows)
     print(report.table(rows, COLUMNS))
     return 0
 

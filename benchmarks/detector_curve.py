@@ -36,6 +36,7 @@ from eval.data.annotated import locate, read_scenes, scored
 from eval.detection import Found, measure_all, with_min_size
 from eval.records import report
 from eval.records.plots import panels, save
+from eval.records.sections import DETECTOR_CURVE
 from faces import command
 from faces.coco import Detections, GroundTruth, ImageId, load_coco
 from faces.command import UserError
@@ -255,7 +256,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         )
     ]
     if arguments.out is not None:
-        report.write_report(arguments.out, rows)
+        report.write_report(arguments.out, DETECTOR_CURVE.kind, rows)
     if arguments.picture is not None:
         draw(rows, arguments.picture)
     print(report.table(rows, COLUMNS))

@@ -27,6 +27,7 @@ from benchmarks.rounds.picture import Point, draw
 from eval.data import options
 from eval.detection import Found, measure_all, with_min_size
 from eval.records import report
+from eval.records.sections import DETECTOR_SPEED
 from faces import command
 from faces.coco import load_coco, load_results
 from faces.command import UserError
@@ -125,7 +126,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         for run, ms in zip(measure_all(truth.scenes, found), times, strict=True)
     ]
     if arguments.out is not None:
-        report.write_report(arguments.out, runs)
+        report.write_report(arguments.out, DETECTOR_SPEED.kind, runs)
     if arguments.picture is not None:
         draw_runs(runs, arguments.picture)
     print(report.table(runs, COLUMNS))

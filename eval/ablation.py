@@ -29,15 +29,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
-from classification.training.card import write_json
 from classification.training.recipe import RecipeError, load_recipe
 from eval.classification import fer2013_batches
 from eval.data import options
 from eval.metrics.bootstrap import Bootstrap, ratio_metric
 from eval.records import report
+from eval.records.sections import Section
 from eval.systems import python
 from faces import command
 from faces.command import UserError
+from faces.files import write_json
 from faces.pipeline import EmotionClassifier
 from faces.provenance import command_line
 from faces.views import VIEWS, probabilities_over_views
@@ -58,6 +59,15 @@ COLUMNS = {
     "seed_spread": "percent",
     "hours": "number",
 }
+
+SECTION = Section(
+    kind="ablation",
+    title="What each ingredient of a training gives",
+    columns={"variant": "text", "about": "text"} | COLUMNS,
+)
+
+TRAINING = "ablation_training"
+"""Kind of a training's record."""
 
 REFERENCE = "reference"
 
@@ -168,12 +178,12 @@ def read_answers(
     if not path.is_file():
         return None
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        (record,) = report.read_record(path, {TRAINING})
         recipe = load_recipe(variant.recipe, variant.arguments(seed))
         same = recipe.is_recorded_as(record["recipe"]) and record["fingerprint"] == fingerprint
         return record if same and set(variant.views) <= set(record["right"]) else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: no record of an ablation ({error}); remove it") from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: lacks {error}; remove it, and it is measured again") from error
 
 
 def measure(
@@ -204,6 +214,7 @@ def measure(
     kept = ("recipe", "parameters", "hours", "precision", "best_epoch")
     right = {views: right_answers(classifier, data, views) for views in variant.views}
     return {
+        "kind": TRAINING,
         **{key: training[key] for key in kept},
         "training": training["command"],
         "trained_at": training["commit"],
@@ -312,9 +323,8 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         if not (folder / "record.json").is_file():
             python(*words)
         record = measure(variant, seed, folder, data, fingerprint, arguments.device)
-        write_json(
-            answers_file(arguments.answers, variant, seed), record | report.provenance(made_by)
-        )
+        path = answers_file(arguments.answers, variant, seed)
+        write_json(path, record | report.provenance(made_by), indent=1)
         known[variant.name, seed] = record
     shown = list(complete(variants, known))
     if absent := [v.name for v in variants if v not in shown]:
@@ -332,7 +342,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         record = known[variant.name, variant.seeds[0]]
         row |= {key: record[key] for key in kept} | about
     if arguments.out is not None:
-        report.write_report(arguments.out, table)
+        report.write_report(arguments.out, SECTION.kind, table)
     print(report.table(table, COLUMNS))
     return 0
 

@@ -34,6 +34,7 @@ from eval.data import options
 from eval.data.annotated import locate, read_scenes
 from eval.data.pairs import label_faces, matched_crops
 from eval.records import plots, report
+from eval.records.sections import Section
 from faces import command
 from faces.coco import load_coco
 from faces.command import UserError
@@ -55,6 +56,12 @@ COLUMNS = {
     "ece": "number",
     "ece_by_chance": "number",
 }
+
+SECTION = Section(
+    kind="calibration",
+    title="Calibration",
+    columns={"record": "text"} | COLUMNS,
+)
 
 
 @dataclass(frozen=True)
@@ -179,7 +186,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     about = fer.about(part, arguments.data, arguments.ferplus, made_by)
     about["coco"] = None if arguments.coco is None else str(arguments.coco)
     runs = [run | about for run in measure_all(classifiers, samples)]
-    fer.publish(arguments, runs, COLUMNS, draw)
+    fer.publish(arguments, SECTION.kind, runs, COLUMNS, draw)
     return 0
 
 

@@ -51,6 +51,7 @@ from eval.data.score_files import read_scores
 from eval.metrics import classification as class_metrics
 from eval.metrics import grouping
 from eval.records import report
+from eval.records.sections import Section
 from faces import command
 from faces.command import UserError
 from faces.crops import pad_to_square
@@ -85,6 +86,32 @@ COLUMNS = {
     "balanced_accuracy": "percent",
     "ms_per_face": "number",
 }
+
+SECTION = Section(
+    kind="classification",
+    title="Emotions of face crops",
+    columns={
+        "record": "text",
+        "classifier": "text",
+        "split": "text",
+        "views": "text",
+        "n": "count",
+        "accuracy": "percent",
+        "accuracy_ci": "interval",
+        "without_twins.accuracy": "percent",
+        "ferplus_majority.accuracy": "percent",
+        "macro_f1": "number",
+        "balanced_accuracy": "percent",
+        "ms_per_face": "number",
+        "precision": "text",
+    },
+    headings={
+        "accuracy_ci": "95 % interval",
+        "without_twins.accuracy": "without twins",
+        "ferplus_majority.accuracy": "ferplus majority",
+        "precision": "number format",
+    },
+)
 
 Batch = tuple[list[Image], list[int]]
 """Square crops, each (S, S, 3) uint8 RGB, and as many indices into ``EMOTIONS``."""
@@ -389,7 +416,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     facts += [{} for _ in arguments.scores]
     runs = [run | found | about for run, found in zip(runs, facts, strict=True)]
     if arguments.out is not None:
-        report.write_report(arguments.out, runs)
+        report.write_report(arguments.out, SECTION.kind, runs)
     print(report.table([_shown(run) for run in runs], COLUMNS))
     for run in runs:
         print(f"\n{run['classifier']}\n{per_class_table(run)}")

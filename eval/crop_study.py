@@ -35,6 +35,7 @@ from eval.data.annotated import locate, read_scenes, scored
 from eval.data.pairs import label_faces
 from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
 from eval.records import plots, report
+from eval.records.sections import Section
 from faces import command
 from faces.boxes import match
 from faces.coco import AnnotatedImage, load_coco
@@ -73,6 +74,12 @@ COLUMNS = {
     "accuracy_difference_ci": "percent",
     "nll": "number",
 }
+
+SECTION = Section(
+    kind="crop_study",
+    title="The crop",
+    columns={"record": "text", "detector": "text"} | COLUMNS,
+)
 
 
 @dataclass
@@ -304,7 +311,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         rows = None if part is None else jitter(part.data, classifier, misses)
         head = {"classifier": classifier.name}
         runs += [head | run | {"jitter": rows} | about for run in measure(faces, scores)]
-    fer.publish(arguments, runs, COLUMNS, draw)
+    fer.publish(arguments, SECTION.kind, runs, COLUMNS, draw)
     return 0
 
 

@@ -39,6 +39,7 @@ from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
 from eval.metrics.miss_rate import AVERAGED, PRICES, judge, log_average
 from eval.records import report
 from eval.records.detection_curves import draw_curves
+from eval.records.sections import Section
 from faces import command
 from faces.boxes import Matching, Verdict, match
 from faces.coco import AnnotatedImage, Detections, GroundTruth, ImageId, load_coco, load_results
@@ -68,6 +69,34 @@ COLUMNS = {
     "duplicates_per_image": "number",
     "ms_per_image": "number",
 }
+
+SECTION = Section(
+    kind="detection",
+    title="Faces in photos",
+    columns={
+        "record": "text",
+        "detector": "text",
+        "images": "count",
+        "faces": "count",
+        "min_size": "count",
+        "ap": "percent",
+        "ap_ci": "percent",
+        "ap50": "percent",
+        "ap50_ci": "percent",
+        "ap50_difference": "percent",
+        "ap50_difference_ci": "percent",
+        "ap75": "percent",
+        "ap_small": "percent",
+        "ap_medium": "percent",
+        "ap_large": "percent",
+        "log_average_miss_rate": "percent",
+        "coverage": "percent",
+        "coverage_ci": "percent",
+        "false_per_image": "number",
+        "duplicates_per_image": "number",
+        "ms_per_image": "number",
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -334,7 +363,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     } | report.provenance(made_by)
     runs = [run | about for run in measure_all(scenes, [*found, *external])]
     if arguments.out is not None:
-        report.write_report(arguments.out, runs)
+        report.write_report(arguments.out, SECTION.kind, runs)
     if arguments.figures is not None:
         draw_curves(runs, arguments.figures, (arguments.out or arguments.coco).stem)
     print(report.table(runs, COLUMNS))

@@ -24,6 +24,7 @@ import numpy as np
 
 from eval.records import report
 from eval.records.plots import draw_lines, panels, save
+from eval.records.sections import Section
 from faces.command import UserError, run
 from faces.provenance import command_line
 
@@ -43,6 +44,12 @@ COLUMNS = {
     "peak_memory_gb": "number",
     "training_hours": "number",
 }
+
+SECTION = Section(
+    kind="detector_training",
+    title="Trainings of detectors",
+    columns={"record": "text"} | COLUMNS,
+)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -143,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             report.check_out(path)
         one = summarise(args.run) | report.provenance(command_line(COMMAND, argv))
         if args.out is not None:
-            report.write_report(args.out, [one])
+            report.write_report(args.out, SECTION.kind, [one])
         if args.picture is not None:
             draw(one, args.picture)
         print(report.table([one], COLUMNS))

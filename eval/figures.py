@@ -31,7 +31,7 @@ from eval.data import options
 from eval.records import plots
 from eval.records.comparison import System, find_systems
 from eval.records.explained import explained_figure
-from eval.tables import ROOT, read_runs
+from eval.tables import ROOT, read_rows
 from faces.command import UserError, existing, run
 from faces.draw import draw_faces as draw_answers
 from faces.emotions import EMOTIONS
@@ -72,8 +72,8 @@ def confusion_figure(systems: Sequence[System], *, shares: bool) -> Figure:
     """Draw one confusion matrix per system: counts, or percent of each true emotion."""
     figure, panels = plots.panels(len(systems), columns=2, side=4.4)
     for axes, system in zip(panels, systems, strict=True):
-        assert system.run is not None
-        matrix = np.array(system.run["confusion"], float)
+        assert system.row is not None
+        matrix = np.array(system.row["confusion"], float)
         if shares:
             matrix = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
         _draw_matrix(axes, matrix)
@@ -98,7 +98,7 @@ def guesses_figure(systems: Sequence[System]) -> Figure:
     figure = Figure(figsize=(11, 1.4 + 0.24 * len(systems)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(systems))[::-1]
-    runs = [system.run or {} for system in systems]
+    runs = [system.row or {} for system in systems]
     guesses = {f"top {k}": [one["top"][k - 1] for one in runs] for k in (1, 2, 3)}
     coarse = {
         "seven emotions": [one["accuracy"] for one in runs],
@@ -135,12 +135,12 @@ def learning_figure(systems: Sequence[System]) -> Figure | None:
     trained = {
         system.classifier: system
         for system in reversed(systems)
-        if (system.run or {}).get("history")
+        if (system.row or {}).get("history")
     }
     known = list(trained.values())[::-1]  # several views are of one training
     if not known:
         return None
-    curves_of = {system.title: _curves((system.run or {})["history"]) for system in known}
+    curves_of = {system.title: _curves((system.row or {})["history"]) for system in known}
     highest = max(accuracy.max() for _, accuracy, _ in curves_of.values())
     figure, panels = plots.panels(len(known), columns=CURVES_ACROSS, side=2.7)
     for place, (axes, system) in enumerate(zip(panels, known, strict=True)):
@@ -225,7 +225,7 @@ def draw_records(systems: Sequence[System], folder: Path) -> list[Path]:
         systems: those with a record are drawn.
         folder: to write to.
     """
-    measured = [s for s in systems if s.run is not None and s.split == "PrivateTest"]
+    measured = [s for s in systems if s.row is not None and s.split == "PrivateTest"]
     figures: dict[str, Figure | None] = {"classes": class_distribution()}
     if measured:
         shown = [s for s in measured if s.classifier in CONFUSIONS and s.views == "single"]
@@ -322,7 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.data is not None:
             existing(args.data, "--data")
         check_private(args.faces)
-        written = draw_records(find_systems(read_runs(args.results)), args.out)
+        written = draw_records(find_systems(read_rows(args.results)), args.out)
         if args.photo is not None:
             written += draw_photo(args.photo, args.classifier, args.out)
         if args.data is not None:

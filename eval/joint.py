@@ -58,6 +58,7 @@ from eval.detection import add_results_options, parse_results
 from eval.metrics.joint import summarise
 from eval.records import report
 from eval.records.gallery import Gallery
+from eval.records.sections import Section
 from faces import command
 from faces.coco import GroundTruth, load_coco, load_results
 from faces.command import UserError
@@ -80,6 +81,30 @@ COLUMNS = {
     "false_per_image": "number",
     "duplicates_per_image": "number",
 }
+
+SECTION = Section(
+    kind="joint",
+    title="Both stages together",
+    columns={
+        "record": "text",
+        "detector": "text",
+        "classifier": "text",
+        "faces": "count",
+        "coverage": "percent",
+        "accuracy_on_matched": "percent",
+        "accuracy_on_true_boxes": "percent",
+        "joint_accuracy": "percent",
+        "joint_accuracy_ci": "percent",
+        "without_doubtful.joint_accuracy": "percent",
+        "joint_accuracy_difference": "percent",
+        "joint_accuracy_difference_ci": "percent",
+        "macro_joint_accuracy": "percent",
+        "mean_ap50": "percent",
+        "false_per_image": "number",
+        "duplicates_per_image": "number",
+    },
+    headings={"without_doubtful.joint_accuracy": "without doubtful"},
+)
 
 
 def load_finders(arguments: argparse.Namespace, truth: GroundTruth) -> list[Finder]:
@@ -226,7 +251,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     runs = [run | timing[run["detector"]] for run in summarise(scenes, faces, pairs)]
     runs = [run | about for run in runs]
     if arguments.out is not None:
-        report.write_report(arguments.out, runs)
+        report.write_report(arguments.out, SECTION.kind, runs)
     print(report.table(runs, COLUMNS))
     if len(runs) == 1:
         print(f"\n{emotions_table(runs)}")

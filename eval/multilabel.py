@@ -41,6 +41,7 @@ from eval.metrics import multilabel as multilabel_metrics
 from eval.metrics.bootstrap import Bootstrap
 from eval.metrics.multilabel import Flags
 from eval.records import plots, report
+from eval.records.sections import Section
 from faces import command
 from faces.emotions import EMOTIONS
 from faces.pipeline import EmotionClassifier
@@ -69,6 +70,12 @@ COLUMNS = {
     "top_two_coverage": "percent",
     "named_per_face": "number",
 }
+
+SECTION = Section(
+    kind="multilabel",
+    title="Several emotions at once, against FER+'s votes",
+    columns={"record": "text", "split": "text"} | COLUMNS,
+)
 
 
 @dataclass(frozen=True)
@@ -239,7 +246,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     about = fer.about(reported, arguments.data, arguments.ferplus, made_by)
     found = judge_all(classifiers, chosen_on, reported, arguments.presence)
     runs = [run | about for run in found]
-    fer.publish(arguments, runs, COLUMNS, draw)
+    fer.publish(arguments, SECTION.kind, runs, COLUMNS, draw)
     print(f"The default threshold, faces.types.DEFAULT_THRESHOLD, is {DEFAULT_THRESHOLD}.")
     return 0
 

@@ -37,6 +37,7 @@ from eval.detection import with_min_size
 from eval.metrics.average_precision import match_scenes
 from eval.metrics.miss_rate import judge
 from eval.records import report
+from eval.records.sections import Section
 from faces import command
 from faces.coco import AnnotatedImage, Detections, load_coco
 from faces.command import UserError
@@ -75,6 +76,25 @@ COLUMNS = {
     "validation_ap": "percent",
     "validation_ap50": "percent",
 }
+
+SECTION = Section(
+    kind="operating_point",
+    title="What detectors show, chosen on validation",
+    columns={
+        "record": "text",
+        "detector": "text",
+        "images": "count",
+        "nms": "number",
+        "voting": "number",
+        "containment": "number",
+        "chosen_threshold": "number",
+        "f1": "percent",
+        "coverage": "percent",
+        "wrong_per_image": "number",
+        "duplicates_per_image": "number",
+        "validation_ap50": "percent",
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -296,7 +316,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     if targets is not None:
         write_choice(*targets, run, overrides)
     if arguments.out is not None:  # after the choice, as it names the configuration by its hash
-        report.write_report(arguments.out, [run])
+        report.write_report(arguments.out, SECTION.kind, [run])
     if len(rows) > 1:
         print(report.table(rows, COLUMNS) + "\n")
     print(f"chosen:\n{report.table([chosen], COLUMNS)}")

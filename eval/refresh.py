@@ -29,10 +29,10 @@ from pathlib import Path
 
 from baselines.classifier import is_baseline
 from eval.records.comparison import System, read_systems
-from eval.records.report import Run
+from eval.records.report import Row
 from eval.records.staleness import present_hashes
 from eval.systems import python, train_and_measure
-from eval.tables import read_runs
+from eval.tables import read_rows
 from faces.command import UserError, existing, note, run
 from faces.provenance import file_sha256
 from twostage.model_zoo import shipped_models
@@ -43,7 +43,7 @@ OUTPUTS = ("--out", "--picture", "--figures", "--gallery", "--keep")
 """The options of records' commands that name what is written."""
 
 
-def is_current(record: Run, present: dict[str, str]) -> bool:
+def is_current(record: Row, present: dict[str, str]) -> bool:
     """Tell whether a record names its weights, and they are the shipped ones or a run folder's."""
     measured: dict[str, str] | None = record.get("weights_sha256")
     if measured is None:
@@ -56,7 +56,7 @@ def is_current(record: Run, present: dict[str, str]) -> bool:
     )
 
 
-def stale_commands(records: Sequence[Run], present: dict[str, str]) -> list[list[str]]:
+def stale_commands(records: Sequence[Row], present: dict[str, str]) -> list[list[str]]:
     """Return the commands of the records that are not current, as words, each once, in order."""
     stale = [one["command"] for one in records if not is_current(one, present)]
     commands = [shlex.split(command) for command in dict.fromkeys(stale)]
@@ -121,7 +121,7 @@ def refresh(data: Path, runs: Path, results: Path) -> list[str]:
     for name in stale_cards():
         python("-m", "eval.card", name, "--data", fer2013, "--ferplus", ferplus)
     present = present_hashes()
-    records = [one for one in read_runs(results) if "/" not in one["record"]]
+    records = [one for one in read_rows(results) if "/" not in one["record"]]
     left = []
     for words in stale_commands(records, present):
         if absent := absent_runs(words):

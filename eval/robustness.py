@@ -28,6 +28,7 @@ from classification.data.fer2013 import SPLITS, Fer2013
 from eval.classification import BATCH, DEFAULT_SPLIT, open_fer2013
 from eval.data import options
 from eval.records import report
+from eval.records.sections import Section
 from faces import command
 from faces.pipeline import EmotionClassifier
 from faces.provenance import command_line
@@ -73,6 +74,12 @@ CONDITIONS: dict[str, tuple[Change, tuple[float, ...]]] = {
 COLUMNS = {"classifier": "text"} | {
     key: "percent" for kind in CONDITIONS for key in (f"{kind}_usual", f"{kind}_lowest")
 }
+
+SECTION = Section(
+    kind="robustness",
+    title="Accuracy when crops are not FER2013's",
+    columns={"record": "text", "split": "text"} | COLUMNS,
+)
 
 _USUAL = {"scale": 1.0, "blur": 0.0, "brightness": 1.0}
 
@@ -139,7 +146,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     about = {"split": split, "data": str(arguments.data), "fingerprint": data.fingerprint}
     runs = [run | about | report.provenance(made_by) for run in measure(data, classifiers, split)]
     if arguments.out is not None:
-        report.write_report(arguments.out, runs)
+        report.write_report(arguments.out, SECTION.kind, runs)
     if arguments.picture is not None:
         draw(runs, arguments.picture)
     print(report.table(runs, COLUMNS))

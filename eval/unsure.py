@@ -32,6 +32,7 @@ from eval.metrics import selective
 from eval.metrics.bootstrap import Bootstrap, ratio_metric
 from eval.multilabel import PRESENCE
 from eval.records import plots, report
+from eval.records.sections import Section
 from faces import command
 from faces.provenance import command_line
 from faces.types import UNSURE_BELOW
@@ -58,6 +59,12 @@ COLUMNS = {
     "aurc_entropy": "number",
     "aurc_lead_over_the_second": "number",
 }
+
+SECTION = Section(
+    kind="unsure",
+    title="Unsure faces",
+    columns={"record": "text", "split": "text"} | COLUMNS,
+)
 
 
 def measure(
@@ -161,7 +168,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         if arguments.ferplus is not None:
             run |= vote_risks(rows[1], parts[1], run["unsure_below"])
         runs.append(run | about)
-    fer.publish(arguments, runs, COLUMNS, draw)
+    fer.publish(arguments, SECTION.kind, runs, COLUMNS, draw)
     print(f"In use: unsure below {UNSURE_BELOW} (faces.types.UNSURE_BELOW).")
     return 0
 

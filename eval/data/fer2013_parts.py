@@ -119,13 +119,14 @@ def read_parts(data: Path, ferplus: Path | None, names: Sequence[str]) -> list[P
 
 def publish(
     arguments: Namespace,
+    kind: str,
     runs: Sequence[report.Run],
     columns: Mapping[str, str],
     draw: Callable[[Sequence[report.Run], Path], None],
 ) -> None:
     """Write the record and the picture where they were asked for, and print the table."""
     if arguments.out is not None:
-        report.write_report(arguments.out, runs)
+        report.write_report(arguments.out, kind, runs)
     if arguments.picture is not None:
         draw(runs, arguments.picture)
     print(report.table(runs, columns))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from eval.metrics.significance import mcnemar
-from eval.records.report import Run, cell
+from eval.records.report import Row, cell
 from faces.emotions import EMOTIONS
 
 SYSTEMS = Path(__file__).resolve().parents[1] / "systems.toml"
@@ -37,7 +37,7 @@ class System:
         train: the module and options that train it, None for what is shipped.
         resplit: trained and measured on a random split of all pictures.
         tolerance: points of accuracy by which a repeated training may differ.
-        run: the record, None if there is none.
+        row: of its record, None if there is none.
     """
 
     title: str
@@ -49,17 +49,17 @@ class System:
     train: str | None = None
     resplit: bool = False
     tolerance: float = 0.0
-    run: Run | None = None
+    row: Row | None = None
 
 
-def find_systems(runs: Sequence[Run], path: Path = SYSTEMS) -> list[System]:
+def find_systems(rows: Sequence[Row], path: Path = SYSTEMS) -> list[System]:
     """Return the systems of the comparison with their records, in the order of ``path``."""
     found = []
     for system in read_systems(path):
         key = [system.classifier, system.split, system.views]
-        ours = (r for r in runs if "predicted" in r)
-        run = next((r for r in ours if [r["classifier"], r["split"], r["views"]] == key), None)
-        found.append(replace(system, run=run))
+        measured = (r for r in rows if r["kind"] == "classification")
+        row = next((r for r in measured if [r["classifier"], r["split"], r["views"]] == key), None)
+        found.append(replace(system, row=row))
     return found
 
 
@@ -71,10 +71,10 @@ def read_systems(path: Path = SYSTEMS) -> list[System]:
     return [replace(s, tolerance=tolerances[s.train.split()[0]]) if s.train else s for s in systems]
 
 
-def sections(runs: Sequence[Run], path: Path = SYSTEMS) -> list[str]:
+def sections(rows: Sequence[Row], path: Path = SYSTEMS) -> list[str]:
     """Return the comparison's part of the document in Markdown; empty without any record of it."""
-    systems = find_systems(runs, path)
-    measured = [system for system in systems if system.run is not None]
+    systems = find_systems(rows, path)
+    measured = [system for system in systems if system.row is not None]
     if not measured:
         return []
     return [
@@ -114,7 +114,7 @@ def accuracy_table(systems: Sequence[System]) -> str:
     """Lay out the published figure and ours, one row per system."""
     rows = [_majority_row(systems), _chance_row()]
     for system in systems:
-        run = system.run or {}
+        run = system.row or {}
         rows.append(
             [
                 system.title,
@@ -134,7 +134,7 @@ def accuracy_table(systems: Sequence[System]) -> str:
 
 
 def _majority_row(systems: Sequence[System]) -> list[str]:
-    run = next((s.run for s in systems if s.run and s.run["split"] == "PrivateTest"), None)
+    run = next((s.row for s in systems if s.row and s.row["split"] == "PrivateTest"), None)
     supports = [run["per_class"][e]["support"] for e in EMOTIONS] if run else [0]
     share = max(supports) / sum(supports) if sum(supports) else None
     return ["always the largest class", "–", "–", _percent(share), *["–"] * 4]
@@ -148,7 +148,7 @@ def cost_table(systems: Sequence[System]) -> str:
     """Lay out name, size and time, one row per system."""
     rows = []
     for system in systems:
-        run = system.run or {}
+        run = system.row or {}
         size, parameters, hours = (
             run.get(key) for key in ("weights_bytes", "parameters", "training_hours")
         )
@@ -168,7 +168,7 @@ def guesses_table(measured: Sequence[System]) -> str:
     """Lay out the accuracy of the first one, two and three guesses and of coarser classes."""
     rows = []
     for system in measured:
-        run = system.run or {}
+        run = system.row or {}
         groups = run["groups"]
         rows.append(
             [
@@ -186,14 +186,14 @@ def neighbours_table(measured: Sequence[System]) -> str:
     """Compare each system with the next better one on the same pictures by McNemar's test."""
     comparable: dict[str, list[System]] = {}
     for system in measured:
-        assert system.run is not None
-        comparable.setdefault(system.run["truth"], []).append(system)
+        assert system.row is not None
+        comparable.setdefault(system.row["truth"], []).append(system)
     same = max(comparable.values(), key=len)
-    ranked = sorted(same, key=lambda s: (s.run or {})["accuracy"])
+    ranked = sorted(same, key=lambda s: (s.row or {})["accuracy"])
     rows = []
     for worse, better in pairwise(ranked):
         test = mcnemar(_right(worse), _right(better))
-        gain = (better.run or {})["accuracy"] - (worse.run or {})["accuracy"]
+        gain = (better.row or {})["accuracy"] - (worse.row or {})["accuracy"]
         rows.append(
             [
                 worse.title,
@@ -209,8 +209,8 @@ def neighbours_table(measured: Sequence[System]) -> str:
 
 
 def _right(system: System) -> NDArray[np.bool_]:
-    assert system.run is not None
-    truth, predicted = (np.frombuffer(system.run[k].encode(), np.uint8) for k in _DIGITS)
+    assert system.row is not None
+    truth, predicted = (np.frombuffer(system.row[k].encode(), np.uint8) for k in _DIGITS)
     return np.asarray(truth == predicted, bool)
 
 
@@ -221,9 +221,9 @@ def emotion_tables(measured: Sequence[System]) -> list[str]:
     """Lay out precision, recall, F1 and support, one table per emotion; PrivateTest is marked."""
     tables = []
     kinds = {"precision": "percent", "recall": "percent", "f1": "number"}
-    judged = [(system.run or {})["split"] == "PrivateTest" for system in measured]
+    judged = [(system.row or {})["split"] == "PrivateTest" for system in measured]
     for emotion in EMOTIONS:
-        scores = [(system.run or {})["per_class"][emotion] for system in measured]
+        scores = [(system.row or {})["per_class"][emotion] for system in measured]
         columns = []
         for key, kind in kinds.items():
             values = [score[key] for score in scores]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.records.comparison import System
-from eval.records.report import Run, cell
+from eval.records.report import Row, cell
 from faces.command import UserError
 
 TEMPLATE = Path(__file__).with_name("comparison_page.md")
@@ -30,7 +30,7 @@ def fill(text: str, systems: Sequence[System]) -> str:
         UserError: a figure names no system, or a key that its record lacks.
     """
     runs = {
-        system.classifier + ("" if system.views == "single" else f"@{system.views}"): system.run
+        system.classifier + ("" if system.views == "single" else f"@{system.views}"): system.row
         for system in systems
     }
 
@@ -52,7 +52,7 @@ def fill(text: str, systems: Sequence[System]) -> str:
     return _FIGURE.sub(figure, text)
 
 
-def _value(run: Run, key: str, where: str) -> float:
+def _value(run: Row, key: str, where: str) -> float:
     value: Any = run
     try:
         for part in key.split("."):

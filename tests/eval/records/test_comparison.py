@@ -25,7 +25,7 @@ from eval.classification import figures as measured_figures
 from eval.metrics.grouping import group_figures, top_k
 from eval.records import publish
 from eval.records.comparison import System, find_systems, read_systems, sections
-from eval.records.report import Run, write_report
+from eval.records.report import Row, write_report
 from eval.records.staleness import present_hashes, shipped_weights
 from faces.command import UserError
 from faces.emotions import EMOTIONS, GROUPINGS
@@ -34,7 +34,7 @@ N = 140
 TRUTH = np.arange(N) % 7
 
 
-def record(name: str, right: int, **more: Any) -> Run:
+def record(name: str, right: int, **more: Any) -> Row:
     """A record of a classifier that has ``right`` pictures right and calls the others happy."""
     predicted = np.where(np.arange(N) < right, TRUTH, 3)
     scores = 0.9 * np.eye(7, dtype=np.float32)[predicted] + np.float32(0.1 / 7)
@@ -67,9 +67,9 @@ def folder(tmp_path: Path) -> Path:
     results = tmp_path / "results"
     (results / "systems").mkdir(parents=True)
     for name, right in (("knn_pixels", 80), ("simple_cnn", 90), ("mlp_pixels", 82)):
-        write_report(results / "systems" / f"{name}.json", [record(name, right)])
-    write_report(results / "fer2013.json", [record("accurate", 120)])
-    write_report(results / "ten.json", [record("accurate", 122, views="ten")])
+        write_report(results / "systems" / f"{name}.json", "classification", [record(name, right)])
+    write_report(results / "fer2013.json", "classification", [record("accurate", 120)])
+    write_report(results / "ten.json", "classification", [record("accurate", 122, views="ten")])
     return results
 
 
@@ -82,7 +82,7 @@ def rows(text: str, heading: str) -> list[list[str]]:
 
 
 def test_rows_stand_in_the_order_of_the_systems(folder: Path) -> None:
-    text = tables.render(tables.read_runs(folder))
+    text = tables.render(tables.read_rows(folder))
     table = rows(text, "## The comparison on FER2013")
     titles = [row[0] for row in table]
     assert titles == [
@@ -104,7 +104,7 @@ def test_rows_stand_in_the_order_of_the_systems(folder: Path) -> None:
 
 
 def test_systems_have_no_place_in_the_readme_and_the_general_table(folder: Path) -> None:
-    runs = tables.read_runs(folder)
+    runs = tables.read_rows(folder)
     text = tables.render(runs)
     assert [row[0] for row in rows(text, "## Emotions of face crops")[1:]] == ["fer2013", "ten"]
     readme = tables.update_readme(f"a{tables.START}b{tables.END}c", runs)
@@ -113,7 +113,7 @@ def test_systems_have_no_place_in_the_readme_and_the_general_table(folder: Path)
 
 
 def test_neighbours_are_compared_on_the_same_pictures(folder: Path) -> None:
-    text = tables.render(tables.read_runs(folder))
+    text = tables.render(tables.read_rows(folder))
     table = rows(text, "### Neighbours")
     assert [row[:2] for row in table[1:3]] == [
         ["KNN on pixels", "MLP on pixels, properly trained"],
@@ -124,7 +124,7 @@ def test_neighbours_are_compared_on_the_same_pictures(folder: Path) -> None:
 
 
 def test_best_and_worst_of_each_emotion_are_marked(folder: Path) -> None:
-    text = tables.render(tables.read_runs(folder))
+    text = tables.render(tables.read_rows(folder))
     table = {row[0]: row for row in rows(text, "#### Fear")}
     predicted = np.where(np.arange(N) < 122, TRUTH, 3)
     recall = sklearn.metrics.recall_score(TRUTH, predicted, average=None)[2]
@@ -134,8 +134,8 @@ def test_best_and_worst_of_each_emotion_are_marked(folder: Path) -> None:
     assert [e in text for e in EMOTIONS]
 
     best = record("keras_cnn_resplit", N, split="PublicTest")  # other pictures than the others'
-    write_report(folder / "systems" / "resplit.json", [best])
-    text = tables.render(tables.read_runs(folder))
+    write_report(folder / "systems" / "resplit.json", "classification", [best])
+    text = tables.render(tables.read_rows(folder))
     again = {row[0]: row for row in rows(text, "#### Fear")}
     assert again["Keras-style CNN, its own split"][1:4] == ["100.00 %", "100.00 %", "1"]
     assert again["ours, accurate, ten views"] == table["ours, accurate, ten views"]
@@ -143,7 +143,7 @@ def test_best_and_worst_of_each_emotion_are_marked(folder: Path) -> None:
 
 def test_nothing_is_said_without_records(folder: Path) -> None:
     assert sections([]) == []
-    assert all(system.run is None for system in find_systems([]))
+    assert all(system.row is None for system in find_systems([]))
 
 
 def test_every_system_can_be_trained_or_is_shipped() -> None:
@@ -262,9 +262,9 @@ def test_records_name_the_shipped_weights_that_their_commands_do(tmp_path: Path)
     assert (present["fast"], present["mobilenet_fpn"]) == (fast, light)
     assert present["mobilenet_fpn_fast"] == light and "haar" not in present
     command = "python -m x --detector default haar --classifier accurate+fast runs/fast --out y"
-    runs: list[Run] = [{"command": command, "classifier": "fer"}, {"command": "c", "detector": "z"}]
+    runs: list[Row] = [{"command": command, "classifier": "fer"}, {"command": "c", "detector": "z"}]
     runs += [{"command": "c", "weights_sha256": {"own": "1"}}, {"command": "c", "detector": None}]
-    write_report(tmp_path / "r.json", runs)
+    write_report(tmp_path / "r.json", "joint", runs)
     named = [one["weights_sha256"] for one in json.loads((tmp_path / "r.json").read_text())["runs"]]
     assert set(named[0]) == {"mobilenet_fpn", "mobilenet_fpn.yaml", "accurate", "fast"}
     config = hashlib.sha256(Path("weights/mobilenet_fpn.yaml").read_bytes()).hexdigest()
@@ -299,7 +299,7 @@ def test_a_record_of_an_ensemble_is_current_whatever_its_runs_weigh() -> None:
 
 def test_committed_records_are_of_the_shipped_weights() -> None:
     present = present_hashes()
-    for one in tables.read_runs(tables.ROOT / "results"):
+    for one in tables.read_rows(tables.ROOT / "results"):
         if "weights_sha256" in one:
             assert refresh.is_current(one, present), (
                 f"{one['record']} measured other weights: run make refresh DATA=data"
@@ -315,7 +315,7 @@ def test_a_record_without_its_detectors_configuration_is_stale() -> None:
 
 
 def test_committed_records_name_no_folder_of_one_machine() -> None:
-    for one in tables.read_runs(tables.ROOT / "results"):
+    for one in tables.read_rows(tables.ROOT / "results"):
         words = shlex.split(one["command"])
         assert not [word for word in words if word.rpartition("=")[2].startswith(("/", "~"))]
 
@@ -341,7 +341,7 @@ def test_a_record_of_files_that_are_no_longer_shipped_is_found(
     present = present_hashes() | {file: "0"}
     stale = {
         one["record"]
-        for one in tables.read_runs(tables.ROOT / "results")
+        for one in tables.read_rows(tables.ROOT / "results")
         if "weights_sha256" in one and not refresh.is_current(one, present)
     }
     assert found <= stale
@@ -349,7 +349,7 @@ def test_a_record_of_files_that_are_no_longer_shipped_is_found(
 
 
 def test_every_picture_of_the_documents_is_redone_or_said_to_be_left_out() -> None:
-    commands = [one["command"].split() for one in tables.read_runs(tables.ROOT / "results")]
+    commands = [one["command"].split() for one in tables.read_rows(tables.ROOT / "results")]
     redone = {words[words.index("--picture") + 1] for words in commands if "--picture" in words}
     for words in commands:
         if "--figures" in words:
@@ -373,14 +373,18 @@ def test_everything_is_redone_in_order(tmp_path: Path, monkeypatch: pytest.Monke
         weights = {name: "1"} | ({"accurate": "0"} if "embedding" in name else {})
         command = f"python -m eval.classification --classifier runs/{name} --out x"
         one = record(name, 90, weights_sha256=weights, command=command)
-        write_report(results / "systems" / f"{name}.json", [one])
+        write_report(results / "systems" / f"{name}.json", "classification", [one])
     for name, words in (
         ("a", "--data data/a.zip"),
         ("b", "--results z=runs/gone.json --gallery runs/page.html"),
         ("c", "--keep runs/kept"),
     ):
         one = record(name, 90, command=f"python -m eval.x {words} --out results/{name}.json")
-        write_report(results / f"{name}.json", [one | {"weights_sha256": {"accurate": "0"}}])
+        write_report(
+            results / f"{name}.json",
+            "classification",
+            [one | {"weights_sha256": {"accurate": "0"}}],
+        )
     calls: list[str] = []
 
     def fake_python(*words: str) -> None:
@@ -473,7 +477,7 @@ def test_figures_are_drawn_from_the_records(folder: Path, tmp_path: Path) -> Non
 
 
 def test_each_training_has_its_curve_and_each_system_its_guesses(folder: Path) -> None:
-    measured = [one for one in find_systems(tables.read_runs(folder)) if one.run is not None]
+    measured = [one for one in find_systems(tables.read_rows(folder)) if one.row is not None]
     learning = figures.learning_figure(measured)
     assert learning is not None
     titles = [axes.get_title() for axes in learning.axes if axes.get_title()]
@@ -482,14 +486,14 @@ def test_each_training_has_its_curve_and_each_system_its_guesses(folder: Path) -
     assert np.allclose(own.get_ydata(), [10, 20])
     left, right = figures.guesses_figure(measured).axes
     for k, line in enumerate(left.get_lines()):
-        assert np.allclose(line.get_xdata(), [100 * (one.run or {})["top"][k] for one in measured])
+        assert np.allclose(line.get_xdata(), [100 * (one.row or {})["top"][k] for one in measured])
     shown = [line.get_label() for line in right.get_lines()]
     assert shown == ["seven emotions", "six classes", "positive, neutral, negative"]
     assert figures.learning_figure([]) is None
 
 
 def test_confusion_matrices_are_shown_as_counts_and_as_shares(folder: Path) -> None:
-    (knn,) = (s for s in find_systems(tables.read_runs(folder)) if s.classifier == "knn_pixels")
+    (knn,) = (s for s in find_systems(tables.read_rows(folder)) if s.classifier == "knn_pixels")
     for shares in (False, True):
         (axes,) = figures.confusion_figure([knn], shares=shares).axes
         shown = np.array([int(text.get_text()) for text in axes.texts]).reshape(7, 7)
@@ -537,13 +541,13 @@ def test_answers_are_framed() -> None:
 
 
 def test_the_page_takes_its_figures_from_the_records(folder: Path) -> None:
-    found = find_systems(tables.read_runs(folder))
+    found = find_systems(tables.read_rows(folder))
     text = (
         "{{knn_pixels accuracy}} {{simple_cnn - knn_pixels accuracy}} {{base_cnn accuracy}} "
         "{{simple_cnn - base_cnn accuracy}} {{simple_cnn per_class.fear.support}} "
         "{{simple_cnn ms_per_face}} {{simple_cnn top.2}} {{accurate@ten - accurate accuracy}}"
     )
-    runs = {system.classifier: system.run or {} for system in reversed(found)}
+    runs = {system.classifier: system.row or {} for system in reversed(found)}
     knn, cnn = runs["knn_pixels"], runs["simple_cnn"]
     assert publish.fill(text, found) == (
         f"{100 * knn['accuracy']:.1f} % {100 * (cnn['accuracy'] - knn['accuracy']):+.1f} points – "
@@ -552,7 +556,7 @@ def test_the_page_takes_its_figures_from_the_records(folder: Path) -> None:
 
 
 def test_the_page_refuses_what_there_is_not(folder: Path) -> None:
-    found = find_systems(tables.read_runs(folder))
+    found = find_systems(tables.read_rows(folder))
     for text, cause in (("{{magic accuracy}}", "no system magic"), ("{{simple_cnn x}}", "no such")):
         with pytest.raises(UserError, match=cause):
             publish.fill(text, found)
@@ -560,19 +564,19 @@ def test_the_page_refuses_what_there_is_not(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["knn_pixels", "mlp_defaults_pixels", "simple_cnn"])
 def test_the_published_figure_is_reached(name: str) -> None:
-    found = find_systems(tables.read_runs(tables.ROOT / "results"))
+    found = find_systems(tables.read_rows(tables.ROOT / "results"))
     (system,) = (one for one in found if one.classifier == name)
-    if system.run is not None:
-        assert 100 * system.run["accuracy"] >= float(str(system.published).split()[0])
+    if system.row is not None:
+        assert 100 * system.row["accuracy"] >= float(str(system.published).split()[0])
 
 
 def test_every_figure_of_the_committed_page_can_be_filled(folder: Path) -> None:
     for system in read_systems():
         name = system.classifier
         one = record(name, 100, split=system.split, views=system.views)
-        write_report(folder / "systems" / f"{name}_{system.views}.json", [one])
+        write_report(folder / "systems" / f"{name}_{system.views}.json", "classification", [one])
     filled = publish.fill(
-        publish.TEMPLATE.read_text("utf-8"), find_systems(tables.read_runs(folder))
+        publish.TEMPLATE.read_text("utf-8"), find_systems(tables.read_rows(folder))
     )
     assert "{{" not in filled and "–" not in filled
 
