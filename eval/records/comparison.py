@@ -82,8 +82,8 @@ def sections(rows: Sequence[Row], path: Path = SYSTEMS) -> list[str]:
         "Trained on Training, chosen on PublicTest, measured once on PrivateTest, unless the row "
         "says otherwise. *Without twins* leaves out the pictures that are pixel for pixel in "
         "Training too. A dash: not published, or not measured yet. How each is trained is in "
-        "`eval/systems.toml`; `python -m eval.systems --data fer2013.zip NAME` does it; ours as the "
-        "[training log](training_log.md#classifiers) says. What this says in words: "
+        "`eval/systems.toml`; `python -m eval.systems --data fer2013.zip NAME` does it; ours as "
+        "the [training log](training_log.md#classifiers) says. What this says in words: "
         "[comparison.md](comparison.md).",
         accuracy_table(systems),
         "### What each is called, and costs",
