@@ -55,6 +55,7 @@ test: $(STAMP) ## format, lint, types and the fast tests (under 6 minutes)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not slow and not browser and not data"
 
 test-all: test ## the same and the slow and browser tests (with TWOSTAGE_DATA set, those on real data)

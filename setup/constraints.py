@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import re
 import sys
@@ -90,9 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     python = "{}.{}".format(*sys.version_info)
     system = f"{platform.system()} {platform.machine()}"
-    partial = options.out.with_suffix(".part")
-    partial.write_text(HEADER.format(python=python, system=system) + "\n".join(lines) + "\n")
-    os.replace(partial, options.out)
+    options.out.write_text(HEADER.format(python=python, system=system) + "\n".join(lines) + "\n")
     print(f"{options.out}: {len(lines)} packages")
     return 0
 

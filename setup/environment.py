@@ -289,9 +289,7 @@ def prepare(root: Path, venv: Path, stamp: Path) -> None:
         print(f"{venv} existed before: what it holds is kept, the rest is added …", flush=True)
     install(root, python, kept)
     run([python, "-c", IMPORTS], "the packages are installed but do not work (see above)")
-    partial = stamp.with_suffix(".part")
-    partial.write_text(wanted)
-    os.replace(partial, stamp)
+    stamp.write_text(wanted)
 
 
 def main(arguments: list[str] | None = None) -> int:
