@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from environment import EXTRAS, ROOT, SetupError, run
+from environment import ROOT, SetupError, known_extras, run
 
 TORCH = ("torch==2.14.1", "torchvision==0.29.1")
 """The pair that the shipped weights were trained and measured with."""
@@ -66,7 +66,7 @@ def resolve(root: Path) -> dict[str, Any]:
             "--report",
             report,
             "-q",
-            f"{root}[{EXTRAS}]",
+            f"{root}[{','.join(known_extras(root))}]",
             wheel,
             *TORCH,
             "setuptools",
