@@ -76,7 +76,7 @@ test-all: test test-lesser test-slow ## all of them
 
 docs: $(STAMP) ## build the site of the documentation into site/
 	@EXTRAS="$$EXTRAS docs"; $(environment)
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 wheel: $(STAMP) ## put this package's wheel (weights inside) and Detectron2's into dist/
 	rm -rf build dist
