@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 ROOMS = PROJECT["tool"]["importlinter"]["root_packages"]
-NO_ROOMS = ("tests", "setup", "samples")
+NO_ROOMS = ("tests", "setup", "samples", "docs")
 """Folders with Python files that no room may import."""
 
 LONGEST_FUNCTION = 80
@@ -30,7 +30,7 @@ MOST_MODULES = 20
 
 def product_files() -> Iterator[Path]:
     """Yield every Python file of the project but the tests."""
-    for room in (*ROOMS, "setup", "samples"):
+    for room in (*ROOMS, "setup", "samples", "docs"):
         yield from sorted((ROOT / room).rglob("*.py"))
 
 
