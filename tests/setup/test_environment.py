@@ -28,6 +28,9 @@ def root(tmp_path: Path) -> Path:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(name)
+    (tmp_path / "pyproject.toml").write_text(
+        "[project.optional-dependencies]\nvideo = []\ndev = []"
+    )
     return tmp_path
 
 
@@ -36,15 +39,17 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Record what the set-up would do; making an environment leaves an interpreter's file."""
     done: list[Any] = []
 
-    def create(venv: Path, system_packages: bool) -> None:
+    def create(venv: Path, system_packages: bool, needed_gb: int) -> None:
         done.append(("create", system_packages))
         shutil.rmtree(venv, ignore_errors=True)
         (venv / "bin").mkdir(parents=True)
         (venv / OWNED).touch()
         (venv / "bin" / "python").touch()
 
-    def install(root: Path, python: Path, kept: dict[str, str] | None) -> None:
-        done.append(("install", kept))
+    def install(
+        root: Path, python: Path, kept: dict[str, str] | None, extras: list[str], index: str
+    ) -> None:
+        done.append(("install", kept, *(name for name in extras if name not in environment.EXTRAS)))
 
     monkeypatch.setattr(environment, "create", create)
     monkeypatch.setattr(environment, "install", install)
@@ -53,9 +58,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return done
 
 
-def prepare(root: Path) -> Path:
+def prepare(root: Path, extras: str = "") -> Path:
     stamp = root / ".venv" / "ready"
-    environment.prepare(root, root / ".venv", stamp)
+    environment.prepare(root, root / ".venv", stamp, extras)
     return stamp
 
 
@@ -82,10 +87,62 @@ def test_a_changed_input_updates_in_place(root: Path, calls: list[Any], name: st
     assert calls == [("install", None)]
 
 
+def test_extras_once_asked_for_stay(root: Path, calls: list[Any]) -> None:
+    prepare(root)
+    prepare(root, "video")
+    prepare(root)
+    assert calls == [("create", False), ("install", None), ("install", None, "video")]
+    (root / "constraints.txt").write_text("changed")
+    prepare(root)
+    assert calls[-1] == ("install", None, "video") and len(calls) == 4
+
+
+def test_extras_survive_an_environment_made_anew(root: Path, calls: list[Any]) -> None:
+    prepare(root, " video, dev").unlink()
+    prepare(root)
+    assert calls[-2:] == [("create", False), ("install", None, "video")]
+
+
+def test_an_unknown_extra_is_refused_before_any_work(root: Path, calls: list[Any]) -> None:
+    with pytest.raises(SetupError, match="there is no 'videos', only video, dev"):
+        prepare(root, "video videos")
+    assert calls == []
+
+
+@pytest.mark.parametrize("index", ["", "https://index.example/cpu"])
+def test_pip_gets_the_extras_and_the_index_of_cpu_builds(
+    index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[str | Path], problem: str) -> str:
+        commands.append([str(part) for part in command])
+        return "a.whl\n"
+
+    monkeypatch.setattr(environment, "run", run)
+    environment.install(tmp_path, Path("python"), None, ("demo", "video"), index)
+    (command,) = (command for command in commands if "--editable" in command)
+    assert f"{tmp_path}[demo,video]" in command and "a.whl" in command
+    assert ("--extra-index-url" in command) == bool(index)
+    assert not index or command[command.index("--extra-index-url") + 1] == index
+
+
+def test_a_cpu_build_needs_less_disk(
+    root: Path, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs: list[int] = []
+    monkeypatch.setattr(environment, "create", lambda venv, system, needed: needs.append(needed))
+    for number, index in enumerate(("", "https://index.example/cpu")):
+        venv = root / str(number)
+        with pytest.raises(FileNotFoundError):  # no folder was made to put the names of extras into
+            environment.prepare(root, venv, venv / "ready", "", index)
+    assert needs == [environment.DISK_NEEDED_GB, environment.CPU_DISK_NEEDED_GB]
+
+
 def test_an_interrupted_set_up_is_made_afresh(
     root: Path, calls: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(root: Path, python: Path, kept: dict[str, str] | None) -> None:
+    def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -104,7 +161,7 @@ def test_an_interrupted_update_is_made_afresh(
     prepare(root)
     (root / "pyproject.toml").write_text("changed")
 
-    def failing(root: Path, python: Path, kept: dict[str, str] | None) -> None:
+    def failing(*arguments: object) -> None:
         raise SetupError("no network")
 
     with monkeypatch.context() as patch:
@@ -141,7 +198,7 @@ def test_an_activated_environment_can_be_made_anew(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     code = (
         "from pathlib import Path; import environment; "
-        "environment.missing_from_machine = lambda venv: []; "
+        "environment.missing_from_machine = lambda *arguments: []; "
         f"environment.create(Path({str(venv)!r}), False)"
     )
     here = Path(environment.__file__).parent
@@ -240,17 +297,9 @@ def test_the_constraints_pin_everything_that_is_declared_and_nothing_else() -> N
     assert all(re.fullmatch(r"[0-9a-z.]+", version) for version in pinned.values())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = [project["dependencies"], *(extras[name] for name in environment.EXTRAS.split(","))]
-    names = {re.split("[<>=]", item)[0] for group in declared for item in group}
-    assert names <= set(pinned)
-
-
-def test_the_tests_are_not_packaged() -> None:
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
-        "packages"
-    ]
-    folders = [ROOT.joinpath(*name.split(".")) for name in packages]
-    assert "tests" not in packages and all(folder.is_dir() for folder in folders)
+    declared = [project["dependencies"], *extras.values()]
+    names = {re.split(r"[<>=[]", item)[0] for group in declared for item in group}
+    assert names - set(constraints.LOCAL) <= set(pinned)
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -271,6 +320,24 @@ def test_make_lists_its_targets() -> None:
     assert help_text == make("help").stdout
     for target in ("setup", "analyze", "demo", "test", "test-all", "constraints", "clean"):
         assert re.search(rf"^  make {target} +\w", help_text, re.MULTILINE), target
+
+
+def test_make_setup_passes_the_extras_on(tmp_path: Path) -> None:
+    printed = make("-n", "setup", "EXTRAS=video", f"VENV={tmp_path}").stdout.splitlines()
+    calls = [line for line in printed if "setup/environment.py" in line]
+    assert len(calls) == 2  # for the stamp, and after it, as the stamp may be there already
+    assert all('--extras "$EXTRAS"' in line for line in calls)
+
+
+def test_ci_reports_both_kinds_of_processor() -> None:
+    stages = re.findall(r"^exec make --keep-going (.+)$", (ROOT / ".ci/run").read_text(), re.M)
+    assert stages == ["test test-lesser docs test-slow"]
+    (command,) = (
+        line for line in make("-n", "test-lesser").stdout.splitlines() if "pytest" in line
+    )
+    assert command.startswith("ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 ")
+    folders = re.findall(r"tests/\w+", command)
+    assert len(folders) >= 8 and all((ROOT / folder).is_dir() for folder in folders)
 
 
 def test_make_names_a_missing_python_before_anything_starts(tmp_path: Path) -> None:
