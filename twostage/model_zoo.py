@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from faces.command import UserError
+from faces.files import file_sha256
 from faces.pipeline import Detector, EmotionClassifier
-from faces.provenance import CardError, file_sha256, read_card
+from faces.provenance import CardError, read_card
 from networks.device import DeviceError, usable_device
 from networks.torchvision_import import import_torchvision
 
