@@ -171,7 +171,7 @@ def _rewound(stream: BinaryIO, name: str) -> BinaryIO:
 def _decode(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
     head = stream.read(_HEAD_BYTES)
     if not head:
-        raise ImageError(name, "is empty (0 bytes); get it anew")
+        raise ImageError(name, "is empty (0 bytes); get it again")
     for offset, magic, kind, way_out in _FOREIGN:
         if head.startswith(magic, offset):
             raise ImageError(name, f"{kind} is not supported; {way_out}")
@@ -252,10 +252,10 @@ def _damage(error: Exception, stream: BinaryIO, head: bytes) -> str:
             text = f"truncated, {length:,} of {expected:,} bytes"
     if "truncated" in text.lower():
         detail = text.removeprefix("image file is truncated").strip(" ()")
-        return f"the file is truncated{f' ({detail})' if detail else ''}; get it anew"
+        return f"the file is truncated{f' ({detail})' if detail else ''}; get it again"
     return (
         f"the file is damaged, truncated or of an unsupported kind ({text}); "
-        "get it anew or save it as PNG"
+        "get it again or save it as PNG"
     )
 
 

@@ -81,7 +81,7 @@ def test_name_in_messages(tmp_path: Path) -> None:
     assert refusal(io.BytesIO(b"")).startswith("picture: ")
     path = tmp_path / "empty.jpg"
     path.touch()
-    assert refusal(path) == f"{path}: is empty (0 bytes); get it anew"
+    assert refusal(path) == f"{path}: is empty (0 bytes); get it again"
 
 
 def test_error_survives_pickling() -> None:
