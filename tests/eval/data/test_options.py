@@ -49,7 +49,9 @@ def test_the_most_likely_emotion() -> None:
 
 def truth_of(folder: Path, *names: str) -> Path:
     images = [{"id": i, "file_name": name} for i, name in enumerate(names)]
-    document = {"images": images, "annotations": [], "categories": []}
+    face = {"id": 0, "image_id": 0, "category_id": 0, "bbox": [1, 2, 3, 4]}
+    kinds = [{"id": 0, "name": "face"}]
+    document = {"images": images, "annotations": [face], "categories": kinds}
     (folder / "truth.json").write_text(json.dumps(document))
     return folder / "truth.json"
 
