@@ -48,7 +48,7 @@ from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.images import ImageError
 from faces.provenance import command_line, git_commit
-from networks.device import DeviceError, usable_device
+from networks.device import usable_device
 from networks.precision import best_dtype
 
 CHECKPOINT = "checkpoint.pt"
@@ -499,7 +499,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"best PublicTest accuracy {record['best_accuracy']:.4f}; the run is in {args.out}"
             )
     except (
-        DeviceError,
         RecipeError,
         Fer2013Error,
         ImageError,

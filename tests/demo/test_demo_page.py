@@ -27,6 +27,7 @@ from demo import analysis, controls
 from demo import session as sessions
 from demo.render import cards, tables
 from demo.session import Session
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.paths import PICTURE_SUFFIXES
 from faces.types import Box, Detection
@@ -408,7 +409,7 @@ def test_models_are_loaded_once_for_all_users_who_do_not_see_each_other(stand_in
 
 def test_a_model_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str, device: str | None = None) -> None:
-        raise model_zoo.ModelError("light: the shipped weights are missing; restore them")
+        raise UserError("light: the shipped weights are missing; restore them")
 
     monkeypatch.setattr(model_zoo, "load_detector", fail)
     app = page()
@@ -512,7 +513,7 @@ def test_a_classifier_that_cannot_be_loaded_leaves_the_page_to_choose_another(
 ) -> None:
     def fail(name: str, device: str | None = None) -> Classifier:
         if name == "large":
-            raise model_zoo.ModelError("large: is damaged; restore it")
+            raise UserError("large: is damaged; restore it")
         return stand_ins.classifier(name, device)
 
     monkeypatch.setattr(model_zoo, "load_classifier", fail)

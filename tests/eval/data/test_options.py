@@ -31,7 +31,7 @@ def test_models_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_cannot_be_loaded_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(name: str, device: str | None = None) -> Any:
-        raise twostage.model_zoo.ModelError(f"{name}: damaged")
+        raise UserError(f"{name}: damaged")
 
     monkeypatch.setattr(twostage.model_zoo, "load_detector", load)
     with pytest.raises(UserError, match="x: damaged"):
