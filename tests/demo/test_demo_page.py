@@ -652,8 +652,6 @@ def test_why_shows_the_layers_of_a_network(monkeypatch: pytest.MonkeyPatch) -> N
 def test_downloads_are_what_the_command_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_ins: Models, downloads: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(cli, "load_detector", stand_ins.detector)
-    monkeypatch.setattr(cli, "load_classifier", stand_ins.classifier)
     uploads = {"a.png": photo(), "b ü.jpg": photo(shade=91), "none.png": photo(20, 20)}
     folder = tmp_path / "photos"
     folder.mkdir()
