@@ -167,18 +167,24 @@ def _about_times(timed: Sequence[Row], rows: Sequence[Row]) -> str:
     """Return on what the times were measured; empty without any."""
     if not timed:
         return ""
-    processors = {str(row["processor"]) for row in timed}
+    places = {_place(row, rows) for row in timed}
+    places -= {bare for bare in places for one in places if one.startswith(f"{bare} (")}
     threads = max(row["threads"] for row in timed)
     sizes = {"×".join(map(str, row["timed_size"])) for row in timed if "timed_size" in row}
-    classifiers = {row["classifier"] for row in timed if "classifier" in row}
-    formats = {
-        row["precision"]
-        for row in rows
-        if row.get("precision")
-        and row.get("processor") in processors
-        and row.get("classifier") in classifiers
-    }
-    parts = [", ".join(sorted(processors)), f"{threads} thread" + ("s" if threads > 1 else "")]
-    parts += [f"ours in {', '.join(sorted(formats))}"] if formats else []
+    parts = [", ".join(sorted(places)), f"{threads} thread" + ("s" if threads > 1 else "")]
     parts += [f"images of {', '.join(sorted(sizes))} pixels"] if sizes else []
     return f"Times: {'; '.join(parts)}; one image or one face per call. {SLOWER}"
+
+
+def _place(speed: Row, rows: Sequence[Row]) -> str:
+    """Return the processor of a row of speeds, with its class or its model's number format."""
+    kind = speed.get("processor_class")
+    if kind is None and "classifier" in speed:  # older records: what was measured beside it
+        same = [speed[key] for key in ("classifier", "processor")]
+        formats = (
+            row.get("precision")
+            for row in rows
+            if [row.get("classifier"), row.get("processor")] == same
+        )
+        kind = next(filter(None, formats), None)
+    return f"{speed['processor']} ({kind})" if kind else str(speed["processor"])

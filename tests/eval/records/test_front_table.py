@@ -56,18 +56,25 @@ def test_nested_figures_are_found_and_missing_ones_leave_no_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "told"), [("bfloat16", "ours in bfloat16; "), (None, "1 thread; one image")]
+    ("precision", "told"), [("bfloat16", "Some CPU (bfloat16)"), (None, "Some CPU")]
 )
-def test_the_line_below_names_processor_threads_and_number_format(
+def test_the_line_below_names_the_processor_and_its_number_format(
     precision: str | None, told: str
 ) -> None:
     measured = {"record": "m", "classifier": "fast", "precision": precision}
     elsewhere = {**measured, "processor": "Other CPU", "precision": "float16"}
     another = {**measured, "classifier": "knn", "processor": "Some CPU", "precision": "float64"}
-    rows: list[dict[str, Any]] = [NAMED, {**measured, "processor": "Some CPU"}, elsewhere, another]
-    line = front_table(rows).splitlines()[-1]
-    assert "Times: Some CPU; 1 thread; " in line and told in line
-    assert "float16;" not in line.replace("bfloat16", "") and "float64" not in line
+    rows: list[dict[str, Any]] = [NAMED, another, elsewhere, {**measured, "processor": "Some CPU"}]
+    assert f"Times: {told}; 1 thread; one image" in front_table(rows)
+
+
+def test_the_line_below_names_the_class_of_each_processor() -> None:
+    narrow = {"processor_class": "AVX2, float32", "processor": "Other CPU"}
+    rows: list[dict[str, Any]] = [
+        {**NAMED, "processor_class": "AVX-512, bfloat16", "precision": "bfloat16"},
+        {**NAMED, **narrow, "classifier": "fer"},
+    ]
+    assert "Times: Other CPU (AVX2, float32), Some CPU (AVX-512, bfloat16); " in front_table(rows)
 
 
 def test_contents_link_to_the_headings_as_github_names_them() -> None:
