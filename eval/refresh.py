@@ -6,7 +6,7 @@ In order:
        operating points first, then those that keep packages' answers for others to read,
     3. the systems of the comparison that are shipped, look through a shipped network, or have
        their run folders here,
-    4. docs/results.md, docs/comparison.md, the README's table, docs/figures.
+    4. docs/results.md, docs/comparison.md, the README's tables, docs/figures.
 What names the present weights, and detectors' present configurations, by their hashes is left as it
 is. --data stands for the folder ``data`` of the commands. A record's command that failed, as
 without the packages of ``make peers``, or whose input from runs/ is not here, is named at the end,
@@ -15,7 +15,7 @@ and the exit status is 1.
 Not redone: calibration, as it changes the weights (``python -m classification.calibrate NAME``,
 before this); networks that started from the changed ones or were taught by them (the commands are
 on their cards); the thresholds of faces/types.py, which the records of several emotions and of
-unsure faces suggest; the two pictures of the page in docs/ (``tests/browser/screenshots.py``).
+unsure faces suggest; the README's two pictures of the page (``tests/browser/screenshots.py``).
 """
 
 from __future__ import annotations
