@@ -30,9 +30,10 @@ from benchmarks.peers.classifiers import CLASSIFIERS, NODE_CLASSIFIERS
 from benchmarks.rounds import contest
 from benchmarks.rounds.picture import Point, draw
 from classification.data.fer2013 import SPLITS
-from eval.classification import DEFAULT_SPLIT, figures, open_fer2013
 from eval.data import options
+from eval.data.fer2013_parts import DEFAULT_SPLIT, open_part
 from eval.data.score_files import read_scores, write_scores
+from eval.metrics.classification import figures
 from eval.records import report
 from eval.records.sections import CLASSIFIER_SPEED
 from faces import command
@@ -96,7 +97,8 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     if min(arguments.batches) < 1:
         raise UserError("--batches must be 1 or more")
     options.load_classifiers(arguments.classifier, "cpu")  # refuses unknown ones before the wait
-    data, split, differences = open_fer2013(arguments.data, arguments.split)
+    part = open_part(arguments.data, arguments.split)
+    data = part.data
     names = [*arguments.classifier, *arguments.peers]
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
@@ -130,9 +132,9 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
             )
     about = {
         "data": str(arguments.data),
-        "split": split,
+        "split": part.name,
         "fingerprint": data.fingerprint,
-        "official": not differences,
+        "official": not part.differences,
         "views": "single",
         "rounds": arguments.rounds,
         "load_before": load_before,

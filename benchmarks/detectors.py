@@ -25,7 +25,8 @@ from benchmarks.peers.detectors import DETECTORS
 from benchmarks.rounds import contest
 from benchmarks.rounds.picture import Point, draw
 from eval.data import options
-from eval.detection import Found, measure_all, with_min_size
+from eval.data.detections import SavedDetections, with_min_size
+from eval.detection import measure_all
 from eval.records import report
 from eval.records.sections import DETECTOR_SPEED
 from faces import command
@@ -108,7 +109,8 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
             ]
             times.append(contest.Spread.of([one["ms"] for one in rounds]))
             by_image = load_results(folder / f"{stem}.json", truth.scenes)
-            found.append(Found(name, rounds[0]["threshold"], by_image, times[-1].median))
+            threshold, ms = rounds[0]["threshold"], times[-1].median
+            found.append(SavedDetections(name, threshold, by_image, ms))
     about = {
         "coco": str(truth.path),
         "fingerprint": truth.fingerprint,

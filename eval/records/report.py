@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -64,6 +65,29 @@ def write_report(path: Path, kind: str, rows: Sequence[Row]) -> None:
         for row in rows
     ]
     files.write_json(path, strict(rows[0] if len(rows) == 1 else {"runs": rows}))
+
+
+def publish(
+    arguments: Namespace,
+    kind: str,
+    rows: Sequence[Row],
+    columns: Mapping[str, str],
+    draw: Callable[[Sequence[Row], Path], None] | None = None,
+) -> None:
+    """Write the record (``--out``) and the picture (``--picture``) if asked for; print the table.
+
+    Args:
+        arguments: of the command line.
+        kind: of the rows, see ``write_report``.
+        rows: the rows.
+        columns: of the table, see ``table``.
+        draw: draws the rows into a file, for commands that have ``--picture``.
+    """
+    if arguments.out is not None:
+        write_report(arguments.out, kind, rows)
+    if draw is not None and arguments.picture is not None:
+        draw(rows, arguments.picture)
+    print(table(rows, columns))
 
 
 def read_record(path: Path, kinds: Collection[str]) -> list[Row]:
@@ -136,13 +160,21 @@ def table(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
 
     Args:
         rows: the rows of a record.
-        columns: key → how to show it: ``text``, ``count``, ``percent`` (a fraction), ``number``, or
-            ``interval`` (of fractions, on the left as text is).
+        columns: key (see ``value_at``) → how to show it: ``text``, ``count``, ``percent`` (a
+            fraction), ``number``, or ``interval`` (of fractions, on the left as text is).
     """
-    cells = [[cell(row.get(key), kind) for key, kind in columns.items()] for row in rows]
+    cells = [[cell(value_at(row, key), kind) for key, kind in columns.items()] for row in rows]
     heads = [key.replace("_", "\n") for key in columns]  # narrow columns
     align = alignment(columns) if rows else None
     return str(tabulate(cells, heads, colalign=align, disable_numparse=True))
+
+
+def value_at(row: Row, key: str) -> object:
+    """Return the value of a key, ``a.b`` being the key b of the object a; None if it is missing."""
+    value: object = row
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def alignment(columns: Mapping[str, str]) -> list[str]:
