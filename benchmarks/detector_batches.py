@@ -30,6 +30,7 @@ from eval.records import report
 from eval.records.sections import DETECTOR_BATCHES
 from faces.command import UserError, run
 from faces.provenance import command_line
+from networks.precision import use_bf16
 
 COMMAND = "benchmarks.detector_batches"
 SECONDS = 2.0
@@ -68,30 +69,38 @@ def batched_trunk(model: Any) -> Any:
     return graph
 
 
-def calls(
-    config: str, overrides: Sequence[str], size: tuple[int, int], batch: int
-) -> dict[str, Callable[[], Any]]:
-    """Return the calls to measure: name → the call.
+def load(config: str, overrides: Sequence[str]) -> tuple[Any, Any]:
+    """Return the light detector of a configuration, with random weights, and the configuration.
 
-    Args:
-        config: a configuration of the light detector; its weights do not matter.
-        overrides: key, value, key, value, … of it.
-        size: of the photos, (width, height).
-        batch: pictures per call.
+    Raises:
+        UserError: there is no such configuration, or it is of another detector.
     """
     from detectron2.modeling import build_model
 
-    from detection.data.mapper import inference_size
-    from detection.inference import openvino_graphs
-    from detection.inference.compiled import STRIDE, compilable
+    from detection.inference.compiled import compilable
     from detection.modeling.config import load_config
-    from networks.openvino import CompiledGraph
-    from networks.precision import use_bf16
 
     cfg = load_config(config, [*overrides, "MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
     model = build_model(cfg).eval()
     if not compilable(model, cfg):
         raise UserError(f"{config}: is no configuration of the light detector")
+    return model, cfg
+
+
+def calls(model: Any, cfg: Any, size: tuple[int, int], batch: int) -> dict[str, Callable[[], Any]]:
+    """Return the calls to measure, by name.
+
+    Args:
+        model: the light detector.
+        cfg: its configuration.
+        size: of the images, (width, height).
+        batch: images per call.
+    """
+    from detection.data.mapper import inference_size
+    from detection.inference import openvino_graphs
+    from detection.inference.compiled import STRIDE
+    from networks.openvino import CompiledGraph
+
     bf16, threads = use_bf16(cfg.MODEL.BF16, model.device), torch.get_num_threads()
     trunk = CompiledGraph(batched_trunk(model), bf16=bf16, threads=threads)
     box_head = CompiledGraph(openvino_graphs.box_head(model), bf16=bf16, threads=threads)
@@ -124,7 +133,9 @@ def measure(
     seconds: float,
 ) -> list[report.Run]:
     """Measure every size of batch: one row each, with the keys of ``COLUMNS``."""
-    every = [calls(config, overrides, size, batch) for batch in batches]
+    model, cfg = load(config, overrides)
+    precision = "bfloat16" if use_bf16(cfg.MODEL.BF16, model.device) else "float32"
+    every = [calls(model, cfg, size, batch) for batch in batches]
     times: list[list[dict[str, float]]] = [[] for _ in batches]
     order = [
         (turn + place) % len(batches) for turn in range(rounds) for place in range(len(batches))
@@ -138,6 +149,7 @@ def measure(
         parts = {name: Spread.of([one[name] for one in some]).median for name in some[0]}
         name = " ".join([Path(config).stem, *overrides])
         row = {"detector": name, "pictures_per_batch": batch, **parts}
+        row["precision"] = precision
         row |= {"ms_per_image": spread.median, "ms_least": spread.low, "ms_most": spread.high}
         rows.append(row)
     single = next((row["ms_per_image"] for row in rows if row["pictures_per_batch"] == 1), None)
@@ -167,31 +179,26 @@ def parser() -> argparse.ArgumentParser:
 
 def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
-    from detection.errors import DetectionError
-
     report.check_out(arguments.out)
     numbers = (*arguments.batches, *arguments.size, arguments.threads, arguments.rounds)
     if min(numbers) < 1:
         raise UserError("batches, sizes, threads and rounds must be 1 or more")
     torch.set_num_threads(arguments.threads)
     load_before = os.getloadavg()[0]
-    try:
-        rows = measure(
-            arguments.config_file,
-            arguments.opts,
-            tuple(arguments.size),
-            arguments.batches,
-            arguments.rounds,
-            SECONDS,
-        )
-    except DetectionError as error:
-        raise UserError(str(error)) from error
+    rows = measure(
+        arguments.config_file,
+        arguments.opts,
+        tuple(arguments.size),
+        arguments.batches,
+        arguments.rounds,
+        SECONDS,
+    )
     about = {
         "timed_size": list(arguments.size),
         "rounds": arguments.rounds,
         "load_before": load_before,
         "weights_sha256": {},  # any weights take the same time
-    } | report.provenance(made_by)
+    } | report.provenance(made_by, "cpu")
     rows = [row | about for row in rows]
     if arguments.out is not None:
         report.write_report(arguments.out, DETECTOR_BATCHES.kind, rows)

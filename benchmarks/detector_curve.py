@@ -58,6 +58,12 @@ COLUMNS = {
     "cpu_ms_high": "number",
 }
 
+KEPT = (
+    *("threshold", "images", "faces", "coverage", "coverage_ci", "duplicates_per_image"),
+    "precision",
+)
+"""What a row has from ``eval.detection`` as it is there."""
+
 Load = Callable[[Sequence[str]], Any]
 """Overrides of the configuration → the detector."""
 
@@ -123,29 +129,28 @@ def measure(
     found = []
     for point in tqdm(points, desc="accuracy", unit=" settings", disable=None):
         detector = load(point.overrides)
-        found.append(Found(str(point), detector.score_threshold, find(detector, truth, images)))
+        found.append(
+            Found(
+                str(point),
+                detector.score_threshold,
+                find(detector, truth, images),
+                precision=report.precision_of(detector),
+            )
+        )
     pictures = timed_pictures(truth, images, size)
     times: list[list[float]] = [[] for _ in points]
     order = [(turn + place) % len(points) for turn in range(rounds) for place in range(len(points))]
     for index in tqdm(order, desc="speed", unit=" runs", disable=None):
         times[index].append(cpu_ms(load(points[index].overrides), pictures))
     rows = []
-    for point, run, ms in zip(points, measure_all(truth.scenes, found), times, strict=True):
+    for point, accuracy, ms in zip(points, measure_all(truth.scenes, found), times, strict=True):
         spread = Spread.of(ms)
         row = {
             "shortest_side": point.shortest,
             "longest_side": point.longest,
             "proposals": point.proposals,
-            "threshold": run["threshold"],
-            "images": run["images"],
-            "faces": run["faces"],
-            "validation_ap": run["ap"],
-            "validation_ap_ci": run["ap_ci"],
-            "validation_ap50": run["ap50"],
-            "validation_ap50_ci": run["ap50_ci"],
-            "coverage": run["coverage"],
-            "coverage_ci": run["coverage_ci"],
-            "duplicates_per_image": run["duplicates_per_image"],
+            **{f"validation_{key}": accuracy[key] for key in ("ap", "ap_ci", "ap50", "ap50_ci")},
+            **{key: accuracy[key] for key in KEPT},
             "cpu_ms_per_image": spread.median,
             "cpu_ms_low": spread.low,
             "cpu_ms_high": spread.high,
@@ -230,10 +235,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     torch.set_num_threads(arguments.threads)
 
     def load(overrides: Sequence[str] = ()) -> Any:
-        try:
-            return model_zoo.load_detector(arguments.detector, "cpu", overrides)
-        except model_zoo.ModelError as error:
-            raise UserError(str(error)) from error
+        return model_zoo.load_detector(arguments.detector, "cpu", overrides)
 
     sides = getattr(load(), "test_sizes", None)
     if sides is None:
@@ -248,18 +250,14 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         "timed_size": list(arguments.size),
         "rounds": arguments.rounds,
         "load_before": load_before,
-    } | report.provenance(made_by)
+    } | report.provenance(made_by, "cpu")
     rows = [
         row | about
         for row in measure(
             load, points, truth, arguments.images, tuple(arguments.size), arguments.rounds
         )
     ]
-    if arguments.out is not None:
-        report.write_report(arguments.out, DETECTOR_CURVE.kind, rows)
-    if arguments.picture is not None:
-        draw(rows, arguments.picture)
-    print(report.table(rows, COLUMNS))
+    report.publish(arguments, DETECTOR_CURVE.kind, rows, COLUMNS, draw)
     return 0
 
 

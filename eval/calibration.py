@@ -186,7 +186,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     about = fer.about(part, arguments.data, arguments.ferplus, made_by)
     about["coco"] = None if arguments.coco is None else str(arguments.coco)
     runs = [run | about for run in measure_all(classifiers, samples)]
-    fer.publish(arguments, SECTION.kind, runs, COLUMNS, draw)
+    report.publish(arguments, SECTION.kind, runs, COLUMNS, draw)
     return 0
 
 

@@ -27,8 +27,9 @@ from eval.data.fer2013_parts import probabilities
 from eval.records import report
 from faces import command
 from faces.command import UserError
+from faces.files import file_sha256
 from faces.pipeline import EmotionClassifier
-from faces.provenance import CardError, command_line, file_sha256, git_commit, read_card
+from faces.provenance import CardError, command_line, git_commit, read_card
 
 COMMAND = "eval.card"
 TESTS = ("PublicTest", "PrivateTest")

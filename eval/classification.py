@@ -173,7 +173,7 @@ class Tally:
             "truth": "".join(map(str, truth)),
             "predicted": "".join(map(str, scores.argmax(1))),
             "ms_per_face": 1000 * self.seconds / n if n and self.seconds else float("nan"),
-            "precision": precision_of(self.classifier),
+            "precision": report.precision_of(self.classifier),
         }
 
 
@@ -205,12 +205,6 @@ def measure(
         for tally in tallies:
             tally.add(crops, labels)
     return [tally.summary(twins, majority) for tally in tallies]
-
-
-def precision_of(classifier: object) -> str | None:
-    """Return the number format that a classifier computes in, where it says so (``dtype``)."""
-    dtype = getattr(classifier, "dtype", None)
-    return None if dtype is None else str(dtype).removeprefix("torch.")
 
 
 def fer2013_batches(data: Fer2013) -> Iterator[Batch]:
@@ -411,7 +405,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         runs = _on_fer2013(arguments)
     else:
         runs = _on_crops(arguments, failures)
-    about = {"data": str(arguments.data)} | report.provenance(made_by)
+    about = {"data": str(arguments.data)} | report.provenance(made_by, arguments.device)
     facts = [options.classifier_facts(name) for name in arguments.classifier]
     facts += [{} for _ in arguments.scores]
     runs = [run | found | about for run, found in zip(runs, facts, strict=True)]

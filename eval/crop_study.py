@@ -311,7 +311,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         rows = None if part is None else jitter(part.data, classifier, misses)
         head = {"classifier": classifier.name}
         runs += [head | run | {"jitter": rows} | about for run in measure(faces, scores)]
-    fer.publish(arguments, SECTION.kind, runs, COLUMNS, draw)
+    report.publish(arguments, SECTION.kind, runs, COLUMNS, draw)
     return 0
 
 

@@ -17,7 +17,8 @@ Definitions
         so many per picture (the threshold falls); log_average_miss_rate: its geometric mean at nine
         such prices from 0.01 to 1 (Dollár et al., 2012).
     ms_per_image: median wall-clock time of the detector's call, one picture at a time, at its own
-        size, several detectors in turn, reading and warm-up excluded, with the record's "threads".
+        size, several detectors in turn, reading and warm-up excluded, with the record's "threads"
+        and in the number format "precision".
     …_ci: 95 % interval by drawing the pictures 1,000 times anew (percentile bootstrap).
     …_difference: to the detector that is named first, with its interval over the same drawings: one
         that leaves out 0 is no chance of the pictures.
@@ -108,12 +109,14 @@ class Found:
         threshold: score from which on its detections are shown to users.
         by_image: picture → all its detections, below the threshold too.
         ms_per_image: nan where it was not measured.
+        precision: the number format that the detector computes in, where that is known.
     """
 
     detector: str
     threshold: float
     by_image: Mapping[ImageId, Detections]
     ms_per_image: float = math.nan
+    precision: str | None = None
 
 
 def with_min_size(truth: GroundTruth, pixels: float) -> GroundTruth:
@@ -145,7 +148,13 @@ def detect_all(
         for run, by_image in zip(timed, found, strict=True):
             by_image[scene.id] = scored(run(image))
     return scenes, [
-        Found(run.detector.name, run.detector.score_threshold, by_image, run.ms_per_image)
+        Found(
+            run.detector.name,
+            run.detector.score_threshold,
+            by_image,
+            run.ms_per_image,
+            report.precision_of(run.detector),
+        )
         for run, by_image in zip(timed, found, strict=True)
     ]
 
@@ -200,6 +209,7 @@ def measure(
         **error_rates(scenes, matchings),
         "log_average_miss_rate": log_average(judged.miss_rate(AVERAGED)),
         "ms_per_image": found.ms_per_image,
+        "precision": found.precision,
         "precision_by_recall": matches["all"].precision()[0].round(4),
         "miss_rate": {
             "false_per_image": PRICES.round(4),
@@ -360,7 +370,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         "fingerprint": truth.fingerprint,
         "min_size": arguments.min_size,
         "unreadable": len(failures),
-    } | report.provenance(made_by)
+    } | report.provenance(made_by, arguments.device)
     runs = [run | about for run in measure_all(scenes, [*found, *external])]
     if arguments.out is not None:
         report.write_report(arguments.out, SECTION.kind, runs)

@@ -241,13 +241,20 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         raise UserError(f"{arguments.images}: none of its pictures could be used")
     if not pairs:
         raise UserError("no pair can be measured; the --scores are of other --results")
-    timing = {f.name: {"threshold": f.threshold, "ms_per_image": f.ms_per_image} for f in finders}
+    timing = {
+        f.name: {
+            "threshold": f.threshold,
+            "ms_per_image": f.ms_per_image,
+            "precision": report.precision_of(f),
+        }
+        for f in finders
+    }
     about = {
         "coco": str(truth.path),
         "fingerprint": truth.fingerprint,
         "limits": truth.limits or None,
         "unreadable": len(failures),
-    } | report.provenance(made_by)
+    } | report.provenance(made_by, arguments.device)
     runs = [run | timing[run["detector"]] for run in summarise(scenes, faces, pairs)]
     runs = [run | about for run in runs]
     if arguments.out is not None:

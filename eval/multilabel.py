@@ -246,7 +246,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     about = fer.about(reported, arguments.data, arguments.ferplus, made_by)
     found = judge_all(classifiers, chosen_on, reported, arguments.presence)
     runs = [run | about for run in found]
-    fer.publish(arguments, SECTION.kind, runs, COLUMNS, draw)
+    report.publish(arguments, SECTION.kind, runs, COLUMNS, draw)
     print(f"The default threshold, faces.types.DEFAULT_THRESHOLD, is {DEFAULT_THRESHOLD}.")
     return 0
 

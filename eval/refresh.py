@@ -34,7 +34,7 @@ from eval.records.staleness import present_hashes
 from eval.systems import python, train_and_measure
 from eval.tables import read_rows
 from faces.command import UserError, existing, note, run
-from faces.provenance import file_sha256
+from faces.files import file_sha256
 from twostage.model_zoo import shipped_models
 
 COMMAND = "eval.refresh"

@@ -25,7 +25,8 @@ from eval import classification
 from eval.data.options import classifier_facts
 from eval.records.comparison import System, read_systems
 from faces.command import UserError, existing, note, run
-from faces.provenance import CardError, file_sha256, read_card
+from faces.files import file_sha256
+from faces.provenance import CardError, read_card
 from twostage.model_zoo import shipped_models
 
 COMMAND = "eval.systems"

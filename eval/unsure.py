@@ -168,7 +168,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         if arguments.ferplus is not None:
             run |= vote_risks(rows[1], parts[1], run["unsure_below"])
         runs.append(run | about)
-    fer.publish(arguments, SECTION.kind, runs, COLUMNS, draw)
+    report.publish(arguments, SECTION.kind, runs, COLUMNS, draw)
     print(f"In use: unsure below {UNSURE_BELOW} (faces.types.UNSURE_BELOW).")
     return 0
 

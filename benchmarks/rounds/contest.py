@@ -133,6 +133,21 @@ def environment_of(threads: int) -> dict[str, str]:
     }
 
 
+def conditions(arguments: Namespace, made_by: str) -> report.Row:
+    """Return what every row says of how it was measured; ask before anything is."""
+    return {
+        "rounds": arguments.rounds,
+        "load_before": os.getloadavg()[0],
+        **report.provenance(made_by, "cpu"),
+        "threads": arguments.threads,
+    }
+
+
+def title(text: str, row: report.Row) -> str:
+    """Return the title of a panel: ``text``, and what the times in it hold for."""
+    return f"{text}, threads: {row['threads']}, {row['processor_class']}"
+
+
 def spreads(times: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     """Gather the rounds' times, each a mapping of the same keys to milliseconds, by key."""
     return {key: Spread.of([one[key] for one in times]) for key in times[0]}

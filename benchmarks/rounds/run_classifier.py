@@ -1,14 +1,13 @@
 """Measure one classifier in a process of its own.
 
 It reads crops (.npy, (N, S, S, 3) uint8 RGB, or a folder of PNGs, as ``eval.crops`` makes) and
-writes its probabilities (csv, see ``eval.data.score_files``) and its times (json: batch size →
-milliseconds per face).
+writes its probabilities (csv, see ``eval.data.score_files``) and its times (json: ``ms``, batch
+size → milliseconds per face; ``precision``, the number format where it is known).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,8 @@ import numpy as np
 
 from benchmarks.peers.classifiers import CLASSIFIERS
 from eval.data.score_files import write_scores
+from eval.records.report import precision_of
+from faces.files import write_json
 from faces.images import read_image
 from faces.pipeline import EmotionClassifier, Image
 
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_scores(args.scores, names, np.concatenate([np.zeros((0, 7), np.float32), *rows]))
     if args.times is not None:
         times = {str(n): ms_per_item(classifier.probabilities, crops, n) for n in args.batches}
-        args.times.write_text(json.dumps(times), encoding="utf-8")
+        write_json(args.times, {"ms": times, "precision": precision_of(classifier)})
     return 0
 
 

@@ -6,7 +6,6 @@ It writes its detections (COCO results) and its time (json).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,10 @@ import numpy as np
 from benchmarks.peers.detectors import DETECTORS
 from benchmarks.rounds.run_classifier import ms_per_item
 from eval.data.annotated import locate, read_scenes
+from eval.records.report import precision_of
 from faces.coco import GroundTruth, load_coco
 from faces.command import UserError
+from faces.files import write_json
 from faces.pipeline import Detector, Image
 
 PICTURES = 20
@@ -103,11 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     detector = load(args.name, args.threads)
     if args.results is not None:
         found = find_all(detector, truth, args.images)
-        args.results.write_text(json.dumps(found), encoding="utf-8")
+        write_json(args.results, found)
     pictures = timed_pictures(truth, args.images, tuple(args.size))
     ms = ms_per_item(detector.detect, pictures, 1, SECONDS)
-    times = {"ms": ms, "threshold": detector.score_threshold}
-    args.times.write_text(json.dumps(times), encoding="utf-8")
+    times = {"ms": ms, "threshold": detector.score_threshold, "precision": precision_of(detector)}
+    write_json(args.times, times)
     return 0
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Mapping, Sequence
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,21 +115,6 @@ def read_parts(data: Path, ferplus: Path | None, names: Sequence[str]) -> list[P
     except Fer2013Error as error:
         raise UserError(str(error)) from error
     return [Part(n, p, v) for n, p, v in zip(names, parts, votes, strict=True)]
-
-
-def publish(
-    arguments: Namespace,
-    kind: str,
-    runs: Sequence[report.Run],
-    columns: Mapping[str, str],
-    draw: Callable[[Sequence[report.Run], Path], None],
-) -> None:
-    """Write the record and the picture where they were asked for, and print the table."""
-    if arguments.out is not None:
-        report.write_report(arguments.out, kind, runs)
-    if arguments.picture is not None:
-        draw(runs, arguments.picture)
-    print(report.table(runs, columns))
 
 
 def about(part: Part, data: Path, ferplus: Path | None, made_by: str) -> report.Run:

@@ -85,6 +85,7 @@ class LiveFinder:
 
     def __init__(self, detector: Detector) -> None:
         self.name, self.threshold = detector.name, detector.score_threshold
+        self.dtype = getattr(detector, "dtype", None)
         self._run = TimedDetector(detector, min(LEAST_SCORE, detector.score_threshold))
 
     @property
