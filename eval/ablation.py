@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.data.fer2013 import Fer2013, load_fer2013
 from classification.training.recipe import RecipeError, load_recipe
 from eval.classification import fer2013_batches
 from eval.data import options
@@ -299,11 +299,8 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     names = {variant.name for variant in variants}
     if unknown := set(arguments.only) - names:
         raise UserError(f"{arguments.plan}: has no {', '.join(sorted(unknown))}")
-    try:
-        whole = load_fer2013(arguments.data, progress=sys.stderr.isatty())
-        data, fingerprint = whole.split("PublicTest"), whole.fingerprint
-    except Fer2013Error as error:
-        raise UserError(str(error)) from error
+    whole = load_fer2013(arguments.data, progress=sys.stderr.isatty())
+    data, fingerprint = whole.split("PublicTest"), whole.fingerprint
     known: dict[tuple[str, int], dict[str, Any]] = {}
     missing: list[tuple[Variant, int, list[str]]] = []
     for variant, seed in [(v, seed) for v in variants for seed in v.seeds]:

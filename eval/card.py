@@ -16,20 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from classification.calibrate import find_files, quality, taught_votes
-from classification.data.fer2013 import SPLITS, Fer2013, Fer2013Error, load_fer2013, pixel_twins
+from classification.data.fer2013 import SPLITS, Fer2013, load_fer2013, pixel_twins
 from classification.data.ferplus import FerPlus, load_ferplus
-from classification.inference.classifier import WeightsError
 from classification.training.batches import soft_targets
-from classification.training.card import write_json
 from eval.classification import fer2013_batches, measure
 from eval.data import options
 from eval.data.fer2013_parts import probabilities
 from eval.records import report
 from faces import command
-from faces.command import UserError
-from faces.files import file_sha256
+from faces.files import file_sha256, write_json
 from faces.pipeline import EmotionClassifier
-from faces.provenance import CardError, command_line, git_commit, read_card
+from faces.provenance import command_line, git_commit, read_card
 
 COMMAND = "eval.card"
 TESTS = ("PublicTest", "PrivateTest")
@@ -77,20 +74,17 @@ def complete(name_or_run: str, data: Path, ferplus: Path, made_by: str) -> Path:
     Raises:
         UserError: there is no such network, or data or votes cannot be read.
     """
-    try:
-        weights, path = find_files(name_or_run)
-        card = read_card(path)
-        whole = load_fer2013(data, progress=sys.stderr.isatty())
-        parts = {name: whole.split(name) for name in SPLITS}
-        votes = {name: load_ferplus(ferplus, parts[name]) for name in TESTS}
-    except (WeightsError, CardError, Fer2013Error) as error:
-        raise UserError(str(error)) from error
+    weights, path = find_files(name_or_run)
+    card = read_card(path)
+    whole = load_fer2013(data, progress=sys.stderr.isatty())
+    parts = {name: whole.split(name) for name in SPLITS}
+    votes = {name: load_ferplus(ferplus, parts[name]) for name in TESTS}
     classifier = options.load_classifiers([name_or_run], None)[0]
     training, taught = parts["Training"], taught_votes(card)
     card["measured"] = {
         name: figures(classifier, parts[name], training, votes[name], taught) for name in TESTS
     } | {"command": made_by, "commit": git_commit(), "weights_sha256": file_sha256(weights)}
-    write_json(path, report.strict(card))
+    write_json(path, report.strict(card), indent=1)
     return path
 
 

@@ -35,7 +35,7 @@ from eval.tables import ROOT, read_rows
 from faces.command import UserError, existing, run
 from faces.draw import draw_faces as draw_answers
 from faces.emotions import EMOTIONS
-from faces.images import ImageError, read_image
+from faces.images import read_image
 from faces.pipeline import Pipeline
 from twostage.model_zoo import DEFAULT
 
@@ -72,7 +72,6 @@ def confusion_figure(systems: Sequence[System], *, shares: bool) -> Figure:
     """Draw one confusion matrix per system: counts, or percent of each true emotion."""
     figure, panels = plots.panels(len(systems), columns=2, side=4.4)
     for axes, system in zip(panels, systems, strict=True):
-        assert system.row is not None
         matrix = np.array(system.row["confusion"], float)
         if shares:
             matrix = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -98,18 +97,18 @@ def guesses_figure(systems: Sequence[System]) -> Figure:
     figure = Figure(figsize=(11, 1.4 + 0.24 * len(systems)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(systems))[::-1]
-    runs = [system.row or {} for system in systems]
-    guesses = {f"top {k}": [one["top"][k - 1] for one in runs] for k in (1, 2, 3)}
+    rows = [system.row for system in systems]
+    guesses = {f"top {k}": [row["top"][k - 1] for row in rows] for k in (1, 2, 3)}
     coarse = {
-        "seven emotions": [one["accuracy"] for one in runs],
-        "six classes": [one["groups"]["six"]["accuracy"] for one in runs],
-        "positive, neutral, negative": [one["groups"]["valence"]["accuracy"] for one in runs],
+        "seven emotions": [row["accuracy"] for row in rows],
+        "six classes": [row["groups"]["six"]["accuracy"] for row in rows],
+        "positive, neutral, negative": [row["groups"]["valence"]["accuracy"] for row in rows],
     }
     for axes, shares in ((left, guesses), (right, coarse)):
         points = 100 * np.array(list(shares.values()))
         axes.hlines(places, points.min(0), points.max(0), color="0.75", linewidth=1)
-        for name, row, (marker, colour) in zip(shares, points, _MARKS, strict=True):
-            axes.plot(row, places, marker, label=name, color=colour, markersize=6)
+        for name, xs, (marker, colour) in zip(shares, points, _MARKS, strict=True):
+            axes.plot(xs, places, marker, label=name, color=colour, markersize=6)
         axes.set(xlabel="accuracy (%)", xlim=(0, 100), ylim=(-0.7, len(systems) - 0.3))
         axes.grid(alpha=0.25)
         axes.legend(
@@ -133,14 +132,12 @@ def learning_figure(systems: Sequence[System]) -> Figure | None:
     One panel per training: its accuracy before the others' in grey, its loss on a scale of its own.
     """
     trained = {
-        system.classifier: system
-        for system in reversed(systems)
-        if (system.row or {}).get("history")
+        system.classifier: system for system in reversed(systems) if system.row.get("history")
     }
     known = list(trained.values())[::-1]  # several views are of one training
     if not known:
         return None
-    curves_of = {system.title: _curves((system.row or {})["history"]) for system in known}
+    curves_of = {system.title: _curves(system.row["history"]) for system in known}
     highest = max(accuracy.max() for _, accuracy, _ in curves_of.values())
     figure, panels = plots.panels(len(known), columns=CURVES_ACROSS, side=2.7)
     for place, (axes, system) in enumerate(zip(panels, known, strict=True)):
@@ -225,7 +222,7 @@ def draw_records(systems: Sequence[System], folder: Path) -> list[Path]:
         systems: those with a record are drawn.
         folder: to write to.
     """
-    measured = [s for s in systems if s.row is not None and s.split == "PrivateTest"]
+    measured = [s for s in systems if s.row and s.split == "PrivateTest"]
     figures: dict[str, Figure | None] = {"classes": class_distribution()}
     if measured:
         shown = [s for s in measured if s.classifier in CONFUSIONS and s.views == "single"]
@@ -290,16 +287,13 @@ def draw_photo(photo: Path, classifier_name: str, folder: Path) -> list[Path]:
     """
     (detector,) = options.load_detectors([DEFAULT], None)
     (classifier,) = options.load_classifiers([classifier_name], None)
-    try:
-        picture = read_image(existing(photo, "--photo").read_bytes(), name=str(photo))
-    except ImageError as error:
-        raise UserError(str(error)) from error
-    result = Pipeline(detector, classifier).analyze(picture, str(photo))
+    image = read_image(existing(photo, "--photo").read_bytes(), name=str(photo))
+    result = Pipeline(detector, classifier).analyze(image, str(photo))
     if not result.faces:
         raise UserError(f"{photo}: no face is found in it; take another --photo")
     answered, explained = folder / "sample.jpg", folder / "explained.png"
-    Image.fromarray(draw_answers(picture, result)).save(answered, quality=90)
-    plots.save(explained_figure(picture, result.faces, classifier), explained)
+    Image.fromarray(draw_answers(image, result)).save(answered, quality=90)
+    plots.save(explained_figure(image, result.faces, classifier), explained)
     return [answered, explained]
 
 

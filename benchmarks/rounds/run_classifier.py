@@ -19,9 +19,12 @@ import numpy as np
 from benchmarks.peers.classifiers import CLASSIFIERS
 from eval.data.score_files import write_scores
 from eval.records.report import precision_of
+from faces.command import run
 from faces.files import write_json
 from faces.images import read_image
 from faces.pipeline import EmotionClassifier, Image
+
+COMMAND = "benchmarks.rounds.run_classifier"
 
 SECONDS = 1.0
 """So long each batch size is measured."""
@@ -77,10 +80,23 @@ def ms_per_item(
     return 1000 * float(np.median(times)) / batch
 
 
+def measure(arguments: argparse.Namespace) -> int:
+    """Do what the command line asks; returns the exit status."""
+    names, crops = read_crops(arguments.crops)
+    classifier = load(arguments.name, arguments.threads)
+    if arguments.scores is not None:
+        rows = [classifier.probabilities(crops[i : i + 64]) for i in range(0, len(crops), 64)]
+        write_scores(arguments.scores, names, np.concatenate([np.zeros((0, 7), np.float32), *rows]))
+    if arguments.times is not None:
+        times = {str(n): ms_per_item(classifier.probabilities, crops, n) for n in arguments.batches}
+        write_json(arguments.times, {"ms": times, "precision": precision_of(classifier)})
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.rounds.run_classifier", description=__doc__.splitlines()[0]
+        prog=f"python -m {COMMAND}", description=__doc__.splitlines()[0]
     )
     parser.add_argument("name", help="a package's classifier, or one of ours")
     parser.add_argument("--crops", type=Path, required=True, metavar="FILE.npy|DIR")
@@ -88,16 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--times", type=Path, metavar="FILE.json")
     parser.add_argument("--batches", type=int, nargs="+", default=[], metavar="N")
     parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args(argv)
-    names, crops = read_crops(args.crops)
-    classifier = load(args.name, args.threads)
-    if args.scores is not None:
-        rows = [classifier.probabilities(crops[i : i + 64]) for i in range(0, len(crops), 64)]
-        write_scores(args.scores, names, np.concatenate([np.zeros((0, 7), np.float32), *rows]))
-    if args.times is not None:
-        times = {str(n): ms_per_item(classifier.probabilities, crops, n) for n in args.batches}
-        write_json(args.times, {"ms": times, "precision": precision_of(classifier)})
-    return 0
+    arguments = parser.parse_args(argv)
+    return run(COMMAND, lambda: measure(arguments))
 
 
 if __name__ == "__main__":

@@ -19,12 +19,14 @@ from benchmarks.rounds.run_classifier import ms_per_item
 from eval.data.annotated import locate, read_scenes
 from eval.records.report import precision_of
 from faces.coco import GroundTruth, load_coco
-from faces.command import UserError
+from faces.command import UserError, run
 from faces.files import write_json
 from faces.pipeline import Detector, Image
 
 PICTURES = 20
 """So many pictures, spread over the set, are timed; they lie in memory."""
+
+COMMAND = "benchmarks.rounds.run_detector"
 
 SECONDS = 4.0
 
@@ -87,10 +89,24 @@ def _refuse(problem: str) -> None:
     raise UserError(problem)
 
 
+def measure(arguments: argparse.Namespace) -> int:
+    """Do what the command line asks; returns the exit status."""
+    truth = load_coco(arguments.coco)
+    detector = load(arguments.name, arguments.threads)
+    if arguments.results is not None:
+        found = find_all(detector, truth, arguments.images)
+        write_json(arguments.results, found)
+    pictures = timed_pictures(truth, arguments.images, tuple(arguments.size))
+    ms = ms_per_item(detector.detect, pictures, 1, SECONDS)
+    times = {"ms": ms, "threshold": detector.score_threshold, "precision": precision_of(detector)}
+    write_json(arguments.times, times)
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.rounds.run_detector", description=(__doc__ or "").splitlines()[0]
+        prog=f"python -m {COMMAND}", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("name", help="a package's detector, or one of ours")
     parser.add_argument("--coco", type=Path, required=True)
@@ -99,17 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, metavar="FILE.json", help="of all pictures")
     parser.add_argument("--times", type=Path, required=True, metavar="FILE.json")
     parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args(argv)
-    truth = load_coco(args.coco)
-    detector = load(args.name, args.threads)
-    if args.results is not None:
-        found = find_all(detector, truth, args.images)
-        write_json(args.results, found)
-    pictures = timed_pictures(truth, args.images, tuple(args.size))
-    ms = ms_per_item(detector.detect, pictures, 1, SECONDS)
-    times = {"ms": ms, "threshold": detector.score_threshold, "precision": precision_of(detector)}
-    write_json(args.times, times)
-    return 0
+    arguments = parser.parse_args(argv)
+    return run(COMMAND, lambda: measure(arguments))
 
 
 if __name__ == "__main__":

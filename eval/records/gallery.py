@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from faces.boxes import Verdict, iou_matrix
 from faces.coco import AnnotatedImage
 from faces.crops import crop_face
 from faces.emotions import EMOTIONS
+from faces.files import write_text
 from faces.pipeline import Image
 from faces.types import Box
 
@@ -109,12 +109,7 @@ class Gallery:
             errors = sorted(self.errors[kind], key=lambda e: -e[0])[:MOST]
             cards = "".join(_card(*error[1:]) for error in errors) or "<p>None.</p>"
             parts.append(f"<section><h2>{heading}</h2><div>{cards}</div></section>")
-        part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            part.write_text("\n".join(parts), encoding="utf-8")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_text(path, "\n".join(parts))
 
 
 def _card(caption: str, name: str, jpeg: bytes) -> str:
