@@ -1,14 +1,14 @@
 """Emotion classifiers, ours and the packages': accuracy and time, on the same crops.
 
 Each classifier runs in a process of its own, one at a time, in rounds whose order turns, so that a
-busy minute of the machine meets all. The crops are FER2013's pictures as the pipeline gives them,
+busy minute of the machine meets all. The crops are FER2013's images as the pipeline gives them,
 (48, 48, 3) uint8 RGB in memory; the times hold all from there to the probabilities. The packages
 come from `make peers`.
 
 Definitions
     accuracy, macro_f1, …: as in eval.classification, single view.
     ms_by_batch: batch size → wall-clock milliseconds per face: the median over the calls of about
-        one second, of which the median, the least and the most over the rounds; ms_at_N is the
+        one second, of which the median, the minimum and the maximum over the rounds; ms_at_N is the
         median. fer, facex, human and facial-emotion-recognition take one face at a time whatever
         the batch, as their code does.
     precision: the number format that a classifier computes in; processor_class: as
@@ -44,7 +44,7 @@ from faces.provenance import command_line
 COMMAND = "benchmarks.classifiers"
 PEERS = (*CLASSIFIERS, *NODE_CLASSIFIERS)
 DRAWN = (1, 64)
-"""Batch sizes in the picture, where they were measured."""
+"""Batch sizes that are drawn, where they were measured."""
 
 
 def run_command(

@@ -1,14 +1,15 @@
-"""Whether the compiled light detector gains by several pictures of one size at a time.
+"""Whether the compiled light detector gains by several images of one size per call.
 
-Its two networks are measured, which take most of the time: what looks at the whole picture, and
-what judges boxes. Between them every picture is looked at by itself.
+Its two networks are measured, which take most of the time: the trunk, which sees the
+whole image, and the box head. Between them every image is processed by itself.
 
 Definitions
     pictures_per_batch: in one call of each network, of one size.
-    ms_per_image: of both networks, wall clock, for one picture of the batch; ms_trunk, ms_box_head:
-        of each. Median of a round of two seconds or more; median, least and most over the rounds,
-        whose order turns. The pictures are noise, the boxes as many as the detector looks at most.
-    ms_difference: to the calls with one picture, by the medians.
+    ms_per_image: of both networks, wall clock, for one image of the batch; ms_trunk, ms_box_head:
+        of each. Median of a round of two seconds or more; median, minimum and maximum over the
+        rounds, whose order turns. The images are noise; there are as many boxes as the detector
+        classifies at most.
+    ms_difference: to the calls with one image, by the medians.
 """
 
 from __future__ import annotations
@@ -35,25 +36,13 @@ from networks.precision import use_bf16
 COMMAND = "benchmarks.detector_batches"
 SECONDS = 2.0
 
-COLUMNS = {
-    "detector": "text",
-    "pictures_per_batch": "count",
-    "ms_trunk": "number",
-    "ms_box_head": "number",
-    "ms_per_image": "number",
-    "ms_least": "number",
-    "ms_most": "number",
-    "ms_difference": "number",
-    "threads": "count",
-}
-
 
 def batched_trunk(model: Any) -> Any:
-    """Return ``detection.inference.openvino_graphs.trunk`` for several pictures.
+    """Return ``detection.inference.openvino_graphs.trunk`` for several images.
 
     Returns:
         An ``openvino.Model``. Input: (N, H, W, 3) uint8. The outputs are those of ``trunk``, the
-        places of all pictures below each other.
+        positions of all images below each other.
     """
     from detection.inference import openvino_graphs
     from networks.openvino import import_openvino
@@ -131,8 +120,8 @@ def measure(
     batches: Sequence[int],
     rounds: int,
     seconds: float,
-) -> list[report.Run]:
-    """Measure every size of batch: one row each, with the keys of ``COLUMNS``."""
+) -> list[report.Row]:
+    """Measure every size of batch: one row each; the module's docstring defines the keys."""
     model, cfg = load(config, overrides)
     precision = "bfloat16" if use_bf16(cfg.MODEL.BF16, model.device) else "float32"
     every = [calls(model, cfg, size, batch) for batch in batches]
@@ -143,7 +132,7 @@ def measure(
     for index in tqdm(order, unit=" runs", disable=None):
         parts = {name: ms(call, seconds / 2) for name, call in every[index].items()}
         times[index].append({name: value / batches[index] for name, value in parts.items()})
-    rows: list[report.Run] = []
+    rows: list[report.Row] = []
     for batch, some in zip(batches, times, strict=True):
         spread = Spread.of([sum(one.values()) for one in some])
         parts = {name: Spread.of([one[name] for one in some]).median for name in some[0]}
@@ -202,7 +191,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     rows = [row | about for row in rows]
     if arguments.out is not None:
         report.write_report(arguments.out, DETECTOR_BATCHES.kind, rows)
-    print(report.table(rows, COLUMNS))
+    print(DETECTOR_BATCHES.table(rows))
     return 0
 
 

@@ -1,17 +1,17 @@
 """What a Detectron2 detector gains and loses with the size of its input and its proposals.
 
 One row per combination of ``--shortest`` and ``--proposals``, all of one detector, on validation
-pictures: its test sizes are chosen from this curve, never on what is to be reported.
+images: its test sizes are chosen from this curve, never on what is to be reported.
 
 Definitions
     shortest_side, longest_side: INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST; their ratio is that of the
         detector's configuration.
     proposals: MODEL.RPN.POST_NMS_TOPK_TEST; PRE_NMS_TOPK_TEST (per level) is twice that.
     validation_ap, validation_ap50, coverage, duplicates_per_image: as ap, … in eval.detection, at
-        the pictures' own size and the detector's threshold.
-    cpu_ms_per_image: processor time, in milliseconds, per picture of --size, letterboxed and in
+        the images' own size and the detector's threshold.
+    cpu_ms_per_image: processor time, in milliseconds, per image of --size, letterboxed and in
         memory, one at a time. With one thread it is what the wall clock would show on an idle
-        machine. Median of a round; median, least and most over the rounds, whose order turns.
+        machine. Median of a round; median, minimum and maximum over the rounds, whose order turns.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def settings(shortest: Sequence[int], proposals: Sequence[int], ratio: float) ->
 
 
 def find(detector: Detector, truth: GroundTruth, images: Path) -> dict[ImageId, Detections]:
-    """Return all that a detector finds in the pictures, which must all be readable.
+    """Return all that a detector finds in the images, which must all be readable.
 
     Raises:
         UserError: one is not.
@@ -107,7 +107,7 @@ def find(detector: Detector, truth: GroundTruth, images: Path) -> dict[ImageId, 
 
 
 def cpu_ms(detector: Detector, pictures: Sequence[Image]) -> float:
-    """Return the median processor time of a call with one picture, in milliseconds."""
+    """Return the median processor time of a call with one image, in milliseconds."""
     detector.detect(pictures[:1])
     times = []
     for picture in pictures:
@@ -124,8 +124,8 @@ def measure(
     images: Path,
     size: tuple[int, int],
     rounds: int,
-) -> list[report.Run]:
-    """Measure every point: one row each, with the keys of ``COLUMNS`` and more."""
+) -> list[report.Row]:
+    """Measure every point: one row each."""
     found = []
     for point in tqdm(points, desc="accuracy", unit=" settings", disable=None):
         detector = load(point.overrides)
@@ -159,7 +159,7 @@ def measure(
     return rows
 
 
-def draw(rows: Sequence[report.Run], path: Path) -> None:
+def draw(rows: Sequence[report.Row], path: Path) -> None:
     """Draw AP and AP50 beside speed: a line per number of proposals, a point per size."""
     figure, axes = panels(2, side=4.8)
     for panel, (key, title) in zip(axes, (("ap", "AP"), ("ap50", "AP50")), strict=True):

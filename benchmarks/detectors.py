@@ -1,12 +1,12 @@
-"""Face detectors, ours and the packages': average precision and time, on the same pictures.
+"""Face detectors, ours and the packages': average precision and time, on the same images.
 
 Each detector runs in a process of its own, one at a time, in rounds whose order turns, so that a
 busy minute of the machine meets all. The packages come from `make peers`.
 
 Definitions
-    ap, ap50, coverage, …: as in eval.detection, on the pictures at their own size. The packages'
+    ap, ap50, coverage, …: as in eval.detection, on the images at their own size. The packages'
         detections count as shown from a score of 0.5 on (mtcnn, haar: from this project's choice).
-    ms_per_image, ms_low, ms_high: wall-clock milliseconds per picture of --size, letterboxed and in
+    ms_per_image, ms_low, ms_high: wall-clock milliseconds per image of --size, letterboxed and in
         memory, one at a time: the median over the calls of about four seconds, of which the median,
         the minimum and the maximum over the rounds.
     precision, processor_class: as in benchmarks.classifiers.

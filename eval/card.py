@@ -2,9 +2,9 @@
 
 For the last step of a network that was chosen: ``measured`` is written into its card, with, for
 PublicTest and PrivateTest, one view of each face and ten, accuracy and its interval, macro F1, the
-same per class and as a confusion matrix, without pixel twins, and against what most of FER+'s
-annotators saw (as ``eval.classification`` defines them); the calibration on one view, against what
-the network was taught (as ``classification.calibrate`` defines it); and the hash of the weights.
+same per class and as a confusion matrix, without exact duplicates, and against what most of FER+'s
+annotators saw (as ``eval.classification`` defines them); the calibration on one view, against the
+targets of training (as ``classification.calibrate`` defines it); and the hash of the weights.
 """
 
 from __future__ import annotations
@@ -32,9 +32,17 @@ COMMAND = "eval.card"
 TESTS = ("PublicTest", "PrivateTest")
 VIEWS = ("single", "ten")
 
-WHOLE = ("n", "accuracy", "accuracy_ci", "macro_f1", "balanced_accuracy", "per_class", "confusion")
-BRIEF = WHOLE[:4]
-"""What of the figures a card holds: of the part itself, of a selection of its pictures."""
+SPLIT_METRICS = (
+    "n",
+    "accuracy",
+    "accuracy_ci",
+    "macro_f1",
+    "balanced_accuracy",
+    "per_class",
+    "confusion",
+)
+SUBSET_METRICS = SPLIT_METRICS[:4]
+"""Metrics on a card: SPLIT_METRICS of a whole split, SUBSET_METRICS of a subset of it."""
 
 
 def figures(
@@ -45,19 +53,19 @@ def figures(
     Args:
         classifier: stage 2.
         data: the part.
-        training: the Training part, which tells the pixel twins.
+        training: the Training part, where exact duplicates are looked for.
         votes: FER+'s on the part.
-        taught: the share of votes in what the classifier was taught.
+        taught: the share of votes in the targets of its training.
 
     Returns:
         View → what a card says.
     """
-    truths = pixel_twins(data, training), votes.majority()
+    subsets = pixel_twins(data, training), votes.majority()
     found = {}
     for views in VIEWS:
-        run = measure(fer2013_batches(data), [classifier], views, *truths)[0]
-        found[views] = {key: run[key] for key in WHOLE} | {
-            key: {name: run[key][name] for name in BRIEF}
+        row = measure(fer2013_batches(data), [classifier], views, *subsets)[0]
+        found[views] = {key: row[key] for key in SPLIT_METRICS} | {
+            key: {name: row[key][name] for name in SUBSET_METRICS}
             for key in ("without_twins", "ferplus_majority")
         }
     truth = soft_targets(data, votes, taught)

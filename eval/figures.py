@@ -5,7 +5,7 @@ emotion), how often the right emotion is among the first guesses, the coarser cl
 learning curves. With --photo it also gets that photo with the emotions of its faces, and what the
 classifier looks at in them.
 
-With --data (FER2013, or the folder that holds fer2013.zip), --faces gets pictures that show its
+With --data (FER2013, or the folder that holds fer2013.zip), --faces gets figures that show its
 faces: samples of each emotion, and a grid of answers with the wrong ones framed; these are for
 looking at, never for publication.
 """
@@ -168,7 +168,7 @@ def _curves(history: Sequence[dict[str, float]]) -> tuple[NDArray[np.float64], .
 
 
 def samples_figure(data: Fer2013) -> Figure:
-    """Draw the first pictures of each emotion."""
+    """Draw the first images of each emotion."""
     wall = np.full((len(EMOTIONS), FACES_PER_CLASS, SIZE, SIZE), 255, np.uint8)
     for row in range(len(EMOTIONS)):
         faces = data.images[data.labels == row][:FACES_PER_CLASS]
@@ -179,10 +179,10 @@ def samples_figure(data: Fer2013) -> Figure:
 
 
 def answers_figure(data: Fer2013, scores: NDArray[np.float32]) -> Figure:
-    """Draw pictures with the predicted emotion; wrong ones have a red frame and the true one too.
+    """Draw faces with the predicted emotion; wrong ones have a red frame and the true one too.
 
     Args:
-        data: N pictures.
+        data: N images.
         scores: shape (N, 7).
     """
     gap = 18
@@ -202,9 +202,9 @@ def answers_figure(data: Fer2013, scores: NDArray[np.float32]) -> Figure:
     return figure
 
 
-def _wall(pictures: NDArray[np.uint8], gap: int) -> tuple[Figure, Axes]:
-    """Draw pictures (rows, columns, S, S) side by side, ``gap`` white pixels between them."""
-    padded = np.pad(pictures, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=255)
+def _wall(images: NDArray[np.uint8], gap: int) -> tuple[Figure, Axes]:
+    """Draw images (rows, columns, S, S) side by side, ``gap`` white pixels between them."""
+    padded = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=255)
     rows, columns, side, _ = padded.shape
     figure = Figure(figsize=(columns * side / 55 + 1, rows * side / 55), layout="constrained")
     axes = figure.subplots()
@@ -245,7 +245,7 @@ def draw_records(systems: Sequence[System], folder: Path) -> list[Path]:
 
 
 def check_private(folder: Path) -> None:
-    """Make sure that pictures of the data's faces cannot be committed by mistake.
+    """Make sure that figures with the data's faces cannot be committed by mistake.
 
     Raises:
         UserError: ``folder`` is in the clone, and not where git ignores it.
@@ -255,12 +255,12 @@ def check_private(folder: Path) -> None:
         place.is_relative_to(ROOT / name) for name in IGNORED
     ):
         raise UserError(
-            f"{folder}: pictures of the data's faces go to output/, runs/ or out of the clone"
+            f"{folder}: figures of the data's faces go to output/, runs/ or out of the clone"
         )
 
 
 def draw_faces(data: Path, classifier_name: str, folder: Path) -> list[Path]:
-    """Draw pictures that show FER2013's faces; returns the files.
+    """Draw figures that show FER2013's faces; returns the files.
 
     Raises:
         UserError: the data or the classifier cannot be used.
@@ -306,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of records")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures", help="to write to")
-    parser.add_argument("--data", type=Path, help="FER2013: also draw pictures that show its faces")
+    parser.add_argument("--data", type=Path, help="FER2013: also draw figures that show its faces")
     parser.add_argument("--photo", type=Path, help="also draw the answers to it")
     parser.add_argument("--classifier", default="default", help="whose answers these are")
     parser.add_argument("--faces", type=Path, default=Path("output/figures"), help="to write to")

@@ -24,7 +24,7 @@ NODE_PEERS = ROOT / ".peers" / "node" / "node_modules"
 
 @dataclass(frozen=True)
 class Spread:
-    """Times of several rounds, in milliseconds: their median, least and most."""
+    """Times of several rounds, in milliseconds: their median, minimum and maximum."""
 
     median: float
     low: float

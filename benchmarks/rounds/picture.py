@@ -22,7 +22,7 @@ class Point:
     Attributes:
         name: written beside the point.
         ours: decides colour and shape.
-        ms: median milliseconds, with the least and the most.
+        ms: median milliseconds, with the minimum and the maximum.
         quality: in percent, with the ends of its interval.
     """
 

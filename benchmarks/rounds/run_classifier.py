@@ -27,9 +27,9 @@ from faces.pipeline import EmotionClassifier, Image
 COMMAND = "benchmarks.rounds.run_classifier"
 
 SECONDS = 1.0
-"""So long each batch size is measured."""
+"""For so long each batch size is measured."""
 
-LEAST_CALLS = 5
+MINIMUM_CALLS = 5
 
 
 def load(name: str, threads: int) -> EmotionClassifier:
@@ -66,12 +66,12 @@ def ms_per_item(
         call: what is measured; it is called once before, untimed.
         items: are taken in turn.
         batch: items per call; where there are fewer, they are repeated.
-        seconds: the calls go on for so long, and at least ``LEAST_CALLS`` times.
+        seconds: the calls go on for so long, and at least ``MINIMUM_CALLS`` times.
     """
     call([items[i % len(items)] for i in range(batch)])
     times: list[float] = []
     end = time.perf_counter() + seconds
-    while len(times) < LEAST_CALLS or time.perf_counter() < end:
+    while len(times) < MINIMUM_CALLS or time.perf_counter() < end:
         first = len(times) * batch
         chosen = [items[(first + i) % len(items)] for i in range(batch)]
         start = time.perf_counter()

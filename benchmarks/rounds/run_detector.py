@@ -23,8 +23,8 @@ from faces.command import UserError, run
 from faces.files import write_json
 from faces.pipeline import Detector, Image
 
-PICTURES = 20
-"""So many pictures, spread over the set, are timed; they lie in memory."""
+TIMED = 20
+"""Number of images that are timed: spread over the set, in memory."""
 
 COMMAND = "benchmarks.rounds.run_detector"
 
@@ -45,7 +45,7 @@ def load(name: str, threads: int) -> Detector:
 
 
 def letterbox(image: Image, width: int, height: int) -> Image:
-    """Scale a picture so that it just fits, and centre it on grey, (height, width, 3)."""
+    """Scale an image so that it just fits, and centre it on grey, (height, width, 3)."""
     scale = min(width / image.shape[1], height / image.shape[0])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -57,10 +57,10 @@ def letterbox(image: Image, width: int, height: int) -> Image:
 
 
 def find_all(detector: Detector, truth: GroundTruth, images: Path) -> list[dict[str, Any]]:
-    """Return what a detector finds in all pictures, at their own size, as COCO results.
+    """Return what a detector finds in all images, at their own size, as COCO results.
 
     Raises:
-        UserError: a picture cannot be read.
+        UserError: an image cannot be read.
     """
     results = []
     for scene, image in read_scenes(truth, locate(truth, images), _refuse):
@@ -78,9 +78,9 @@ def find_all(detector: Detector, truth: GroundTruth, images: Path) -> list[dict[
 
 
 def timed_pictures(truth: GroundTruth, images: Path, size: tuple[int, int]) -> list[Image]:
-    """Return ``PICTURES`` of the pictures, evenly spread, at a size (width, height)."""
-    step = max(1, len(truth.scenes) // PICTURES)
-    some = GroundTruth(truth.path, truth.scenes[::step][:PICTURES], truth.fingerprint)
+    """Return ``TIMED`` of the images, evenly spread, at a size (width, height)."""
+    step = max(1, len(truth.scenes) // TIMED)
+    some = GroundTruth(truth.path, truth.scenes[::step][:TIMED], truth.fingerprint)
     scenes = read_scenes(some, locate(some, images), _refuse)
     return [letterbox(image, *size) for _, image in scenes]
 

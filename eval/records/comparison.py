@@ -35,7 +35,7 @@ class System:
         published: the figure of the publication, with its unit.
         protocol: of that figure.
         train: the module and options that train it, None for what is shipped.
-        resplit: trained and measured on a random split of all pictures.
+        resplit: trained and measured on a random split of all images.
         tolerance: points of accuracy by which a repeated training may differ.
         row: of its record, empty if there is none.
     """
@@ -183,7 +183,7 @@ def guesses_table(measured: Sequence[System]) -> str:
 
 
 def neighbours_table(measured: Sequence[System]) -> str:
-    """Compare each system with the next better one on the same pictures by McNemar's test."""
+    """Compare each system with the next better one on the same images by McNemar's test."""
     comparable: dict[str, list[System]] = {}
     for system in measured:
         comparable.setdefault(system.row["truth"], []).append(system)

@@ -1,6 +1,6 @@
 """The worst errors of a detector-classifier pair on one page, sorted by kind.
 
-The page shows pictures of the data: it is for the eyes of who may see these, and never committed.
+The page shows images of the data: it is for the eyes of who may see these, and never committed.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ small { opacity: .7; overflow-wrap: anywhere; }
 
 @dataclass
 class Gallery:
-    """Collects errors picture by picture; a ``Watcher`` of ``eval.data.pairs.ask_all``.
+    """Collects errors image by image; a ``Watcher`` of ``eval.data.pairs.ask_all``.
 
     Attributes:
-        errors: kind → (badness, caption, picture's name, JPEG).
+        errors: kind → (badness, caption, file name, JPEG).
     """
 
     errors: dict[str, list[tuple[float, str, str, bytes]]] = field(
@@ -62,7 +62,7 @@ class Gallery:
     )
 
     def __call__(self, scene: AnnotatedImage, image: Image, answers: Answers) -> None:
-        """Look at the last picture's answers."""
+        """Look at the last image's answers."""
         found, rows = answers.found[-1], answers.rows[-1]
         matching, shown = answers.matchings[-1], answers.shown[-1]
         hit = set(matching.face.tolist())
