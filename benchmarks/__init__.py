@@ -1,1 +1,1 @@
-"""Speed beside accuracy, ours and the packages', on the same pictures with the same threads."""
+"""Speed beside accuracy, ours and the packages', on the same images with the same threads."""

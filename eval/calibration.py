@@ -191,7 +191,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     if arguments.coco is not None:
         samples.append(photo_sample(arguments))
     about = {"coco": None if arguments.coco is None else str(arguments.coco)}
-    about |= part.about() | report.provenance(made_by)
+    about |= part.about() | report.provenance(made_by, arguments.device)
     rows = [row | about for row in measure_all(classifiers, samples)]
     report.publish(arguments, SECTION.kind, rows, COLUMNS, draw)
     return 1 if any(sample.failed for sample in samples) else 0

@@ -114,13 +114,12 @@ class TimedClassifier:
     def row(self, part: fer.Part | None) -> report.Row:
         """Return the metrics of the answers so far; see ``summarise``."""
         truth = np.array(self.labels, np.int64)
-        dtype = getattr(self.classifier, "dtype", None)
         return {
             "classifier": self.classifier.name,
             "views": self.views,
             **summarise(np.concatenate(self.probabilities), truth, part),
             "ms_per_face": 1000 * self.seconds / len(truth) if len(truth) else math.nan,
-            "precision": None if dtype is None else str(dtype).removeprefix("torch."),
+            "precision": report.precision_of(self.classifier),
         }
 
 
@@ -228,7 +227,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     rows = _on_crops(arguments) if whole else _on_fer2013(arguments)
     facts = [options.classifier_facts(name) for name in arguments.classifier]
     facts += [{} for _ in arguments.scores]
-    about = report.provenance(made_by)
+    about = report.provenance(made_by, arguments.device)
     rows = [row | found | about for row, found in zip(rows, facts, strict=True)]
     report.publish(arguments, SECTION.kind, rows, COLUMNS)
     for row in rows:

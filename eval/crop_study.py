@@ -294,7 +294,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         "data": None if part is None else str(arguments.data),
         "miss_mean": errors.mean(axis=0),
         "miss_deviation": errors.std(axis=0),
-    } | report.provenance(made_by)
+    } | report.provenance(made_by, arguments.device)
     rows: list[report.Row] = []
     for classifier, probabilities in zip(classifiers, faces.probabilities, strict=True):
         head = {"classifier": classifier.name}

@@ -17,7 +17,8 @@ Definitions
         included) per image (FPPI), as the threshold falls; log_average_miss_rate: its geometric
         mean at nine FPPI from 0.01 to 1 (Dollár et al., 2012).
     ms_per_image: median wall-clock time of the detector's call, one image at a time, at its own
-        size, several detectors in turn, reading and warm-up excluded, with the record's "threads".
+        size, several detectors in turn, reading and warm-up excluded, with the record's "threads"
+        and in the number format "precision".
     …_ci: 95 % interval of the percentile bootstrap over images (1,000 resamples).
     …_difference: to the detector that is named first, with its interval over the same resamples: an
         interval without 0 shows a difference that is more than chance.
@@ -119,8 +120,8 @@ def detect_all(
         for detector, found in zip(detectors, by_image, strict=True):
             found[image.id] = detector.find(image, pixels)
     return seen, [
-        SavedDetections(detector.name, detector.threshold, found, detector.ms_per_image)
-        for detector, found in zip(detectors, by_image, strict=True)
+        SavedDetections(d.name, d.threshold, found, d.ms_per_image, report.precision_of(d))
+        for d, found in zip(detectors, by_image, strict=True)
     ]
 
 
@@ -176,6 +177,7 @@ def measure(
         **error_rates(images, matchings),
         "log_average_miss_rate": log_average(ranked.miss_rate(REFERENCE_FPPI)),
         "ms_per_image": detected.ms_per_image,
+        "precision": detected.precision,
         "precision_by_recall": matches["all"].precision()[0].round(4),
         "miss_rate": {
             "false_per_image": FPPI.round(4),
@@ -254,7 +256,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         "fingerprint": truth.fingerprint,
         "min_size": arguments.min_size,
         "unreadable": failed,
-    } | report.provenance(made_by)
+    } | report.provenance(made_by, arguments.device)
     rows = [row | about for row in measure_all(measured, [*detected, *saved])]
     report.publish(arguments, SECTION.kind, rows, COLUMNS)
     if arguments.figures is not None:

@@ -219,14 +219,21 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         raise UserError("no pair can be measured; the --scores are of other --results")
 
     # The record, the tables, the page of errors.
-    timing = {d.name: {"threshold": d.threshold, "ms_per_image": d.ms_per_image} for d in detectors}
+    stage_1 = {
+        d.name: {
+            "threshold": d.threshold,
+            "ms_per_image": d.ms_per_image,
+            "precision": report.precision_of(d),
+        }
+        for d in detectors
+    }
     about = {
         "coco": str(truth.path),
         "fingerprint": truth.fingerprint,
         "limits": truth.limits or None,
         "unreadable": len(images.failed),
-    } | report.provenance(made_by)
-    rows = [row | timing[row["detector"]] | about for row in summarise(seen, faces, pairs)]
+    } | report.provenance(made_by, arguments.device)
+    rows = [row | stage_1[row["detector"]] | about for row in summarise(seen, faces, pairs)]
     report.publish(arguments, SECTION.kind, rows, COLUMNS)
     if len(rows) == 1:
         print(f"\n{emotions_table(rows[0])}")

@@ -244,7 +244,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     splits = (fer.SELECTION_SPLIT, arguments.split)
     parts = fer.open_parts(arguments.data, splits, arguments.ferplus)
-    about = parts[1].about() | report.provenance(made_by)
+    about = parts[1].about() | report.provenance(made_by, arguments.device)
     rows = [row | about for row in measure_all(classifiers, parts, arguments.presence)]
     report.publish(arguments, SECTION.kind, rows, COLUMNS, draw)
     print(f"The default threshold, faces.types.DEFAULT_THRESHOLD, is {DEFAULT_THRESHOLD}.")

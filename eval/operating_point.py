@@ -304,7 +304,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         | {key: value for key, value in selected.items() if key != "threshold"}
         | {"coco": str(truth.path), "fingerprint": truth.fingerprint}
         | {"min_size": arguments.min_size, "unreadable": len(images.failed), "grid": rows}
-        | report.provenance(made_by)
+        | report.provenance(made_by, arguments.device)
     )
 
     # The model's files come first: the record names the configuration by its hash.

@@ -153,7 +153,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     report.check_out(arguments.picture)
     classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     part = fer.open_part(arguments.data, arguments.split)
-    about = part.about() | report.provenance(made_by)
+    about = part.about() | report.provenance(made_by, arguments.device)
     rows = [row | about for row in measure(part.data, classifiers, part.name)]
     report.publish(arguments, SECTION.kind, rows, COLUMNS, draw)
     return 0

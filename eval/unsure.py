@@ -157,7 +157,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     splits = (fer.SELECTION_SPLIT, arguments.split)
     parts = fer.open_parts(arguments.data, splits, arguments.ferplus)
-    about = parts[1].about() | report.provenance(made_by)
+    about = parts[1].about() | report.provenance(made_by, arguments.device)
     rows = []
     for classifier in classifiers:
         selection, reported = (_wrong_answers(classifier, part) for part in parts)

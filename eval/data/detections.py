@@ -56,6 +56,7 @@ class TimedDetector:
 
     def __init__(self, detector: Detector, min_score: float) -> None:
         self.name, self.threshold = detector.name, detector.score_threshold
+        self.dtype = getattr(detector, "dtype", None)
         self._detector, self._min_score = detector, min_score
         self._seconds: list[float] = []
 
@@ -83,12 +84,14 @@ class SavedDetections:
         threshold: score from which on they are shown to users.
         by_image: image → all its detections, below the threshold too.
         ms_per_image: nan where it was not measured.
+        precision: the number format that the detector computes in, where that is known.
     """
 
     name: str
     threshold: float
     by_image: Mapping[ImageId, Detections]
     ms_per_image: float = math.nan
+    precision: str | None = None
 
     def find(self, image: AnnotatedImage, pixels: Image) -> Detections:
         """Return the image's detections."""

@@ -20,6 +20,8 @@ from eval.records.staleness import shipped_weights
 from faces import files
 from faces.command import UserError
 from faces.provenance import git_commit
+from networks.device import usable_device
+from networks.precision import processor_class
 
 Row = dict[str, Any]
 """One measured model (or pair): a flat object; fractions lie in 0..1, nan where undefined."""
@@ -74,15 +76,7 @@ def publish(
     columns: Mapping[str, str],
     draw: Callable[[Sequence[Row], Path], None] | None = None,
 ) -> None:
-    """Write the record (``--out``) and the picture (``--picture``) if asked for; print the table.
-
-    Args:
-        arguments: of the command line.
-        kind: of the rows, see ``write_report``.
-        rows: the rows.
-        columns: of the table, see ``table``.
-        draw: draws the rows into a file, for commands that have ``--picture``.
-    """
+    """Write the record (``--out``) and its figure (``--picture``), if asked; print the table."""
     if arguments.out is not None:
         write_report(arguments.out, kind, rows)
     if draw is not None and arguments.picture is not None:
@@ -116,28 +110,40 @@ def read_record(path: Path, kinds: Collection[str]) -> list[Row]:
     return rows
 
 
-def provenance(command_line: str) -> Row:
-    """Return what every row says of its making: command, commit, day (UTC), processor, threads."""
+def provenance(command_line: str, device: str | None = None) -> Row:
+    """Return what every row says of its making: command, commit, day (UTC), processor, threads.
+
+    Args:
+        command_line: that makes the record.
+        device: where the models run; None for a GPU if there is one.
+    """
+    on_gpu = usable_device(device).startswith("cuda")
     return {
         "command": command_line,
         "commit": git_commit(),
         "date": datetime.now(UTC).date().isoformat(),
-        "processor": processor(),
+        "processor": torch.cuda.get_device_name(device) if on_gpu else processor(),
+        "processor_class": None if on_gpu else processor_class(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
 
 
 def processor() -> str:
-    """Return the name of the GPU if there is one, else of the CPU."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+    """Return the name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
+
+
+def precision_of(model: object) -> str | None:
+    """Return the number format that a model computes in, where it or all its members say so."""
+    formats = {getattr(part, "dtype", None) for part in getattr(model, "members", (model,))}
+    dtype = formats.pop() if len(formats) == 1 else None
+    return None if dtype is None else str(dtype).removeprefix("torch.")
 
 
 def strict(value: Any) -> Any:

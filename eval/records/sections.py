@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
-from eval.records.report import Row, alignment, cell, value_at
+from eval.records.report import Row, alignment, cell, table, value_at
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class Section:
     title: str
     columns: Mapping[str, str]
     headings: Mapping[str, str] = field(default_factory=dict)
+
+    def table(self, rows: Sequence[Row]) -> str:
+        """Lay rows out for a terminal, as ``report.table`` does."""
+        return table(rows, {key: how for key, how in self.columns.items() if key != "record"})
 
     def markdown(self, rows: Sequence[Row]) -> str:
         """Lay rows out as a table in Markdown; a dash stands for what a row lacks."""
