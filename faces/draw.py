@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from faces.images import ImageError, read_image
 from faces.types import DEFAULT_THRESHOLD, Box, Face, ImageResult
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -34,6 +37,9 @@ SOFTWARE = "twostage analyze"
 
 UNSURE_COLOUR = (220, 220, 220)
 """Of faces that show no emotion clearly."""
+
+PREVIEW_SIDE = 800
+"""Longer side in pixels of what a notebook shows of an image."""
 
 _Area = tuple[int, int, int, int]
 
@@ -292,6 +298,42 @@ def _luminance(colour: tuple[int, int, int]) -> float:
         for c in (value / 255 for value in colour)
     ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def shrink(image: NDArray[np.uint8], side: int = PREVIEW_SIDE) -> NDArray[np.uint8]:
+    """Return a copy of an image, scaled down if its longer side exceeds ``side`` pixels."""
+    step = max(1, max(image.shape[:2]) // side)  # leaving out rows and columns is quick
+    small = Image.fromarray(np.ascontiguousarray(image[::step, ::step]))
+    small.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=1.0)
+    return np.array(small)
+
+
+def preview_png(result: ImageResult) -> bytes | None:
+    """Return the annotated image of a result as a small PNG.
+
+    The image is ``result.preview``; where there is none, ``result.source`` is read again.
+
+    Returns:
+        None where the image cannot be read, or has another size by now.
+    """
+    small = result.preview
+    if small is None:
+        try:
+            image = read_image(result.source)
+        except ImageError:
+            return None
+        if image.shape[:2] != (result.height, result.width):
+            return None
+        small = shrink(image)
+    x, y = small.shape[1] / result.width, small.shape[0] / result.height
+    faces = []
+    for face in result.faces:
+        x1, y1, x2, y2 = face.box.as_tuple()
+        box = Box(x1 * x, y1 * y, x2 * x, y2 * y)
+        faces.append(replace(face, detection=replace(face.detection, box=box)))
+    file = io.BytesIO()
+    write_annotated(draw_faces(small, replace(result, faces=tuple(faces))), file)
+    return file.getvalue()
 
 
 def write_annotated(image: NDArray[np.uint8], file: Path | IO[bytes]) -> None:

@@ -1,6 +1,6 @@
-"""The only place that decodes pictures.
+"""The only place that decodes images.
 
-Every picture becomes (H, W, 3) uint8 RGB, upright, at its full size. What is read, and how:
+Every image becomes (H, W, 3) uint8 RGB, upright, at its full size. What is read, and how:
 
 - JPEG (MPO too), PNG, WebP, GIF, TIFF, BMP, PPM and its kin, AVIF, JPEG 2000, told apart by their
   content; the file's name does not matter. Of animations and multi-page files: the first frame.
@@ -24,7 +24,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,14 @@ from PIL import Image, ImageFile
 
 from faces.paths import ImageError, iter_image_paths
 
-__all__ = ["MAX_PIXELS", "ImageError", "iter_image_paths", "read_image", "read_images"]
+__all__ = [
+    "MAX_PIXELS",
+    "ImageError",
+    "ImageSource",
+    "iter_image_paths",
+    "read_image",
+    "read_images",
+]
 
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused from their header, before any pixel is decoded.
@@ -78,37 +85,92 @@ _SUB_IFDS, _DNG_VERSION = 330, 50706
 _WHITE_IS_ZERO, _COLOUR_FILTER_ARRAY, _LINEAR_RAW = 0, 32803, 34892
 
 
-def read_image(
-    source: str | os.PathLike[str] | bytes | BinaryIO, name: str | None = None
-) -> NDArray[np.uint8]:
-    """Read a picture, upright and as RGB; the module's docstring says how each kind is treated.
+ImageSource = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | Image.Image
+    | NDArray[np.uint8]
+)
+"""What an image can be read from: see ``read_image``."""
+
+
+def read_image(source: ImageSource, name: str | None = None) -> NDArray[np.uint8]:
+    """Read an image, upright and as RGB; the module's docstring says how each kind is treated.
 
     Args:
-        source: a path; or the bytes of a file; or a binary stream, which is read from its start if
-            it can be rewound, else from where it stands, and is left open.
-        name: what error messages call the picture; by default the path, or the stream's name.
+        source: a path; the bytes of a file; a binary stream, which is read from its start if it can
+            be rewound, else from where it stands, and is left open; a Pillow image; or an array
+            (H, W, 3) uint8, which is taken as it is. An array must be upright and in the order red,
+            green, blue: nothing can tell that it is not (OpenCV's are blue, green, red).
+        name: what error messages call the image; by default ``source_name(source)``.
 
     Returns:
-        The picture, (H, W, 3) uint8 RGB, contiguous and writable. Coordinates of what is found in
-        it are those of the upright picture at full size.
+        The image, (H, W, 3) uint8 RGB, contiguous and writable. Coordinates of what is found in it
+        are those of the upright image at full size.
 
     Raises:
         ImageError: it cannot be read, for whatever reason; or has more than ``MAX_PIXELS`` pixels.
     """
+    name = name or source_name(source)
+    if isinstance(source, np.ndarray):
+        return _checked_array(source, name)
+    if isinstance(source, Image.Image):
+        return _pixels(source, name, lambda error: f"cannot be decoded: {error}")
     with ExitStack() as stack:
         if isinstance(source, bytes | bytearray | memoryview):
-            name = name or "picture"
             stream: BinaryIO = io.BytesIO(source)
         elif isinstance(source, str | os.PathLike):
-            name = name or os.fspath(source)
             stream = stack.enter_context(_open_file(os.fspath(source), name))
-        else:
-            name = name or str(getattr(source, "name", "picture"))
+        elif hasattr(source, "read"):
             stream = _rewound(source, name)
+        else:
+            kind = type(source).__name__
+            raise ImageError(name, f"a {kind} is no path, bytes, file, array or Pillow image")
         try:
             return _decode(stream, name)
         except OSError as error:
             raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
+
+
+def source_name(source: object) -> str:
+    """Return what to call an image: its path, its stream's name, its Pillow file, or "image"."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    named = getattr(source, "filename" if isinstance(source, Image.Image) else "name", "")
+    return str(named) if isinstance(named, str | os.PathLike) and str(named) else "image"
+
+
+def _checked_array(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """Return an array that is an image as it is, contiguous.
+
+    Raises:
+        ImageError: it is none; the message says how to make it one.
+    """
+    shape = image.shape
+    way_out = ""
+    if image.ndim == 2:
+        way_out = "; it is grey: give np.dstack([image] * 3)"
+    elif image.ndim == 3 and shape[2] == 1:
+        way_out = "; it is grey: give np.repeat(image, 3, axis=2)"
+    elif image.ndim == 3 and shape[2] == 4:
+        way_out = "; it has an alpha channel: give image[:, :, :3]"
+    elif image.ndim == 3 and shape[0] == 3 != shape[2]:
+        way_out = "; its channels come first: give image.transpose(1, 2, 0)"
+    elif image.ndim == 4:
+        way_out = "; these are several images: give one at a time, or use analyze_many"
+    elif image.dtype != np.uint8:
+        way_out = "; scale it to 0…255 and give image.round().astype(np.uint8)"
+    if image.dtype != np.uint8 or image.ndim != 3 or shape[2] != 3 or image.size == 0:
+        raise ImageError(
+            name, f"expected an array (H, W, 3) uint8 RGB, got {shape} {image.dtype}{way_out}"
+        )
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise ImageError(name, _too_large(shape[1], shape[0]))
+    return np.require(image, requirements=["C", "W"])  # PyTorch warns of what is read-only
 
 
 def read_images(
@@ -171,43 +233,57 @@ def _rewound(stream: BinaryIO, name: str) -> BinaryIO:
 def _decode(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
     head = stream.read(_HEAD_BYTES)
     if not head:
-        raise ImageError(name, "is empty (0 bytes); get it anew")
+        raise ImageError(name, "is empty (0 bytes); get it again")
     for offset, magic, kind, way_out in _FOREIGN:
         if head.startswith(magic, offset):
             raise ImageError(name, f"{kind} is not supported; {way_out}")
-    with ExitStack() as stack:
-        # Pillow's plugins raise nearly every exception there is on damaged files.
-        try:
-            picture = _open_picture(stream, head)
-        except Exception as error:
-            raise ImageError(name, _damage(error, stream, head)) from error
-        if picture is None:
-            raise ImageError(name, _no_picture(head))
-        stack.enter_context(picture)
-        width, height = picture.size
-        if width < 1 or height < 1:
-            raise ImageError(name, f"has no pixels ({width}x{height})")
-        if width * height > MAX_PIXELS:
-            raise ImageError(
-                name,
-                f"{width}x{height} pixels are more than the {MAX_PIXELS // 10**6} million that are "
-                "read; scale it down",
-            )
-        if _is_raw(picture, name):
-            raise ImageError(name, f"{_RAW} is not supported; export it as JPEG")
-        try:
-            picture.load()
-        except MemoryError as error:
-            raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
-        except Exception as error:
-            raise ImageError(name, _damage(error, stream, head)) from error
-        try:
-            return _turn(_to_rgb(picture), _orientation(picture))
-        except MemoryError as error:
-            raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
-        except (OSError, ValueError, KeyError) as error:
-            cause = f"pixels of kind {picture.mode} are not supported ({error}); save it as RGB"
-            raise ImageError(name, cause) from error
+    # Pillow's plugins raise nearly every exception there is on damaged files.
+    try:
+        picture = _open_picture(stream, head)
+    except Exception as error:
+        raise ImageError(name, _damage(error, stream, head)) from error
+    if picture is None:
+        raise ImageError(name, _no_picture(head))
+    with picture:
+        return _pixels(picture, name, lambda error: _damage(error, stream, head))
+
+
+def _pixels(
+    picture: Image.Image, name: str, damage: Callable[[Exception], str]
+) -> NDArray[np.uint8]:
+    """Return the upright pixels of an opened image, which are decoded now.
+
+    Raises:
+        ImageError: it is too large, a camera's RAW file, of an unknown mode, or damaged, which
+            ``damage`` puts into words.
+    """
+    width, height = picture.size
+    if width < 1 or height < 1:
+        raise ImageError(name, f"has no pixels ({width}x{height})")
+    if width * height > MAX_PIXELS:
+        raise ImageError(name, _too_large(width, height))
+    if _is_raw(picture, name):
+        raise ImageError(name, f"{_RAW} is not supported; export it as JPEG")
+    try:
+        picture.load()
+    except MemoryError as error:
+        raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
+    except Exception as error:
+        raise ImageError(name, damage(error)) from error
+    try:
+        return _turn(_to_rgb(picture), _orientation(picture))
+    except MemoryError as error:
+        raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
+    except (OSError, ValueError, KeyError) as error:
+        cause = f"pixels of kind {picture.mode} are not supported ({error}); save it as RGB"
+        raise ImageError(name, cause) from error
+
+
+def _too_large(width: int, height: int) -> str:
+    return (
+        f"{width}x{height} pixels are more than the {MAX_PIXELS // 10**6} million that are read; "
+        "scale it down"
+    )
 
 
 def _open_picture(stream: BinaryIO, head: bytes) -> ImageFile.ImageFile | None:
@@ -252,10 +328,10 @@ def _damage(error: Exception, stream: BinaryIO, head: bytes) -> str:
             text = f"truncated, {length:,} of {expected:,} bytes"
     if "truncated" in text.lower():
         detail = text.removeprefix("image file is truncated").strip(" ()")
-        return f"the file is truncated{f' ({detail})' if detail else ''}; get it anew"
+        return f"the file is truncated{f' ({detail})' if detail else ''}; get it again"
     return (
         f"the file is damaged, truncated or of an unsupported kind ({text}); "
-        "get it anew or save it as PNG"
+        "get it again or save it as PNG"
     )
 
 
@@ -272,7 +348,7 @@ def _no_picture(head: bytes) -> str:
     return "is no picture of a known format; convert it to JPEG or PNG"
 
 
-def _is_raw(picture: ImageFile.ImageFile, name: str) -> bool:
+def _is_raw(picture: Image.Image, name: str) -> bool:
     """Tell a camera's RAW file, of which Pillow would show the small preview, from a TIFF."""
     tags = getattr(picture, "tag_v2", None)
     if picture.format != "TIFF" or tags is None:
@@ -286,14 +362,14 @@ def _is_raw(picture: ImageFile.ImageFile, name: str) -> bool:
     )
 
 
-def _to_rgb(picture: ImageFile.ImageFile) -> NDArray[np.uint8]:
+def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
     """Convert the pixels of any of Pillow's modes, (H, W, 3) uint8."""
     mode = picture.mode
     if mode.startswith("I;16"):
         return _grey(_scale_16_bit(picture), _white_key(picture))
     if mode in ("I", "F"):
         samples = np.asarray(picture)
-        if picture.format != "TIFF":  # PNG and PGM: 16 bits, whatever the mode's width
+        if picture.format not in ("TIFF", None):  # PNG and PGM: 16 bits, whatever the mode's width
             return _grey(_to_8_bits(np.clip(samples, 0, 65535)), None)
         return _grey(_guess_range(samples), None)
     key = picture.info.get("transparency")
@@ -306,7 +382,9 @@ def _to_rgb(picture: ImageFile.ImageFile) -> NDArray[np.uint8]:
         return np.array(below)
     if mode in ("1", "L"):
         return _grey(np.asarray(picture.convert("L")), None)
-    picture.info.pop("transparency", None)
+    if "transparency" in picture.info and mode != "RGB":
+        picture = picture.copy()  # the caller's stays as it is
+        del picture.info["transparency"]
     return np.array(picture if mode == "RGB" else picture.convert("RGB"))
 
 
@@ -316,7 +394,7 @@ def _grey(values: NDArray[np.uint8], white: NDArray[np.bool_] | None) -> NDArray
     return np.repeat(values[:, :, None], 3, axis=2)
 
 
-def _scale_16_bit(picture: ImageFile.ImageFile) -> NDArray[np.uint8]:
+def _scale_16_bit(picture: Image.Image) -> NDArray[np.uint8]:
     samples = np.asarray(picture)
     tags = getattr(picture, "tag_v2", {})
     if tags.get(_BITS_PER_SAMPLE) == (12,):
@@ -325,7 +403,7 @@ def _scale_16_bit(picture: ImageFile.ImageFile) -> NDArray[np.uint8]:
     return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
 
 
-def _white_key(picture: ImageFile.ImageFile) -> NDArray[np.bool_] | None:
+def _white_key(picture: Image.Image) -> NDArray[np.bool_] | None:
     key = picture.info.get("transparency")
     return np.asarray(picture) == key if isinstance(key, int) else None
 
@@ -354,7 +432,7 @@ def _guess_range(samples: NDArray[np.generic]) -> NDArray[np.uint8]:
     return np.rint(shares * 255).clip(0, 255).astype(np.uint8)
 
 
-def _orientation(picture: ImageFile.ImageFile) -> int:
+def _orientation(picture: Image.Image) -> int:
     """Return the EXIF orientation, 1…8; of a loaded TIFF it is 1, as Pillow has turned it."""
     try:
         value = picture.getexif().get(_ORIENTATION, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +16,7 @@ from faces.coco import AnnotatedImage, GroundTruth, GroundTruthFace, ImageId
 from faces.command import UserError
 from faces.images import ImageError, read_image
 from faces.pipeline import Image
+from faces.types import Box
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ def _is_visible(name: str) -> bool:
 class AnnotatedImages:
     """The images of a COCO file: found at once, read one at a time, past those of no use.
 
-    An image is of no use if it cannot be read or has another size than its annotations say. A face
-    whose box lies wholly outside its image is dropped.
+    An image is of no use if it cannot be read or has another size than its annotations say. Boxes
+    are clipped at their image; a face wholly outside is dropped.
 
     Args:
         truth: the annotations.
@@ -107,7 +108,7 @@ class AnnotatedImages:
         names: image → its name in the folder or zip.
         failed: the images of no use so far, one line each.
         dropped: the faces dropped so far, one line each.
-        faces: how many faces to be found the images so far have.
+        faces: how many faces there are to find in the images so far.
 
     Raises:
         UserError: ``path`` is neither, or images are missing (the first ones are named); with
@@ -176,17 +177,24 @@ class AnnotatedImages:
                     raise
                 self.failed.append(str(error))
                 continue
-            inside: list[GroundTruthFace] = []
-            outside: list[GroundTruthFace] = []
-            for face in image.faces:
-                x1, y1, x2, y2 = face.box.as_tuple()
-                (inside if min(x2, y2) > 0 and x1 < width and y1 < height else outside).append(face)
-            self.dropped += (
-                f"{label}: the box {face.box.as_tuple()} lies outside its {width}×{height} pixels"
-                for face in outside
-            )
+            inside = tuple(self._clip(image.faces, label, width, height))
             self.faces += sum(not face.ignored for face in inside)
-            yield replace(image, faces=tuple(inside)), pixels
+            yield replace(image, faces=inside), pixels
+
+    def _clip(
+        self, faces: Iterable[GroundTruthFace], label: str, width: int, height: int
+    ) -> Iterator[GroundTruthFace]:
+        """Clip boxes at the image, as ``load_coco`` does where the file gives the image's size."""
+        for face in faces:
+            x1, y1, x2, y2 = face.box.as_tuple()
+            corners = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+            if corners[0] < corners[2] and corners[1] < corners[3]:
+                yield replace(face, box=Box(*corners))
+            else:
+                self.dropped.append(
+                    f"{label}: the box {face.box.as_tuple()} lies outside its {width}×{height} "
+                    "pixels"
+                )
 
     def close(self, name: str) -> int:
         """Tell on standard error what was left out; return the exit status, 1 if an image was.
@@ -195,7 +203,7 @@ class AnnotatedImages:
             name: of the command.
 
         Raises:
-            UserError: no image could be used, or no face is left to be found.
+            UserError: no image could be used, or no face is left to find.
         """
         note_dropped(name, "faces", self.dropped)
         for line in self.failed:
@@ -206,7 +214,7 @@ class AnnotatedImages:
         if len(self.failed) == len(self.truth.scenes):
             raise UserError(f"{self.path}: none of its images could be used")
         if not self.faces:
-            raise UserError(f"{self.path}: no image that could be used has a face to be found")
+            raise UserError(f"{self.path}: no image that could be used has a face to find")
         return 1 if self.failed else 0
 
 

@@ -77,11 +77,11 @@ def check_truth(truth: GroundTruth, name: str) -> GroundTruth:
         name: of the command.
 
     Raises:
-        UserError: no face is left to be found.
+        UserError: no face is left to find.
     """
     note_dropped(name, f"{truth.path}: annotations", truth.faults)
     if not truth.faces:
-        raise UserError(f"{truth.path}: has no face to be found; there is nothing to measure")
+        raise UserError(f"{truth.path}: has no face to find; there is nothing to measure")
     return truth
 
 

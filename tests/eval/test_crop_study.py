@@ -125,4 +125,4 @@ def test_the_command_writes_record_and_picture(
     truth["annotations"] = []
     (tmp_path / "t.json").write_text(json.dumps(truth))
     assert main(paths) == 2
-    assert "has no face to be found" in capsys.readouterr().err
+    assert "has no face to find" in capsys.readouterr().err

@@ -29,7 +29,7 @@ def test_models_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_cannot_be_loaded_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(name: str, device: str | None = None, overrides: Sequence[str] = ()) -> Any:
-        raise twostage.model_zoo.ModelError(f"{name}: damaged")
+        raise UserError(f"{name}: damaged")
 
     monkeypatch.setattr(twostage.model_zoo, "load_detector", load)
     with pytest.raises(UserError, match="x: damaged"):
@@ -61,7 +61,7 @@ def test_ground_truth_without_a_face_is_refused() -> None:
         1, "a.png", None, False, (GroundTruthFace(Box(0, 0, 9, 9), "face", True),)
     )
     truth = GroundTruth(Path("t.json"), (image,), "")
-    with pytest.raises(UserError, match=r"t\.json: has no face to be found"):
+    with pytest.raises(UserError, match=r"t\.json: has no face to find"):
         options.check_truth(truth, "x")
 
 
