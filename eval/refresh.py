@@ -1,8 +1,8 @@
-"""Measure anew what depends on changed weights: ``python -m eval.refresh --data data``.
+"""Measure again what depends on changed weights: ``python -m eval.refresh --data data``.
 
 In order:
     1. what the cards of shipped networks say of them (``eval.card``),
-    2. the records of results/ with their pictures in docs/, by the commands that they hold:
+    2. the records of results/ with their figures in docs/, by the commands that they hold:
        operating points first, then those that keep packages' answers for others to read,
     3. the systems of the comparison that are shipped, look through a shipped network, or have
        their run folders here,
@@ -15,7 +15,7 @@ and the exit status is 1.
 Not redone: calibration, as it changes the weights (``python -m classification.calibrate NAME``,
 before this); networks that started from the changed ones or were taught by them (the commands are
 on their cards); the thresholds of faces/types.py, which the records of several emotions and of
-unsure faces suggest; the README's two pictures of the page (``tests/browser/screenshots.py``).
+unsure faces suggest; the README's two screenshots of the page (``tests/browser/screenshots.py``).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def moved(words: Sequence[str], data: Path) -> list[str]:
         UserError: the command is none that can be run again.
     """
     if list(words[:2]) != ["python", "-m"] or "--out" not in words:
-        raise UserError(f"{shlex.join(words)}: no command of a record; measure it anew")
+        raise UserError(f"{shlex.join(words)}: no command of a record; measure it again")
     prefix = f"{DATA}/"
     return [
         str(data / word.removeprefix(prefix)) if word.startswith(prefix) else word

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -19,6 +20,8 @@ from eval.records.staleness import shipped_weights
 from faces import files
 from faces.command import UserError
 from faces.provenance import git_commit
+from networks.device import usable_device
+from networks.precision import processor_class
 
 Row = dict[str, Any]
 """One measured model (or pair): a flat object; fractions lie in 0..1, nan where undefined."""
@@ -66,6 +69,21 @@ def write_report(path: Path, kind: str, rows: Sequence[Row]) -> None:
     files.write_json(path, strict(rows[0] if len(rows) == 1 else {"runs": rows}))
 
 
+def publish(
+    arguments: Namespace,
+    kind: str,
+    rows: Sequence[Row],
+    columns: Mapping[str, str],
+    draw: Callable[[Sequence[Row], Path], None] | None = None,
+) -> None:
+    """Write the record (``--out``) and its figure (``--picture``), if asked; print the table."""
+    if arguments.out is not None:
+        write_report(arguments.out, kind, rows)
+    if draw is not None and arguments.picture is not None:
+        draw(rows, arguments.picture)
+    print(table(rows, columns))
+
+
 def read_record(path: Path, kinds: Collection[str]) -> list[Row]:
     """Read the rows of a record.
 
@@ -92,28 +110,40 @@ def read_record(path: Path, kinds: Collection[str]) -> list[Row]:
     return rows
 
 
-def provenance(command_line: str) -> Row:
-    """Return what every row says of its making: command, commit, day (UTC), processor, threads."""
+def provenance(command_line: str, device: str | None = None) -> Row:
+    """Return what every row says of its making: command, commit, day (UTC), processor, threads.
+
+    Args:
+        command_line: that makes the record.
+        device: where the models run; None for a GPU if there is one.
+    """
+    on_gpu = usable_device(device).startswith("cuda")
     return {
         "command": command_line,
         "commit": git_commit(),
         "date": datetime.now(UTC).date().isoformat(),
-        "processor": processor(),
+        "processor": torch.cuda.get_device_name(device) if on_gpu else processor(),
+        "processor_class": None if on_gpu else processor_class(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
 
 
 def processor() -> str:
-    """Return the name of the GPU if there is one, else of the CPU."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+    """Return the name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
+
+
+def precision_of(model: object) -> str | None:
+    """Return the number format that a model computes in, where it or all its members say so."""
+    formats = {getattr(part, "dtype", None) for part in getattr(model, "members", (model,))}
+    dtype = formats.pop() if len(formats) == 1 else None
+    return None if dtype is None else str(dtype).removeprefix("torch.")
 
 
 def strict(value: Any) -> Any:
@@ -136,13 +166,21 @@ def table(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
 
     Args:
         rows: the rows of a record.
-        columns: key → how to show it: ``text``, ``count``, ``percent`` (a fraction), ``number``, or
-            ``interval`` (of fractions, on the left as text is).
+        columns: key (see ``value_at``) → how to show it: ``text``, ``count``, ``percent`` (a
+            fraction), ``number``, or ``interval`` (of fractions, on the left as text is).
     """
-    cells = [[cell(row.get(key), kind) for key, kind in columns.items()] for row in rows]
+    cells = [[cell(value_at(row, key), kind) for key, kind in columns.items()] for row in rows]
     heads = [key.replace("_", "\n") for key in columns]  # narrow columns
     align = alignment(columns) if rows else None
     return str(tabulate(cells, heads, colalign=align, disable_numparse=True))
+
+
+def value_at(row: Row, key: str) -> object:
+    """Return the value of a key, ``a.b`` being the key b of the object a; None if it is missing."""
+    value: object = row
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def alignment(columns: Mapping[str, str]) -> list[str]:

@@ -143,7 +143,7 @@ def test_best_and_worst_of_each_emotion_are_marked(folder: Path) -> None:
 
 def test_nothing_is_said_without_records(folder: Path) -> None:
     assert sections([]) == []
-    assert all(system.row is None for system in find_systems([]))
+    assert not any(system.row for system in find_systems([]))
 
 
 def test_every_system_can_be_trained_or_is_shipped() -> None:
@@ -477,7 +477,7 @@ def test_figures_are_drawn_from_the_records(folder: Path, tmp_path: Path) -> Non
 
 
 def test_each_training_has_its_curve_and_each_system_its_guesses(folder: Path) -> None:
-    measured = [one for one in find_systems(tables.read_rows(folder)) if one.row is not None]
+    measured = [one for one in find_systems(tables.read_rows(folder)) if one.row]
     learning = figures.learning_figure(measured)
     assert learning is not None
     titles = [axes.get_title() for axes in learning.axes if axes.get_title()]
@@ -486,7 +486,7 @@ def test_each_training_has_its_curve_and_each_system_its_guesses(folder: Path) -
     assert np.allclose(own.get_ydata(), [10, 20])
     left, right = figures.guesses_figure(measured).axes
     for k, line in enumerate(left.get_lines()):
-        assert np.allclose(line.get_xdata(), [100 * (one.row or {})["top"][k] for one in measured])
+        assert np.allclose(line.get_xdata(), [100 * one.row["top"][k] for one in measured])
     shown = [line.get_label() for line in right.get_lines()]
     assert shown == ["seven emotions", "six classes", "positive, neutral, negative"]
     assert figures.learning_figure([]) is None
@@ -547,7 +547,7 @@ def test_the_page_takes_its_figures_from_the_records(folder: Path) -> None:
         "{{simple_cnn - base_cnn accuracy}} {{simple_cnn per_class.fear.support}} "
         "{{simple_cnn ms_per_face}} {{simple_cnn top.2}} {{accurate@ten - accurate accuracy}}"
     )
-    runs = {system.classifier: system.row or {} for system in reversed(found)}
+    runs = {system.classifier: system.row for system in reversed(found)}
     knn, cnn = runs["knn_pixels"], runs["simple_cnn"]
     assert publish.fill(text, found) == (
         f"{100 * knn['accuracy']:.1f} % {100 * (cnn['accuracy'] - knn['accuracy']):+.1f} points – "
@@ -566,7 +566,7 @@ def test_the_page_refuses_what_there_is_not(folder: Path) -> None:
 def test_the_published_figure_is_reached(name: str) -> None:
     found = find_systems(tables.read_rows(tables.ROOT / "results"))
     (system,) = (one for one in found if one.classifier == name)
-    if system.row is not None:
+    if system.row:
         assert 100 * system.row["accuracy"] >= float(str(system.published).split()[0])
 
 

@@ -1,12 +1,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from eval.records.report import cell, check_out, read_record, strict, table, write_report
+from eval.records import report
+from eval.records.report import (
+    cell,
+    check_out,
+    precision_of,
+    provenance,
+    read_record,
+    strict,
+    table,
+    write_report,
+)
 from faces.command import UserError, run
 
 
@@ -90,6 +102,48 @@ def test_tables_show_the_chosen_columns() -> None:
     )
     assert "haar" in text and "50.00 %" in text and "more" not in text
     assert "ap" in table([], {"ap": "percent"})
+
+
+@dataclass
+class Model:
+    dtype: object
+
+
+@dataclass
+class Several:
+    members: tuple[object, ...]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (Model(torch.bfloat16), "bfloat16"),
+        (Model("float32"), "float32"),
+        (object(), None),
+        (Several((Model("float32"), Model("float32"))), "float32"),
+        (Several((Model("float32"), Model("bfloat16"))), None),
+        (Several((Model("float32"), object())), None),
+    ],
+)
+def test_a_models_precision_is_the_one_that_all_its_members_name(
+    model: object, expected: str | None
+) -> None:
+    assert precision_of(model) == expected
+
+
+def test_provenance_names_the_processor_that_runs_the_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(report, "usable_device", lambda device: device or "cuda")
+    monkeypatch.setattr(report, "processor", lambda: "a CPU")
+    monkeypatch.setattr(report, "processor_class", lambda: "AVX2, float32")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
+    shown = [provenance("c", device) for device in ("cpu", "cuda:1", None)]
+    assert [(row["processor"], row["processor_class"]) for row in shown] == [
+        ("a CPU", "AVX2, float32"),
+        ("GPU cuda:1", None),
+        ("GPU None", None),
+    ]
 
 
 def test_errors_become_one_line_and_a_status(capsys: pytest.CaptureFixture[str]) -> None:
