@@ -27,7 +27,7 @@ from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from tqdm import tqdm
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -217,8 +217,7 @@ class _Fetcher:
                 "Connection": "close",
             },
         )
-        kinds = (_AnyHTTP, _AnyHTTPS) if private else (_PublicHTTP, _PublicHTTPS)
-        self._http.pool_classes_by_scheme = dict(zip(SCHEMES, kinds, strict=True))
+        self._http.pool_classes_by_scheme = _pools(private)
 
     def image(self, url: str) -> bytes:
         """Return the bytes of the image at an address.
@@ -356,37 +355,14 @@ def _connect(made_for: HTTPConnection, private: bool) -> socket.socket:
     raise NewConnectionError(made_for, str(failure)) from failure
 
 
-class _AnyHTTPConnection(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connect(self, private=True)
+def _pools(private: bool) -> dict[str, type[HTTPConnectionPool]]:
+    """Return scheme → pool whose connections are all made by ``_connect``."""
 
+    def connect(made_for: HTTPConnection) -> socket.socket:
+        return _connect(made_for, private)
 
-class _AnyHTTPSConnection(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connect(self, private=True)
-
-
-class _PublicHTTPConnection(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connect(self, private=False)
-
-
-class _PublicHTTPSConnection(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connect(self, private=False)
-
-
-class _AnyHTTP(HTTPConnectionPool):
-    ConnectionCls = _AnyHTTPConnection
-
-
-class _AnyHTTPS(HTTPSConnectionPool):
-    ConnectionCls = _AnyHTTPSConnection
-
-
-class _PublicHTTP(HTTPConnectionPool):
-    ConnectionCls = _PublicHTTPConnection
-
-
-class _PublicHTTPS(HTTPSConnectionPool):
-    ConnectionCls = _PublicHTTPSConnection
+    pools: dict[str, type[HTTPConnectionPool]] = {}
+    for scheme, pool in (("http", HTTPConnectionPool), ("https", HTTPSConnectionPool)):
+        kind = type("Connection", (pool.ConnectionCls,), {"_new_conn": connect})
+        pools[scheme] = type("Pool", (pool,), {"ConnectionCls": kind})
+    return pools
