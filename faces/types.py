@@ -62,6 +62,17 @@ class Box:
         """Return (x1, y1, x2, y2)."""
         return (self.x1, self.y1, self.x2, self.y2)
 
+    def intersection(self, other: Box) -> float:
+        """Return the area in square pixels that both boxes cover."""
+        width = min(self.x2, other.x2) - max(self.x1, other.x1)
+        height = min(self.y2, other.y2) - max(self.y1, other.y1)
+        return max(width, 0.0) * max(height, 0.0)
+
+    def iou(self, other: Box) -> float:
+        """Return intersection over union, in [0, 1]."""
+        inter = self.intersection(other)
+        return inter / (self.area + other.area - inter)
+
 
 @dataclass(frozen=True, slots=True)
 class Detection:

@@ -45,10 +45,17 @@ def test_unknown_emotion() -> None:
         canonical_emotion("contempt")
 
 
-@given(boxes())
-def test_sides_and_area_by_counting_pixels(box: Box) -> None:
-    xs, ys = range(int(box.x1), int(box.x2)), range(int(box.y1), int(box.y2))
-    assert (box.width, box.height, box.area) == (len(xs), len(ys), len(xs) * len(ys))
+@given(boxes(), boxes())
+def test_overlap_by_counting_pixels(first: Box, second: Box) -> None:
+    def pixels(box: Box) -> set[tuple[int, int]]:
+        xs, ys = range(int(box.x1), int(box.x2)), range(int(box.y1), int(box.y2))
+        return {(x, y) for x in xs for y in ys}
+
+    a, b = pixels(first), pixels(second)
+    assert first.area == len(a)
+    assert first.intersection(second) == len(a & b)
+    assert first.iou(second) == second.iou(first) == pytest.approx(len(a & b) / len(a | b))
+    assert first.iou(first) == 1
 
 
 @pytest.mark.parametrize(
