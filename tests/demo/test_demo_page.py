@@ -271,12 +271,12 @@ def test_a_bad_file_gets_its_sentence_and_the_rest_goes_on(stand_ins: Models) ->
     ("data", "sentence"),
     [
         (b"", "is empty (0 bytes); get it again"),
-        (b"no picture", "is a text file, not a picture"),
-        (b"<!DOCTYPE html><p>Not found</p>", "is a web page, not a picture; perhaps its download"),
+        (b"no picture", "is a text file, not an image"),
+        (b"<!DOCTYPE html><p>Not found</p>", "is a web page, not an image; perhaps its download"),
         (b"%PDF-1.7 1 0 obj", "PDF is not supported; export the page as JPEG"),
         (b"PK\x03\x04" + bytes(40), "a zip archive is not supported; unpack it and take the"),
         (b"\0\0\0\x18ftypheic" + bytes(60), "HEIC is not supported; convert it to JPEG"),
-        (bytes(range(256)), "is no picture of a known format; convert it to JPEG or PNG"),
+        (bytes(range(256)), "is no image of a known format; convert it to JPEG or PNG"),
         (bytes.fromhex("89504e470d0a1a0a") + bytes(80), "get it again or save it as PNG"),
     ],
 )
