@@ -32,9 +32,10 @@ from benchmarks.peers.classifiers import CLASSIFIERS, NODE_CLASSIFIERS
 from benchmarks.rounds import contest
 from benchmarks.rounds.picture import Point, draw
 from classification.data.fer2013 import SPLITS, Fer2013
-from eval.classification import DEFAULT_SPLIT, figures, open_fer2013
 from eval.data import options
+from eval.data.fer2013_parts import DEFAULT_SPLIT, open_part
 from eval.data.score_files import read_scores, write_scores
+from eval.metrics.classification import figures
 from eval.records import report
 from eval.records.sections import CLASSIFIER_SPEED
 from faces import command
@@ -94,19 +95,12 @@ def parser() -> argparse.ArgumentParser:
 def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     contest.check_options(arguments)
-    command.existing(arguments.data, "--data")
     if min(arguments.batches) < 1:
         raise UserError("--batches must be 1 or more")
     options.load_classifiers(arguments.classifier, "cpu")  # refuses unknown ones before the wait
-    data, split, differences = open_fer2013(arguments.data, arguments.split)
-    about = {
-        "data": str(arguments.data),
-        "split": split,
-        "fingerprint": data.fingerprint,
-        "official": not differences,
-        "views": "single",
-    } | contest.conditions(arguments, made_by)
-    rows = [row | about for row in measure(arguments, data)]
+    part = open_part(arguments.data, arguments.split)
+    about = part.about() | {"views": "single"} | contest.conditions(arguments, made_by)
+    rows = [row | about for row in measure(arguments, part.data)]
     report.publish(arguments, CLASSIFIER_SPEED.kind, rows, columns(arguments.batches), draw_rows)
     return 0
 

@@ -20,7 +20,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -32,8 +32,9 @@ from tqdm import tqdm
 from benchmarks.rounds.contest import Spread
 from benchmarks.rounds.run_detector import timed_pictures
 from eval.data import options
-from eval.data.annotated import locate, read_scenes, scored
-from eval.detection import Found, measure_all, with_min_size
+from eval.data.detections import SavedDetections, as_arrays, with_min_size
+from eval.data.images import AnnotatedImages
+from eval.detection import measure_all
 from eval.records import report
 from eval.records.plots import panels, save
 from eval.records.sections import DETECTOR_CURVE
@@ -102,8 +103,10 @@ def find(detector: Detector, truth: GroundTruth, images: Path) -> dict[ImageId, 
     Raises:
         UserError: one is not.
     """
-    pictures: Iterable[Any] = read_scenes(truth, locate(truth, images), _refuse)
-    return {scene.id: scored(detector.detect([image], 0.0)[0]) for scene, image in pictures}
+    return {
+        image.id: as_arrays(detector.detect([pixels], 0.0)[0])
+        for image, pixels in AnnotatedImages(truth, images, strict=True)
+    }
 
 
 def cpu_ms(detector: Detector, pictures: Sequence[Image]) -> float:
@@ -130,7 +133,7 @@ def measure(
     for point in tqdm(points, desc="accuracy", unit=" settings", disable=None):
         detector = load(point.overrides)
         found.append(
-            Found(
+            SavedDetections(
                 str(point),
                 detector.score_threshold,
                 find(detector, truth, images),
@@ -194,10 +197,6 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
     save(figure, path)
 
 
-def _refuse(problem: str) -> None:
-    raise UserError(problem)
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     result = argparse.ArgumentParser(
@@ -226,7 +225,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     if min(*numbers, arguments.threads, arguments.rounds) < 1:
         raise UserError("sizes, proposals, threads and rounds must be 1 or more")
     truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
-    locate(truth, arguments.images)
+    AnnotatedImages(truth, arguments.images)  # refuses missing images before the wait
 
     import torch
 

@@ -25,7 +25,8 @@ from benchmarks.peers.detectors import DETECTORS
 from benchmarks.rounds import contest
 from benchmarks.rounds.picture import Point, draw
 from eval.data import options
-from eval.detection import Found, measure_all, with_min_size
+from eval.data.detections import SavedDetections, with_min_size
+from eval.detection import measure_all
 from eval.records import report
 from eval.records.sections import DETECTOR_SPEED
 from faces import command
@@ -123,7 +124,7 @@ def measure(arguments: argparse.Namespace, truth: GroundTruth) -> list[report.Ro
             times.append({"ms_low": ms.low, "ms_high": ms.high})
             threshold, precision = (rounds[0][key] for key in ("threshold", "precision"))
             by_image = load_results(folder / f"{stem}.json", truth.scenes)
-            found.append(Found(name, threshold, by_image, ms.median, precision))
+            found.append(SavedDetections(name, threshold, by_image, ms.median, precision))
     return [
         row | {"ours": row["detector"] in arguments.detector} | ms
         for row, ms in zip(measure_all(truth.scenes, found), times, strict=True)

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from classification.data.fer2013 import Fer2013, load_fer2013
 from classification.training.recipe import RecipeError, load_recipe
-from eval.classification import fer2013_batches
 from eval.data import options
+from eval.data.fer2013_parts import batches
 from eval.metrics.bootstrap import Bootstrap, ratio_metric
 from eval.records import report
 from eval.records.sections import Section
@@ -229,9 +229,10 @@ def measure(
 def right_answers(classifier: EmotionClassifier, data: Fer2013, views: str) -> NDArray[np.bool_]:
     """Tell for each image whether the most likely emotion is its label, shape (N,)."""
     right = []
-    for crops, labels in fer2013_batches(data):
-        scores = probabilities_over_views(classifier, crops, views)
-        right.append(options.top_emotions(classifier, scores) == np.asarray(labels))
+    for crops, labels in batches(data):
+        found = probabilities_over_views(classifier, crops, views)
+        options.check_finite(found, classifier.name)
+        right.append(found.argmax(axis=1) == np.asarray(labels))
     return np.concatenate(right)
 
 

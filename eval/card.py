@@ -2,9 +2,9 @@
 
 For the last step of a network that was chosen: ``measured`` is written into its card, with, for
 PublicTest and PrivateTest, one view of each face and ten, accuracy and its interval, macro F1, the
-same per class and as a confusion matrix, without exact duplicates, and against what most of FER+'s
-annotators saw (as ``eval.classification`` defines them); the calibration on one view, against the
-targets of training (as ``classification.calibrate`` defines it); and the hash of the weights.
+same per class and as a confusion matrix, without pixel twins, and against what most of FER+'s
+annotators saw (as ``eval.classification`` defines them); the calibration on one view, against what
+the network was taught (as ``classification.calibrate`` defines it); and the hash of the weights.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from classification.calibrate import find_files, quality, taught_votes
-from classification.data.fer2013 import SPLITS, Fer2013, load_fer2013, pixel_twins
-from classification.data.ferplus import FerPlus, load_ferplus
 from classification.training.batches import soft_targets
-from eval.classification import fer2013_batches, measure
+from eval.classification import measure
+from eval.data import fer2013_parts as fer
 from eval.data import options
-from eval.data.fer2013_parts import probabilities
 from eval.records import report
 from faces import command
+from faces.command import UserError
 from faces.files import file_sha256, write_json
 from faces.pipeline import EmotionClassifier
 from faces.provenance import command_line, git_commit, read_card
@@ -33,43 +32,35 @@ TESTS = ("PublicTest", "PrivateTest")
 VIEWS = ("single", "ten")
 
 SPLIT_METRICS = (
-    "n",
-    "accuracy",
-    "accuracy_ci",
-    "macro_f1",
-    "balanced_accuracy",
-    "per_class",
-    "confusion",
+    *("n", "accuracy", "accuracy_ci", "macro_f1", "balanced_accuracy"),
+    *("per_class", "confusion"),
 )
 SUBSET_METRICS = SPLIT_METRICS[:4]
-"""Metrics on a card: SPLIT_METRICS of a whole split, SUBSET_METRICS of a subset of it."""
+"""Metrics stored on a card: SPLIT_METRICS for a whole split, SUBSET_METRICS for a subset of it."""
 
 
-def figures(
-    classifier: EmotionClassifier, data: Fer2013, training: Fer2013, votes: FerPlus, taught: float
-) -> dict[str, Any]:
+def figures(classifier: EmotionClassifier, part: fer.Part, taught: float) -> dict[str, Any]:
     """Measure a classifier on a part of FER2013.
 
     Args:
         classifier: stage 2.
-        data: the part.
-        training: the Training part, where exact duplicates are looked for.
-        votes: FER+'s on the part.
-        taught: the share of votes in the targets of its training.
+        part: the part, with votes.
+        taught: the share of votes in the classifier's targets.
 
     Returns:
         View → what a card says.
     """
-    subsets = pixel_twins(data, training), votes.majority()
     found = {}
     for views in VIEWS:
-        row = measure(fer2013_batches(data), [classifier], views, *subsets)[0]
+        [row] = measure(fer.batches(part.data), [classifier], views, part)
         found[views] = {key: row[key] for key in SPLIT_METRICS} | {
             key: {name: row[key][name] for name in SUBSET_METRICS}
             for key in ("without_twins", "ferplus_majority")
         }
-    truth = soft_targets(data, votes, taught)
-    found[VIEWS[0]]["calibration"] = quality(probabilities(classifier, data), truth, taught)
+    assert part.votes is not None
+    truth = soft_targets(part.data, part.votes, taught)
+    probabilities = fer.probabilities(classifier, part.data)
+    found[VIEWS[0]]["calibration"] = quality(probabilities, truth, taught)
     return found
 
 
@@ -84,14 +75,14 @@ def complete(name_or_run: str, data: Path, ferplus: Path, made_by: str) -> Path:
     """
     weights, path = find_files(name_or_run)
     card = read_card(path)
-    whole = load_fer2013(data, progress=sys.stderr.isatty())
-    parts = {name: whole.split(name) for name in SPLITS}
-    votes = {name: load_ferplus(ferplus, parts[name]) for name in TESTS}
+    parts = fer.open_parts(data, TESTS, ferplus)
+    if any(part.duplicates_in_training is None for part in parts):
+        raise UserError(f"{data}: has no Training, whose exact duplicates a card leaves out")
     classifier = options.load_classifiers([name_or_run], None)[0]
-    training, taught = parts["Training"], taught_votes(card)
-    card["measured"] = {
-        name: figures(classifier, parts[name], training, votes[name], taught) for name in TESTS
-    } | {"command": made_by, "commit": git_commit(), "weights_sha256": file_sha256(weights)}
+    taught = taught_votes(card)
+    card["measured"] = {part.name: figures(classifier, part, taught) for part in parts}
+    card["measured"] |= {"command": made_by, "commit": git_commit()}
+    card["measured"]["weights_sha256"] = file_sha256(weights)
     write_json(path, report.strict(card), indent=1)
     return path
 

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from classification.data.fer2013 import OFFICIAL_COUNTS, SIZE, Fer2013
-from eval.classification import open_fer2013
 from eval.data import options
+from eval.data.fer2013_parts import open_part, rgb
 from eval.records import plots
 from eval.records.comparison import System, find_systems
 from eval.records.explained import explained_figure
@@ -267,8 +267,8 @@ def draw_faces(data: Path, classifier_name: str, folder: Path) -> list[Path]:
     """
     (classifier,) = options.load_classifiers([classifier_name], None)
     archive = data / "fer2013.zip"
-    part, _, _ = open_fer2013(archive if archive.is_file() else data, "PublicTest")
-    crops = [np.repeat(image[:, :, None], 3, axis=2) for image in part.images]
+    part = open_part(archive if archive.is_file() else data, "PublicTest").data
+    crops = list(map(rgb, part.images))
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
         "samples": samples_figure(part),

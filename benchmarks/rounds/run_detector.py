@@ -16,10 +16,10 @@ import numpy as np
 
 from benchmarks.peers.detectors import DETECTORS
 from benchmarks.rounds.run_classifier import ms_per_item
-from eval.data.annotated import locate, read_scenes
+from eval.data.images import AnnotatedImages
 from eval.records.report import precision_of
 from faces.coco import GroundTruth, load_coco
-from faces.command import UserError, run
+from faces.command import run
 from faces.files import write_json
 from faces.pipeline import Detector, Image
 
@@ -63,7 +63,7 @@ def find_all(detector: Detector, truth: GroundTruth, images: Path) -> list[dict[
         UserError: an image cannot be read.
     """
     results = []
-    for scene, image in read_scenes(truth, locate(truth, images), _refuse):
+    for scene, image in AnnotatedImages(truth, images, strict=True):
         for found in detector.detect([image], min_score=0.0)[0]:
             x1, y1, x2, y2 = found.box.as_tuple()
             results.append(
@@ -81,12 +81,7 @@ def timed_pictures(truth: GroundTruth, images: Path, size: tuple[int, int]) -> l
     """Return ``TIMED`` of the images, evenly spread, at a size (width, height)."""
     step = max(1, len(truth.scenes) // TIMED)
     some = GroundTruth(truth.path, truth.scenes[::step][:TIMED], truth.fingerprint)
-    scenes = read_scenes(some, locate(some, images), _refuse)
-    return [letterbox(image, *size) for _, image in scenes]
-
-
-def _refuse(problem: str) -> None:
-    raise UserError(problem)
+    return [letterbox(pixels, *size) for _, pixels in AnnotatedImages(some, images, strict=True)]
 
 
 def measure(arguments: argparse.Namespace) -> int:

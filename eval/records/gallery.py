@@ -63,7 +63,7 @@ class Gallery:
 
     def __call__(self, scene: AnnotatedImage, image: Image, answers: Answers) -> None:
         """Look at the last image's answers."""
-        found, rows = answers.found[-1], answers.rows[-1]
+        found, rows = answers.detections[-1], answers.probabilities[-1]
         matching, shown = answers.matchings[-1], answers.shown[-1]
         hit = set(matching.face.tolist())
         for index, face in enumerate(scene.faces):

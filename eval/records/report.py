@@ -74,12 +74,12 @@ def publish(
     kind: str,
     rows: Sequence[Row],
     columns: Mapping[str, str],
-    draw: Callable[[Sequence[Row], Path], None],
+    draw: Callable[[Sequence[Row], Path], None] | None = None,
 ) -> None:
     """Write the record (``--out``) and its figure (``--picture``), if asked; print the table."""
     if arguments.out is not None:
         write_report(arguments.out, kind, rows)
-    if arguments.picture is not None:
+    if draw is not None and arguments.picture is not None:
         draw(rows, arguments.picture)
     print(table(rows, columns))
 
@@ -166,13 +166,21 @@ def table(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
 
     Args:
         rows: the rows of a record.
-        columns: key → how to show it: ``text``, ``count``, ``percent`` (a fraction), ``number``, or
-            ``interval`` (of fractions, on the left as text is).
+        columns: key (see ``value_at``) → how to show it: ``text``, ``count``, ``percent`` (a
+            fraction), ``number``, or ``interval`` (of fractions, on the left as text is).
     """
-    cells = [[cell(row.get(key), kind) for key, kind in columns.items()] for row in rows]
+    cells = [[cell(value_at(row, key), kind) for key, kind in columns.items()] for row in rows]
     heads = [key.replace("_", "\n") for key in columns]  # narrow columns
     align = alignment(columns) if rows else None
     return str(tabulate(cells, heads, colalign=align, disable_numparse=True))
+
+
+def value_at(row: Row, key: str) -> object:
+    """Return the value of a key, ``a.b`` being the key b of the object a; None if it is missing."""
+    value: object = row
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def alignment(columns: Mapping[str, str]) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
-from eval.records.report import Row, alignment, cell, table
+from eval.records.report import Row, alignment, cell, table, value_at
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,14 @@ class Section:
 
     def markdown(self, rows: Sequence[Row]) -> str:
         """Lay rows out as a table in Markdown; a dash stands for what a row lacks."""
-        cells = [[cell(_value(row, key), how) for key, how in self.columns.items()] for row in rows]
+        columns = self.columns.items()
+        cells = [[cell(value_at(row, key), how) for key, how in columns] for row in rows]
         headings = [self.headings.get(key, key.replace("_", " ")) for key in self.columns]
         return str(
             tabulate(
                 cells, headings, "pipe", colalign=alignment(self.columns), disable_numparse=True
             )
         )
-
-
-def _value(row: Row, key: str) -> object:
-    value: object = row
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 DETECTOR_SPEED = Section(

@@ -305,13 +305,13 @@ def test_mistakes_are_one_line(data: Path, run: Run, capsys: pytest.CaptureFixtu
 
     edit(data, lambda truth: truth["annotations"].clear())
     assert run("--detector", "known", "--classifier", "corner") == 2
-    assert "no labelled face" in capsys.readouterr().err
+    assert "no face to be found" in capsys.readouterr().err
 
     for picture in (data / "pictures").iterdir():
         picture.write_bytes(b"")
     edit(data, lambda truth: truth["annotations"].append(FACE))
     assert run("--detector", "known", "--classifier", "corner") == 2
-    assert "none of its pictures" in capsys.readouterr().err.splitlines()[-1]
+    assert "none of its images" in capsys.readouterr().err.splitlines()[-1]
 
 
 FACE = {"id": 1, "image_id": 10, "category_id": 0, "bbox": [1, 1, 9, 9]}
