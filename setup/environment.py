@@ -71,7 +71,7 @@ warnings.simplefilter("ignore")
 import cv2, torch, torchvision, albumentations, detectron2.modeling, twostage
 """
 
-BUILD_TOOLS = ("setuptools==", "wheel==")
+BUILD_TOOLS = ("packaging==", "setuptools==", "wheel==")
 CUDA_BUILD = ("torch==", "torchvision==", "triton==", "nvidia-", "cuda-")
 """How the requirements begin that a CPU build of PyTorch replaces."""
 
@@ -311,7 +311,8 @@ def install(
             # The few source distributions are built with these, not with the latest of the day.
             tools = [one for one in (lock if lock_holds else pins) if one.startswith(BUILD_TOOLS)]
             requirements.write_text("\n".join(tools) + "\n")
-            run([*pip, "-q", "--retries=1", "--timeout=20", "-r", requirements], NO_INDEX)
+            quick = ["-q", "--retries=1", "--timeout=20", "--no-deps"]
+            run([*pip, *quick, "-r", requirements], NO_INDEX)
             pip.append("--no-build-isolation")
         wanted: list[str | Path] = ["--editable", f"{root}[{','.join(extras)}]"]
         if not has_official_detectron2(kept or {}):
