@@ -30,7 +30,7 @@ COMPUTING := $(addprefix tests/,faces networks detection classification baseline
 LESSER := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
 
 .PHONY: help setup analyze demo test test-lesser test-slow test-all docs wheel mtcnn peers benchmark tables figures \
-	systems refresh format constraints clean
+	systems refresh format constraints sbom licences audit clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets and variables
@@ -111,8 +111,21 @@ format: $(STAMP) ## put the code into the form that make test asks for
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-constraints: ## resolve all packages afresh and write constraints.txt
-	@$(find_python); "$$python" setup/constraints.py
+constraints: ## resolve all packages afresh, write constraints.txt and setup/lock.txt; KEEP=1 only adds what is new
+	@$(find_python); "$$python" setup/constraints.py $(if $(KEEP),--keep)
+
+sbom: $(STAMP) ## write the bill of materials of the environment, dist/sbom.json (CycloneDX)
+	@EXTRAS="$$EXTRAS supply-chain"; $(environment)
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-file dist/sbom.json
+
+licences: $(STAMP) ## list the licences of all packages; fails if one is not allowed in pyproject.toml
+	@EXTRAS="$$EXTRAS supply-chain"; $(environment)
+	$(BIN)/pip-licenses
+
+audit: $(STAMP) ## look for known vulnerabilities of the locked packages; needs the network
+	@EXTRAS="$$EXTRAS supply-chain"; $(environment)
+	$(BIN)/pip-audit --disable-pip --require-hashes --requirement setup/lock.txt
 
 clean: ## remove .venv, caches and build files; keeps runs/ and the analyses
 	rm -rf .venv .peers .cache build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -138,5 +151,5 @@ $(find_python); "$$python" setup/environment.py --venv "$(VENV)" --stamp "$(STAM
 	--extras "$$EXTRAS" --torch-index "$$TORCH_INDEX"
 endef
 
-$(STAMP): pyproject.toml constraints.txt setup/environment.py setup/detectron2_wheel.py
+$(STAMP): pyproject.toml constraints.txt setup/lock.txt setup/environment.py setup/detectron2_wheel.py
 	@$(environment)

@@ -27,7 +27,9 @@ def pages() -> dict[str, str]:
     """Return the pages made from files outside ``docs/``: path in the site → path in the clone."""
     found = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md"}
     found["changelog.md"] = "CHANGELOG.md"
-    readmes = sorted(ROOT.glob("[a-z]*/README.md"))
+    readmes = [
+        path for room in (*ROOMS, "samples") if (path := ROOT / room / "README.md").is_file()
+    ]
     return found | {
         f"{path.parent.name}_readme.md": f"{path.parent.name}/README.md" for path in readmes
     }

