@@ -40,8 +40,9 @@ from classification.inference.classifier import WeightsError, load_network
 from classification.training.card import model_card, write_json
 from faces.command import UserError
 from faces.emotions import EMOTIONS
+from faces.files import file_sha256
 from faces.images import ImageError
-from faces.provenance import command_line, file_sha256, git_commit
+from faces.provenance import command_line, git_commit
 
 COMMAND = "baselines.train"
 MODEL_FILE = "model.safetensors"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from classification.calibrate import find_files, taught_votes
-from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.data.fer2013 import Fer2013, load_fer2013
 from classification.inference.classifier import (
     NetworkClassifier,
     TrainedNetwork,
@@ -28,14 +28,10 @@ from classification.inference.classifier import (
     save_network,
 )
 from classification.training.card import facts_of_data, model_card, write_json
-from faces.provenance import (
-    CardError,
-    command_line,
-    file_sha256,
-    git_commit,
-    read_card,
-    run_share,
-)
+from faces.command import UserError
+from faces.files import file_sha256
+from faces.provenance import command_line, git_commit, read_card
+from networks.averaging import check_shares, run_share, weighted_mean
 
 COMMAND = "classification.average"
 
@@ -51,22 +47,20 @@ def average(members: Sequence[tuple[Path, float]]) -> tuple[TrainedNetwork, dict
         (counters) those of the first.
 
     Raises:
-        WeightsError: a file cannot be used, the networks differ in more than their weights, or the
-            shares do not sum to 1.
+        WeightsError: a file cannot be used, or the networks differ in more than their weights.
+        UserError: the shares do not sum to 1.
     """
-    if not math.isclose(math.fsum(share for _, share in members), 1, abs_tol=1e-6):
-        raise WeightsError("the shares do not sum to 1; change them")
-    network, mean = load_network(members[0][0])
-    network = network.uncalibrated()
-    for index, (path, share) in enumerate(members):
-        other, state = load_network(path)
-        if other.uncalibrated() != network:
-            raise WeightsError(f"{path}: not of the same architecture as {members[0][0]}")
-        for name, value in state.items():
-            if value.is_floating_point():
-                before = mean[name] if index else torch.zeros_like(value, dtype=torch.float32)
-                mean[name] = before + share * value.float()
-    return network, mean
+    check_shares([share for _, share in members])
+    network = load_network(members[0][0])[0].uncalibrated()
+
+    def states() -> Iterator[tuple[dict[str, Tensor], float]]:
+        for path, share in members:
+            other, state = load_network(path)
+            if other.uncalibrated() != network:
+                raise WeightsError(f"{path}: not of the same architecture as {members[0][0]}")
+            yield state, share
+
+    return network, weighted_mean(states())
 
 
 def describe(
@@ -138,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         members = [(*find_files(name), share) for name, share in args.members]
         data = load_fer2013(args.data, progress=sys.stderr.isatty())
         accuracy = write_run(members, data, args.out, made)
-    except (WeightsError, CardError, Fer2013Error) as error:
+    except UserError as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 2
     print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")

@@ -39,7 +39,8 @@ from classification.modeling.face_resnet import parameter_count
 from classification.modeling.support_set import FeatureNetwork, SupportHead
 from classification.training.batches import soft_targets
 from classification.training.card import facts_of_data, model_card, write_json
-from faces.provenance import CardError, command_line, file_sha256, git_commit, read_card
+from faces.files import file_sha256
+from faces.provenance import CardError, command_line, git_commit, read_card
 
 COMMAND = "classification.support"
 

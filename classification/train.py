@@ -48,9 +48,8 @@ from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.images import ImageError
 from faces.provenance import command_line, git_commit
-from networks.device import DeviceError, usable_device
+from networks.device import usable_device
 from networks.precision import best_dtype
-from networks.pretrained.errors import PretrainedError
 
 CHECKPOINT = "checkpoint.pt"
 SECONDS_BETWEEN_CHECKPOINTS = 240.0
@@ -183,7 +182,7 @@ def train(
         TrainingError: the recipe needs votes or teachers that are not given, or the other way
             round; the start does not fit; the checkpoint is of another recipe or data; or the loss
             is not finite.
-        PretrainedError: the recipe starts from published weights that are not here.
+        UserError: the recipe starts from published weights that are not here.
         WeightsError: a teacher or the start cannot be used.
         KeyboardInterrupt: a stop was asked for; the checkpoint is saved.
     """
@@ -500,11 +499,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"best PublicTest accuracy {record['best_accuracy']:.4f}; the run is in {args.out}"
             )
     except (
-        DeviceError,
         RecipeError,
         Fer2013Error,
         ImageError,
-        PretrainedError,
+        UserError,
         TrainingError,
         WeightsError,
     ) as error:

@@ -12,18 +12,20 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.modeling import build_model
 from torch import Tensor
 
-from detection.errors import DetectionError, RunError
+from detection.errors import RunError
 from detection.modeling import checkpoints
 from detection.modeling.config import load_config
-from faces.provenance import command_line, file_sha256, git_commit, run_share
+from faces.command import UserError
+from faces.files import file_sha256
+from faces.provenance import command_line, git_commit
+from networks.averaging import check_shares, run_share, weighted_mean
 
 COMMAND = "detection.average"
 
@@ -38,23 +40,21 @@ def average(members: Sequence[tuple[Path, float]]) -> dict[str, Tensor]:
         members: run folder and share of each; the shares sum to 1.
 
     Raises:
-        RunError: a run is not finished, its network is another one, or the shares do not sum to 1.
+        RunError: a run is not finished, or its network is another one.
+        UserError: the shares do not sum to 1.
         ConfigError: the first run's configuration cannot be used.
     """
-    if not math.isclose(math.fsum(share for _, share in members), 1, abs_tol=1e-6):
-        raise RunError("the shares do not sum to 1; change them")
+    check_shares([share for _, share in members])
     cfg = load_config(members[0][0] / checkpoints.CONFIG_FILE)
     cfg.MODEL.DEVICE = "cpu"
     model = build_model(cfg)
-    mean: dict[str, Tensor] = {}
-    for run, share in members:
-        checkpoints.load_weights(run / checkpoints.MODEL_FILE, model)
-        for name, value in model.state_dict().items():
-            if not value.is_floating_point():
-                mean.setdefault(name, value.clone())
-            else:
-                mean[name] = mean.get(name, torch.zeros_like(value)) + share * value
-    return mean
+
+    def states() -> Iterator[tuple[dict[str, Tensor], float]]:
+        for run, share in members:
+            checkpoints.load_weights(run / checkpoints.MODEL_FILE, model)
+            yield model.state_dict(), share
+
+    return weighted_mean(states())
 
 
 def describe(members: Sequence[tuple[Path, float]]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
     try:
         write_run([(Path(name), share) for name, share in args.members], args.out, made)
-    except (DetectionError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"the run is in {args.out}; choose what it shows: eval.operating_point --write")

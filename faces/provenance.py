@@ -1,11 +1,8 @@
-"""Where a figure or a set of weights came from: the command, the commit, the files' hashes."""
+"""Where a figure or a set of weights came from: the command, the commit, the card."""
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import json
-import math
 import shlex
 import subprocess
 import sys
@@ -49,22 +46,6 @@ def command_line(module: str, argv: Sequence[str] | None = None) -> str:
     return shlex.join(["python", "-m", module, *words])
 
 
-def run_share(text: str) -> tuple[str, float]:
-    """Read RUN=SHARE, one member of a mean of runs.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not of that form, or the share is not in 0..1.
-    """
-    name, _, number = text.rpartition("=")
-    try:
-        share = float(number)
-    except ValueError:
-        share = math.nan
-    if not name or not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: not RUN=SHARE with a share above 0 and up to 1")
-    return name, share
-
-
 def git_commit() -> str | None:
     """Return this clone's commit, with ``+changes`` if tracked files differ; None outside git.
 
@@ -84,9 +65,3 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -111,7 +111,7 @@ class FaceRecognitionResNet(nn.Module):
             std: what they were divided by.
 
         Raises:
-            PretrainedError: dlib's weights are not installed, or damaged.
+            UserError: dlib's weights are not installed, or damaged.
         """
         published = read_face_recognition(face_recognition_file())
         layers = list(self._layers())

@@ -125,7 +125,7 @@ class TorchvisionNet(nn.Module):
             std: what they were divided by.
 
         Raises:
-            PretrainedError: the weights are neither here nor can be fetched.
+            UserError: the weights are neither here nor can be fetched.
         """
         state = imagenet_state(self.name)
         own = self.network.state_dict()

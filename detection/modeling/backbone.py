@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detection.errors import ConfigError, RunError
+from faces.command import UserError
 from networks.precision import use_bf16
 from networks.pretrained.centerface import centerface_file, read_centerface
-from networks.pretrained.errors import PretrainedError
 from networks.pretrained.mobilenet import mobilenet_state
 
 IMAGENET = "imagenet://mobilenet_v2"
@@ -230,7 +230,7 @@ def published_state(start: str, mean: Tensor, std: Tensor) -> dict[str, Tensor]:
     """
     try:
         body = imagenet_body() if start == IMAGENET else centerface_body(mean, std)
-    except PretrainedError as error:
+    except UserError as error:
         raise RunError(f"{error}; or start from other weights (MODEL.WEIGHTS FILE)") from error
     return {f"backbone.bottom_up.{name}": value for name, value in body.state_dict().items()}
 

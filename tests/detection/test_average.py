@@ -14,7 +14,7 @@ from detection import average
 from detection.inference.detectron import is_run, load_run
 from detection.modeling import checkpoints
 from detection.modeling.config import load_config
-from faces.provenance import file_sha256
+from faces.files import file_sha256
 
 CARD = {"kind": "detector", "chosen_on": [], "hours": 0.5, "metrics": {"x": 1}, "command": "c"}
 

@@ -296,22 +296,22 @@ def test_an_unreadable_picture_is_left_out(
 
 def test_mistakes_are_one_line(data: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     def rename(truth: dict[str, Any]) -> None:
-        truth["categories"][3]["name"] = "face"
+        truth["categories"][3]["name"] = "thing"
 
     edit(data, rename)
     assert run("--detector", "known", "--classifier", "corner") == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "'face' is no emotion" in error and "truth.json" in error
+    assert error.count("\n") == 1 and "'thing' is no emotion" in error and "truth.json" in error
 
     edit(data, lambda truth: truth["annotations"].clear())
     assert run("--detector", "known", "--classifier", "corner") == 2
-    assert "no labelled face" in capsys.readouterr().err
+    assert "no face to find" in capsys.readouterr().err
 
     for picture in (data / "pictures").iterdir():
         picture.write_bytes(b"")
     edit(data, lambda truth: truth["annotations"].append(FACE))
     assert run("--detector", "known", "--classifier", "corner") == 2
-    assert "none of its pictures" in capsys.readouterr().err.splitlines()[-1]
+    assert "none of its images" in capsys.readouterr().err.splitlines()[-1]
 
 
 FACE = {"id": 1, "image_id": 10, "category_id": 0, "bbox": [1, 1, 9, 9]}

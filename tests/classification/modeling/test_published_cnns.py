@@ -17,8 +17,8 @@ from classification.modeling import published_cnns
 from classification.modeling.face_resnet import build_network, parameter_count
 from classification.modeling.published_cnns import FIRST_CONVOLUTION, PlainCnn, TorchvisionNet
 from classification.training.recipe import Recipe, RecipeError, load_recipe, recipe_from_dict
+from faces.command import UserError
 from faces.emotions import EMOTIONS
-from networks.pretrained.errors import PretrainedError
 
 RECIPES = Path(training.__file__).parent / "recipes"
 PUBLISHED = [
@@ -112,7 +112,7 @@ def test_missing_imagenet_weights_name_the_way_out(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", fail)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
-    with pytest.raises(PretrainedError, match=r"resnet18.*published_start false"):
+    with pytest.raises(UserError, match=r"resnet18.*published_start false"):
         TorchvisionNet("resnet18").load_published(torch.zeros(1, 1, 48, 48), 0.5, 0.25)
 
 

@@ -13,7 +13,7 @@ from detection.errors import ConfigError, RunError
 from detection.modeling import backbone
 from detection.modeling.backbone import MobileNetV2, ScaledConv2d, SeparableConv2d, fold_norms
 from detection.modeling.config import load_config
-from networks.pretrained.errors import PretrainedError
+from faces.command import UserError
 
 
 @pytest.mark.parametrize(("groups", "stride"), [(1, 1), (1, 2), (6, 1), (6, 2)])
@@ -131,7 +131,7 @@ def test_bfloat16_moves_features_little() -> None:
 
 def test_missing_imagenet_weights_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> dict[str, torch.Tensor]:
-        raise PretrainedError("no weights; install them")
+        raise UserError("no weights; install them")
 
     monkeypatch.setattr(backbone, "mobilenet_state", missing)
     with pytest.raises(RunError, match=r"install them; or start from other weights"):
