@@ -66,6 +66,7 @@ from faces import command
 from faces.coco import GroundTruth, load_coco
 from faces.command import UserError
 from faces.provenance import command_line
+from faces.scope import add_scope_options
 
 COMMAND = "eval.joint"
 
@@ -171,6 +172,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_models(result, "detector")
     options.add_models(result, "classifier")
     add_results_options(result)
+    add_scope_options(result)
     result.add_argument(
         "--scores",
         nargs="+",

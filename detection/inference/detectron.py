@@ -22,12 +22,12 @@ from detection.data.mapper import Picture, to_tensor
 from detection.errors import RunError
 from detection.inference import pyramid
 from detection.inference.compiled import CompiledRCNN, compilable
-from detection.inference.pyramid import Scope
 from detection.modeling import checkpoints
 from detection.modeling.config import load_config
 from detection.modeling.suppression import contained
 from faces.boxes import iou_matrix
 from faces.pipeline import Image, Merged
+from faces.scope import Scope
 from faces.types import Box, Detection
 from networks.device import usable_device
 from networks.precision import cpu_has_bf16, use_bf16

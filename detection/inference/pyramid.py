@@ -8,7 +8,6 @@ seen something small (coarse to fine), or everywhere (``full``).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,21 +17,15 @@ from numpy.typing import NDArray
 from torchvision.ops import nms
 
 from detection.data.mapper import Picture, resize
-from faces.command import UserError
+from faces.scope import Scope
 
 FloatArray = NDArray[np.float32]
 Look = Callable[[Sequence[Picture]], Sequence[tuple[FloatArray, FloatArray]]]
 """Finds faces in windows: boxes (N, 4) in the window's pixels, scores (N,) of each window."""
 
-DETAILS = ("fast", "standard", "full")
-"""How closely to look: one look at the whole image; coarse to fine; the finest scale everywhere."""
-
 SMALLEST = 12.0
 """Faces from this shorter side on, in pixels of a detector's input, can be found (half of them are,
 at the shipped thresholds, on validation)."""
-
-MIN_FACE = 12.0
-"""Default of the smallest faces that are looked for, in pixels of the image: its own resolution."""
 
 WINDOW, OVERLAP = 1024, 160
 """Side of a window and overlap of neighbours, in pixels of the detector's input. A face up to the
@@ -60,28 +53,6 @@ GREY = 114
 
 SAME_FACE = 0.5
 """Boxes of different windows or scales are of one face from this IoU on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """How closely a detector looks at images.
-
-    Attributes:
-        detail: one of ``DETAILS``.
-        min_face: the shorter side of the smallest faces to look for, in pixels of the image.
-
-    Raises:
-        UserError: another ``detail``, or ``min_face`` is not finite or below 1.
-    """
-
-    detail: str = "standard"
-    min_face: float = MIN_FACE
-
-    def __post_init__(self) -> None:
-        if self.detail not in DETAILS:
-            raise UserError(f"detail {self.detail!r}: must be one of {', '.join(DETAILS)}")
-        if not 1 <= self.min_face < math.inf:
-            raise UserError(f"smallest face {self.min_face}: must be 1 pixel or more")
 
 
 @dataclass(frozen=True, slots=True)
