@@ -74,11 +74,7 @@ def scores_file(folder: Path, name: str) -> Path:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     result.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
     result.add_argument("--split", choices=SPLITS, default=DEFAULT_SPLIT)
     result.add_argument(
@@ -101,7 +97,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     part = open_part(arguments.data, arguments.split)
     about = part.about() | {"views": "single"} | contest.conditions(arguments, made_by)
     rows = [row | about for row in measure(arguments, part.data)]
-    report.publish(arguments, CLASSIFIER_SPEED.kind, rows, columns(arguments.batches), draw_rows)
+    report.publish(arguments, CLASSIFIER_SPEED.kind, rows, CLASSIFIER_SPEED.terminal, draw_rows)
     return 0
 
 
@@ -136,13 +132,6 @@ def read_row(name: str, folder: Path, rounds: int, data: Fer2013) -> report.Row:
         **{f"ms_at_{batch}": ms.median for batch, ms in spreads.items()},
         "precision": found[0]["precision"],
     }
-
-
-def columns(batches: Sequence[int]) -> dict[str, str]:
-    """Return the table's columns; see ``eval.records.report.table``."""
-    kinds = {"classifier": "text", "n": "count", "accuracy": "percent", "accuracy_ci": "interval"}
-    times = {f"ms_at_{batch}": "number" for batch in batches}
-    return kinds | {"macro_f1": "number"} | times | {"precision": "text"}
 
 
 def draw_rows(rows: Sequence[report.Row], path: Path) -> None:

@@ -27,6 +27,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.rounds.contest import Spread
+from eval.data import options
 from eval.records import report
 from eval.records.sections import DETECTOR_BATCHES
 from faces.command import UserError, run
@@ -149,11 +150,7 @@ def measure(
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     result.add_argument("--config-file", default="mobilenet_fpn", help="default %(default)s")
     result.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
     result.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"))
@@ -189,9 +186,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         "weights_sha256": {},  # any weights take the same time
     } | report.provenance(made_by, "cpu")
     rows = [row | about for row in rows]
-    if arguments.out is not None:
-        report.write_report(arguments.out, DETECTOR_BATCHES.kind, rows)
-    print(DETECTOR_BATCHES.table(rows))
+    report.publish(arguments, DETECTOR_BATCHES.kind, rows, DETECTOR_BATCHES.terminal)
     return 0
 
 

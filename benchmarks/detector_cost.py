@@ -38,6 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from benchmarks.rounds.contest import Spread
+from eval.data import options
 from eval.records import report
 from eval.records.sections import DETECTOR_COST
 from faces.command import UserError, run
@@ -191,19 +192,13 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         rows = [one | times | {"precision": "float32"} for one in rows]
     about = {"detector": CONFIG, "counted_size": list(size)}
     rows = [one | about | report.provenance(made_by, "cpu") for one in rows]
-    if arguments.out is not None:
-        report.write_report(arguments.out, DETECTOR_COST.kind, rows)
-    print(DETECTOR_COST.table(rows))
+    report.publish(arguments, DETECTOR_COST.kind, rows, DETECTOR_COST.terminal)
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     result.add_argument("--size", type=int, nargs=2, default=(1088, 800), metavar=("W", "H"))
     result.add_argument("--rounds", type=int, default=0, help="on the CPU; default none")
     result.add_argument("--threads", type=int, default=1, help="default %(default)s")

@@ -30,7 +30,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.rounds.contest import Spread
-from benchmarks.rounds.run_detector import timed_pictures
+from benchmarks.rounds.run_detector import timed_images
 from eval.data import options
 from eval.data.detections import SavedDetections, as_arrays, with_min_size
 from eval.data.images import AnnotatedImages
@@ -45,19 +45,6 @@ from faces.pipeline import Detector, Image
 from faces.provenance import command_line
 
 COMMAND = "benchmarks.detector_curve"
-
-COLUMNS = {
-    "shortest_side": "count",
-    "longest_side": "count",
-    "proposals": "count",
-    "validation_ap": "percent",
-    "validation_ap50": "percent",
-    "coverage": "percent",
-    "duplicates_per_image": "number",
-    "cpu_ms_per_image": "number",
-    "cpu_ms_low": "number",
-    "cpu_ms_high": "number",
-}
 
 KEPT = (
     *("threshold", "images", "faces", "coverage", "coverage_ci", "duplicates_per_image"),
@@ -140,7 +127,7 @@ def measure(
                 precision=report.precision_of(detector),
             )
         )
-    pictures = timed_pictures(truth, images, size)
+    pictures = timed_images(truth, images, size)
     times: list[list[float]] = [[] for _ in points]
     order = [(turn + place) % len(points) for turn in range(rounds) for place in range(len(points))]
     for index in tqdm(order, desc="speed", unit=" runs", disable=None):
@@ -199,11 +186,7 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     result.add_argument("--detector", required=True, metavar="NAME|RUN", help="one of Detectron2's")
     options.add_photo_options(result)
     result.add_argument("--min-size", type=command.positive_pixels, default=0.0, metavar="PX")
@@ -256,7 +239,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
             load, points, truth, arguments.images, tuple(arguments.size), arguments.rounds
         )
     ]
-    report.publish(arguments, DETECTOR_CURVE.kind, rows, COLUMNS, draw)
+    report.publish(arguments, DETECTOR_CURVE.kind, rows, DETECTOR_CURVE.terminal, draw)
     return 0
 
 

@@ -36,20 +36,6 @@ from faces.provenance import command_line
 
 COMMAND = "benchmarks.detectors"
 
-COLUMNS = {
-    "detector": "text",
-    "images": "count",
-    "faces": "count",
-    "ap": "percent",
-    "ap_ci": "percent",
-    "ap50": "percent",
-    "ap50_ci": "percent",
-    "ms_per_image": "number",
-    "ms_low": "number",
-    "ms_high": "number",
-    "precision": "text",
-}
-
 
 def run_command(arguments: argparse.Namespace, name: str, folder: Path, turn: int) -> list[str]:
     """Return the command that measures one detector; its files go to ``folder``."""
@@ -64,11 +50,7 @@ def run_command(arguments: argparse.Namespace, name: str, folder: Path, turn: in
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     result.add_argument("--coco", type=Path, required=True, help="ground truth")
     result.add_argument("--images", type=Path, required=True, help="where its pictures lie")
     result.add_argument("--min-size", type=command.positive_pixels, default=0.0, metavar="PX")
@@ -99,7 +81,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         "timed_size": list(arguments.size),
     } | contest.conditions(arguments, made_by)
     rows = [row | about for row in measure(arguments, truth)]
-    report.publish(arguments, DETECTOR_SPEED.kind, rows, COLUMNS, draw_rows)
+    report.publish(arguments, DETECTOR_SPEED.kind, rows, DETECTOR_SPEED.terminal, draw_rows)
     return 0
 
 

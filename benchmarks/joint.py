@@ -60,11 +60,7 @@ def answer_all(crops: Path, folders: Sequence[str], peers: Sequence[str], said: 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     options.add_photo_options(result)
     for stage in ("detector", "classifier"):
         result.add_argument(f"--{stage}", nargs="+", required=True, metavar="NAME|RUN")

@@ -370,11 +370,7 @@ def _toml(value: object) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = options.make_parser(COMMAND, __doc__)
     parser.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
     parser.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s votes")
     parser.add_argument("--plan", type=Path, default=PLAN, help="default: eval/ablation.toml")

@@ -9,7 +9,6 @@ the network was taught (as ``classification.calibrate`` defines it); and the has
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,11 +88,7 @@ def complete(name_or_run: str, data: Path, ferplus: Path, made_by: str) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = options.make_parser(COMMAND, __doc__)
     parser.add_argument("model", metavar="RUN|NAME", help="a run folder, or a shipped classifier")
     parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder or zip")
     parser.add_argument("--ferplus", type=Path, required=True, metavar="CSV", help="FER+'s votes")

@@ -12,7 +12,6 @@ looking at, never for publication.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -299,11 +298,7 @@ def draw_photo(photo: Path, classifier_name: str, folder: Path) -> list[Path]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = options.make_parser(COMMAND, __doc__)
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of records")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures", help="to write to")
     parser.add_argument("--data", type=Path, help="FER2013: also draw figures that show its faces")

@@ -20,7 +20,6 @@ unsure faces suggest; the README's two screenshots of the page (``tests/browser/
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import sys
@@ -28,6 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baselines.classifier import is_baseline
+from eval.data import options
 from eval.records.comparison import System, read_systems
 from eval.records.report import Row
 from eval.records.staleness import present_hashes
@@ -143,11 +143,7 @@ def refresh(data: Path, runs: Path, results: Path) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = options.make_parser(COMMAND, __doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
     parser.add_argument("--runs", type=Path, default=Path("runs/systems"), help="run folders")
     args = parser.parse_args(argv)

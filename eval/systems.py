@@ -10,7 +10,6 @@ record's: the exit status is 1 if one differs by more than the tolerance that sy
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import shutil
@@ -22,6 +21,7 @@ from pathlib import Path
 from classification.resplit import COMMAND as RESPLIT
 from classification.training.recipe import load_recipe
 from eval import classification
+from eval.data import options
 from eval.data.options import classifier_facts
 from eval.records.comparison import System, read_systems
 from faces.command import UserError, existing, note, run
@@ -181,11 +181,7 @@ def python(*words: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = options.make_parser(COMMAND, __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="systems (default: all)")
     parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder, or zip")
     parser.add_argument("--runs", type=Path, default=Path("runs/systems"), help="run folders")

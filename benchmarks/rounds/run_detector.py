@@ -77,7 +77,7 @@ def find_all(detector: Detector, truth: GroundTruth, images: Path) -> list[dict[
     return results
 
 
-def timed_pictures(truth: GroundTruth, images: Path, size: tuple[int, int]) -> list[Image]:
+def timed_images(truth: GroundTruth, images: Path, size: tuple[int, int]) -> list[Image]:
     """Return ``TIMED`` of the images, evenly spread, at a size (width, height)."""
     step = max(1, len(truth.scenes) // TIMED)
     some = GroundTruth(truth.path, truth.scenes[::step][:TIMED], truth.fingerprint)
@@ -91,7 +91,7 @@ def measure(arguments: argparse.Namespace) -> int:
     if arguments.results is not None:
         found = find_all(detector, truth, arguments.images)
         write_json(arguments.results, found)
-    pictures = timed_pictures(truth, arguments.images, tuple(arguments.size))
+    pictures = timed_images(truth, arguments.images, tuple(arguments.size))
     ms = ms_per_item(detector.detect, pictures, 1, SECONDS)
     times = {"ms": ms, "threshold": detector.score_threshold, "precision": precision_of(detector)}
     write_json(arguments.times, times)

@@ -26,8 +26,6 @@ from networks.precision import processor_class
 Row = dict[str, Any]
 """One measured model (or pair): a flat object; fractions lie in 0..1, nan where undefined."""
 
-Run = Row
-
 
 def check_out(path: Path | None) -> None:
     """Make sure, before anything is measured, that the record can be written; creates its folder.

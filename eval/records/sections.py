@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
-from eval.records.report import Row, alignment, cell, table, value_at
+from eval.records.report import Row, alignment, cell, value_at
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,10 @@ class Section:
     columns: Mapping[str, str]
     headings: Mapping[str, str] = field(default_factory=dict)
 
-    def table(self, rows: Sequence[Row]) -> str:
-        """Lay rows out for a terminal, as ``report.table`` does."""
-        return table(rows, {key: how for key, how in self.columns.items() if key != "record"})
+    @property
+    def terminal(self) -> dict[str, str]:
+        """The columns without the record's name, and with what a speed was measured in."""
+        return {k: how for k, how in self.columns.items() if k != "record"} | {"precision": "text"}
 
     def markdown(self, rows: Sequence[Row]) -> str:
         """Lay rows out as a table in Markdown; a dash stands for what a row lacks."""
