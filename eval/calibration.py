@@ -45,23 +45,22 @@ from faces.provenance import command_line
 
 COMMAND = "eval.calibration"
 
-COLUMNS = {
-    "classifier": "text",
-    "sample": "text",
-    "state": "text",
-    "n": "count",
-    "accuracy": "percent",
-    "mean_top_probability": "percent",
-    "nll": "number",
-    "brier": "number",
-    "ece": "number",
-    "ece_by_chance": "number",
-}
-
 SECTION = Section(
     kind="calibration",
     title="Calibration",
-    columns={"record": "text"} | COLUMNS,
+    columns={
+        "record": "text",
+        "classifier": "text",
+        "sample": "text",
+        "state": "text",
+        "n": "count",
+        "accuracy": "percent",
+        "mean_top_probability": "percent",
+        "nll": "number",
+        "brier": "number",
+        "ece": "number",
+        "ece_by_chance": "number",
+    },
 )
 
 
@@ -193,7 +192,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     about = {"coco": None if arguments.coco is None else str(arguments.coco)}
     about |= part.about() | report.provenance(made_by, arguments.device)
     rows = [row | about for row in measure_all(classifiers, samples)]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS, draw)
+    SECTION.publish(arguments, rows, draw)
     return 1 if any(sample.failed for sample in samples) else 0
 
 

@@ -59,24 +59,24 @@ from faces.views import VIEWS, probabilities_over_views
 
 COMMAND = "eval.classification"
 
-COLUMNS = {
-    "classifier": "text",
-    "split": "text",
-    "views": "text",
-    "n": "count",
-    "accuracy": "percent",
-    "accuracy_ci": "interval",
-    "without_twins.accuracy": "percent",
-    "ferplus_majority.accuracy": "percent",
-    "macro_f1": "number",
-    "balanced_accuracy": "percent",
-    "ms_per_face": "number",
-}
-
 SECTION = Section(
     kind="classification",
     title="Emotions of face crops",
-    columns={"record": "text"} | COLUMNS | {"precision": "text"},
+    columns={
+        "record": "text",
+        "classifier": "text",
+        "split": "text",
+        "views": "text",
+        "n": "count",
+        "accuracy": "percent",
+        "accuracy_ci": "interval",
+        "without_twins.accuracy": "percent",
+        "ferplus_majority.accuracy": "percent",
+        "macro_f1": "number",
+        "balanced_accuracy": "percent",
+        "ms_per_face": "number",
+        "precision": "text",
+    },
     headings={
         "accuracy_ci": "95 % interval",
         "without_twins.accuracy": "without twins",
@@ -229,7 +229,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     facts += [{} for _ in arguments.scores]
     about = report.provenance(made_by, arguments.device)
     rows = [row | found | about for row, found in zip(rows, facts, strict=True)]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS)
+    SECTION.publish(arguments, rows)
     for row in rows:
         print(f"\n{row['classifier']}\n{per_class_table(row)}")
     return 1 if rows[0]["unreadable"] else 0

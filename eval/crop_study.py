@@ -62,22 +62,22 @@ JITTERED_MARGINS = (-0.1, -0.05, 0.0, 0.05, 0.1)
 STRENGTHS = (0.0, 1.0, 2.0)
 """How many times the detector's own jitter is simulated."""
 
-COLUMNS = {
-    "classifier": "text",
-    "crop_shape": "text",
-    "n": "count",
-    "accuracy_in_use": "percent",
-    "best_margin": "number",
-    "accuracy": "percent",
-    "accuracy_difference": "percent",
-    "accuracy_difference_ci": "percent",
-    "nll": "number",
-}
-
 SECTION = Section(
     kind="crop_study",
     title="The crop",
-    columns={"record": "text", "detector": "text"} | COLUMNS,
+    columns={
+        "record": "text",
+        "detector": "text",
+        "classifier": "text",
+        "crop_shape": "text",
+        "n": "count",
+        "accuracy_in_use": "percent",
+        "best_margin": "number",
+        "accuracy": "percent",
+        "accuracy_difference": "percent",
+        "accuracy_difference_ci": "percent",
+        "nll": "number",
+    },
 )
 
 
@@ -300,7 +300,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         head = {"classifier": classifier.name}
         tail = {"jitter": None if part is None else jitter(part.data, classifier, errors)} | about
         rows += [head | row | tail for row in measure(faces, probabilities)]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS, draw)
+    SECTION.publish(arguments, rows, draw)
     return status
 
 

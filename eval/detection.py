@@ -61,21 +61,6 @@ COMMAND = "eval.detection"
 AP_MIN_SCORE = 0.0
 """For average precision, detectors are asked for everything."""
 
-COLUMNS = {
-    "detector": "text",
-    "images": "count",
-    "faces": "count",
-    "ap": "percent",
-    "ap_ci": "percent",
-    "ap50": "percent",
-    "ap50_ci": "percent",
-    "threshold": "number",
-    "coverage": "percent",
-    "false_per_image": "number",
-    "duplicates_per_image": "number",
-    "ms_per_image": "number",
-}
-
 SECTION = Section(
     kind="detection",
     title="Faces in photos",
@@ -102,6 +87,10 @@ SECTION = Section(
         "duplicates_per_image": "number",
         "ms_per_image": "number",
     },
+    brief=(
+        "detector images faces ap ap_ci ap50 ap50_ci threshold coverage false_per_image "
+        "duplicates_per_image ms_per_image"
+    ),
 )
 
 
@@ -258,7 +247,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         "unreadable": failed,
     } | report.provenance(made_by, arguments.device)
     rows = [row | about for row in measure_all(measured, [*detected, *saved])]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS)
+    SECTION.publish(arguments, rows)
     if arguments.figures is not None:
         draw_curves(rows, arguments.figures, (arguments.out or arguments.coco).stem)
     return status

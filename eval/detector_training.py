@@ -32,25 +32,24 @@ from faces.provenance import command_line
 
 COMMAND = "eval.detector_training"
 
-COLUMNS = {
-    "trained_detector": "text",
-    "iterations": "count",
-    "pictures_per_iteration": "count",
-    "freeze_at": "count",
-    "trained": "text",
-    "trained_millions": "number",
-    "loss_first": "number",
-    "loss_last": "number",
-    "best_validation_ap50": "percent",
-    "seconds_per_iteration": "number",
-    "peak_memory_gb": "number",
-    "training_hours": "number",
-}
-
 SECTION = Section(
     kind="detector_training",
     title="Trainings of detectors",
-    columns={"record": "text"} | COLUMNS,
+    columns={
+        "record": "text",
+        "trained_detector": "text",
+        "iterations": "count",
+        "pictures_per_iteration": "count",
+        "freeze_at": "count",
+        "trained": "text",
+        "trained_millions": "number",
+        "loss_first": "number",
+        "loss_last": "number",
+        "best_validation_ap50": "percent",
+        "seconds_per_iteration": "number",
+        "peak_memory_gb": "number",
+        "training_hours": "number",
+    },
 )
 
 
@@ -141,7 +140,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     report.check_out(arguments.out)
     report.check_out(arguments.picture)
     rows = [summarise(arguments.run) | report.provenance(made_by)]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS, draw)
+    SECTION.publish(arguments, rows, draw)
     return 0
 
 

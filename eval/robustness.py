@@ -71,14 +71,12 @@ CONDITIONS: dict[str, tuple[Change, tuple[float, ...]]] = {
 }
 """What is changed → how, and the values that are measured."""
 
-COLUMNS = {"classifier": "text"} | {
-    key: "percent" for kind in CONDITIONS for key in (f"{kind}_usual", f"{kind}_lowest")
-}
-
 SECTION = Section(
     kind="robustness",
     title="Accuracy when crops are not FER2013's",
-    columns={"record": "text", "split": "text"} | COLUMNS,
+    columns={"record": "text", "split": "text"}
+    | {"classifier": "text"}
+    | {key: "percent" for kind in CONDITIONS for key in (f"{kind}_usual", f"{kind}_lowest")},
 )
 
 _USUAL = {"scale": 1.0, "blur": 0.0, "brightness": 1.0}
@@ -155,7 +153,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     part = fer.open_part(arguments.data, arguments.split)
     about = part.about() | report.provenance(made_by, arguments.device)
     rows = [row | about for row in measure(part.data, classifiers, part.name)]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS, draw)
+    SECTION.publish(arguments, rows, draw)
     return 0
 
 
