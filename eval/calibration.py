@@ -35,13 +35,11 @@ from eval.data.images import AnnotatedImages
 from eval.data.pairs import label_faces, matched_faces
 from eval.records import plots, report
 from eval.records.sections import Section
-from faces import command
 from faces.coco import load_coco
 from faces.command import UserError
 from faces.crops import crop_face
 from faces.emotions import EMOTIONS
 from faces.pipeline import EmotionClassifier, Image
-from faces.provenance import command_line
 
 COMMAND = "eval.calibration"
 
@@ -198,9 +196,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -36,13 +36,11 @@ from eval.data.pairs import label_faces, matched_faces
 from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
 from eval.records import plots, report
 from eval.records.sections import Section
-from faces import command
 from faces.coco import AnnotatedImage, load_coco
 from faces.command import UserError
 from faces.crops import CROP_MARGIN, crop_face
 from faces.emotions import EMOTIONS
 from faces.pipeline import Detector, EmotionClassifier, Image
-from faces.provenance import command_line
 from faces.types import Box
 
 COMMAND = "eval.crop_study"
@@ -306,9 +304,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,6 @@ from faces.boxes import Matching, Verdict, match
 from faces.coco import AnnotatedImage, Detections, ImageId, load_coco
 from faces.command import UserError
 from faces.pipeline import Image
-from faces.provenance import command_line
 
 COMMAND = "eval.detection"
 
@@ -255,9 +254,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,7 @@ from eval.data import options
 from eval.records import report
 from eval.records.plots import draw_lines, panels, save
 from eval.records.sections import Section
-from faces import command
 from faces.command import UserError
-from faces.provenance import command_line
 
 COMMAND = "eval.detector_training"
 
@@ -150,9 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="a run folder")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the loss")
-    arguments = parser.parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser, evaluate, argv)
 
 
 if __name__ == "__main__":

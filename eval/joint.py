@@ -62,10 +62,8 @@ from eval.metrics.joint import summarise
 from eval.records import report
 from eval.records.gallery import Gallery
 from eval.records.sections import Section
-from faces import command
 from faces.coco import GroundTruth, load_coco
 from faces.command import UserError
-from faces.provenance import command_line
 
 COMMAND = "eval.joint"
 
@@ -236,9 +234,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

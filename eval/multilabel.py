@@ -45,7 +45,6 @@ from eval.records.sections import Section
 from faces import command
 from faces.emotions import EMOTIONS
 from faces.pipeline import EmotionClassifier
-from faces.provenance import command_line
 from faces.types import DEFAULT_THRESHOLD
 
 COMMAND = "eval.multilabel"
@@ -253,9 +252,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,6 @@ from faces.coco import AnnotatedImage, Detections, load_coco
 from faces.command import UserError
 from faces.files import write_json, write_text
 from faces.pipeline import Detector
-from faces.provenance import command_line
 
 COMMAND = "eval.operating_point"
 
@@ -320,9 +319,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

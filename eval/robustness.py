@@ -29,9 +29,7 @@ from eval.data import options
 from eval.data.crop_folders import BATCH
 from eval.records import plots, report
 from eval.records.sections import Section
-from faces import command
 from faces.pipeline import EmotionClassifier
-from faces.provenance import command_line
 
 COMMAND = "eval.robustness"
 
@@ -159,9 +157,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,6 @@ from eval.records import plots, report
 from eval.records.sections import Section
 from faces import command
 from faces.pipeline import EmotionClassifier
-from faces.provenance import command_line
 from faces.types import UNSURE_BELOW
 
 COMMAND = "eval.unsure"
@@ -181,9 +180,7 @@ def _wrong_answers(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":
