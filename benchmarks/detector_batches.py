@@ -166,8 +166,6 @@ def parser() -> argparse.ArgumentParser:
 
 def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
-    from detection.errors import DetectionError
-
     report.check_out(arguments.out)
     numbers = (*arguments.batches, *arguments.size, arguments.threads, arguments.rounds)
     if min(numbers) < 1:
@@ -183,7 +181,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
             arguments.rounds,
             SECONDS,
         )
-    except DetectionError as error:
+    except UserError as error:
         raise UserError(str(error)) from error
     about = {
         "timed_size": list(arguments.size),

@@ -186,8 +186,6 @@ def cpu_ms(size: tuple[int, int], rounds: int) -> Spread:
 
 def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
-    from detection.errors import DetectionError
-
     report.check_out(arguments.out)
     if min(arguments.size) < 32 or any(side % 32 for side in arguments.size):
         raise UserError("--size: two multiples of 32, as the FPN takes them")
@@ -202,7 +200,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
             spread = cpu_ms(size, arguments.rounds)
             times = {"cpu_ms_per_image": spread.median, "cpu_ms_low": spread.low}
             rows = [one | times | {"cpu_ms_high": spread.high} for one in rows]
-    except DetectionError as error:
+    except UserError as error:
         raise UserError(str(error)) from error
     about = {"detector": CONFIG, "counted_size": list(size)}
     rows = [one | about | report.provenance(made_by) for one in rows]

@@ -60,7 +60,6 @@ def summarise(folder: Path) -> report.Run:
     Raises:
         UserError: it is no finished run of ``detection.train``, or one of an older version.
     """
-    from detection.errors import DetectionError
     from detection.modeling import checkpoints
     from detection.modeling.config import load_config
     from detection.training.trainer import LOG_FILE
@@ -73,7 +72,7 @@ def summarise(folder: Path) -> report.Run:
         steps = [one for one in log if "total_loss" in one]
         losses = np.array([one["total_loss"] for one in steps])
         keys = [key for key in steps[0] if key.startswith("loss_")]
-    except (DetectionError, OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError) as error:
         raise UserError(
             f"{folder}: no finished run of detection.train that notes every iteration ({error}); "
             "train again, or name another --run"

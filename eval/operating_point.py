@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -40,6 +39,7 @@ from eval.records import report
 from faces import command
 from faces.coco import AnnotatedImage, Detections, load_coco
 from faces.command import UserError
+from faces.files import write_json, write_text
 from faces.pipeline import Detector
 from faces.provenance import command_line
 
@@ -215,8 +215,8 @@ def write_choice(config: Path, card: Path, run: report.Run, overrides: Sequence[
         "score_threshold": run["chosen_threshold"],
         "operating_point": report.strict({k: v for k, v in run.items() if k != "grid"}),
     }
-    checkpoints.write_text(config, yaml.safe_dump(values))
-    checkpoints.write_text(card, json.dumps(about, indent=2) + "\n")
+    write_text(config, yaml.safe_dump(values))
+    write_json(card, about)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detection.datasets import to_coco
+from detection.data.catalog import to_coco
 from detection.modeling.suppression import contained
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
