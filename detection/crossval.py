@@ -24,7 +24,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from detection.data.catalog import dataturks_dicts, fingerprint, split_position, to_coco
+from detection.data.catalog import DataSpec, fingerprint, split_position, to_coco
 from detection.inference.detectron import load_run
 from detection.modeling import checkpoints
 from detection.train import origin
@@ -78,7 +78,7 @@ def cross_validate(args: argparse.Namespace, made_by: str) -> int:
     # the folds, and what must be the same where the command goes on
     json_file, images = args.dataturks
     weights, config = find_start(Path(args.start), Path(json_file).name)
-    records = dataturks_dicts(json_file, images)
+    records = DataSpec("dataturks", Path(json_file), Path(images)).load()
     folds = deal(records, args.folds)
     out = Path(args.out)
     about = {

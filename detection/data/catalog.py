@@ -24,20 +24,27 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
+from detectron2.utils import comm
 from tqdm import tqdm
 
 from detection.data.dataturks import find_images, read_dataturks
+from faces.coco import AnnotatedImage, GroundTruth, GroundTruthFace, load_coco
 from faces.command import UserError
-from faces.images import ImageError, read_image
+from faces.files import file_sha256
+from faces.images import ImageError, image_size, read_image
+from faces.types import Box
 
 SPLITS: dict[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
-"""Share of the pictures in each split of a set that has none of its own."""
+"""Share of the images in each split of a set that has none of its own."""
+
+SHOWN_FAULTS = 3
+"""So many annotations that were passed over are named; the rest is counted."""
 
 
 def split_of(name: str) -> str:
-    """Return the split of a picture: decided by the SHA-256 of its file name alone.
+    """Return the split of an image: decided by the SHA-256 of its file name alone.
 
-    So a picture stays in its split whatever else is in the set, on every machine and in every
+    So an image stays in its split whatever else is in the set, on every machine and in every
     Python.
     """
     position = split_position(name)
@@ -56,7 +63,7 @@ def split_position(name: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class DataSpec:
-    """What a data set's name says: its kind, its json, its picture folder, its split ("" = all)."""
+    """What a data set's name says: its kind, its json, its image folder, its split ("" = all)."""
 
     kind: str
     file: Path
@@ -84,10 +91,17 @@ class DataSpec:
         return cls(kind, Path(parts[0]), Path(parts[1]), parts[2] if len(parts) == 3 else "")
 
     def load(self) -> list[dict[str, Any]]:
-        """Read the set as Detectron2's records."""
+        """Read the set as Detectron2's records; say on standard error what was passed over."""
         if self.kind == "coco":
-            return read_coco(self.file, self.images)
-        return dataturks_dicts(self.file, self.images, self.split)
+            truth = load_coco(self.file)
+        else:
+            truth = load_dataturks(self.file, self.images, self.split)
+        if comm.is_main_process():
+            for fault in truth.faults[:SHOWN_FAULTS]:
+                print(f"{self.file}: {fault}", file=sys.stderr)
+            if len(truth.faults) > SHOWN_FAULTS:
+                print(f"{self.file}: {len(truth.faults)} faults in all", file=sys.stderr)
+        return to_records(truth, self.images)
 
 
 def register(names: Sequence[str]) -> None:
@@ -108,7 +122,7 @@ def register(names: Sequence[str]) -> None:
         if not spec.file.is_file():
             raise UserError(f"{spec.file}: no such file (the json of {name!r})")
         if not spec.images.is_dir():
-            raise UserError(f"{spec.images}: no such folder (the pictures of {name!r})")
+            raise UserError(f"{spec.images}: no such folder (the images of {name!r})")
         if name not in DatasetCatalog.list():
             DatasetCatalog.register(name, partial(_read_once, name))
             MetadataCatalog.get(name).set(thing_classes=["face"])
@@ -121,115 +135,81 @@ def _read_once(name: str) -> list[dict[str, Any]]:
     return spec.load()
 
 
-def read_coco(file: str | Path, images: str | Path) -> list[dict[str, Any]]:
-    """Read a COCO json as a set of faces.
+def load_dataturks(file: Path, images: Path, split: str = "") -> GroundTruth:
+    """Read a Dataturks export: the images that are there, of one split or of all.
 
-    Where there is a category "face" only that one counts; otherwise every category does (seven
-    emotions are seven kinds of face). ``iscrowd`` stays: such a region is neither right nor wrong.
-    Boxes are clipped to the picture, those without area dropped.
-
-    Args:
-        file: the json.
-        images: folder of the pictures.
-
-    Returns:
-        One record per picture, ordered by id. ``image_id`` is the json's.
+    Sizes are those of the files, not those in the json. An image that cannot be read is left out
+    and among the faults.
 
     Raises:
-        UserError: not a COCO json, or pictures are missing.
+        UserError: it is no such export, or no image of the split is there.
     """
-    file, images = Path(file), Path(images)
-    data = _read_json(file)
-    try:
-        names = {c["id"]: str(c["name"]).strip().lower() for c in data["categories"]}
-        faces = {i for i, name in names.items() if name == "face"} or set(names)
-        records = {
-            image["id"]: {
-                "file_name": str(images / image["file_name"]),
-                "image_id": image["id"],
-                "width": int(image["width"]),
-                "height": int(image["height"]),
-                "annotations": [],
-            }
-            for image in data["images"]
-        }
-        for annotation in data["annotations"]:
-            if annotation["category_id"] in faces:
-                _add_annotation(records[annotation["image_id"]], annotation)
-    except (KeyError, TypeError, ValueError) as error:
+    every, report = read_dataturks(file)
+    found, _ = find_images(every, images)
+    selected = [(each, path) for each, path in found if not split or split_of(each.name) == split]
+    if not selected:
         raise UserError(
-            f"{file}: not a COCO detection json: {type(error).__name__} {error} "
-            "(expected images, categories and annotations with bbox)"
-        ) from error
-    if not records:
-        raise UserError(f"{file}: holds no pictures")
-    _check_present([record["file_name"] for record in records.values()], file)
-    return [records[key] for key in sorted(records)]
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{file}: not JSON: {error}") from error
-
-
-def _add_annotation(record: dict[str, Any], annotation: dict[str, Any]) -> None:
-    x, y, width, height = (float(v) for v in annotation["bbox"])
-    x1, x2 = max(x, 0.0), min(x + width, float(record["width"]))
-    y1, y2 = max(y, 0.0), min(y + height, float(record["height"]))
-    if x2 > x1 and y2 > y1:
-        record["annotations"].append(
-            _annotation((x1, y1, x2, y2), int(annotation.get("iscrowd", 0)))
-        )
-
-
-def _annotation(box: tuple[float, float, float, float], iscrowd: int = 0) -> dict[str, Any]:
-    return {"bbox": list(box), "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": iscrowd}
-
-
-def _check_present(files: Sequence[str], source: Path) -> None:
-    missing = [file for file in files if not os.path.isfile(file)]
-    if missing:
-        raise UserError(
-            f"{source}: {len(missing)} of {len(files)} pictures are missing, first {missing[0]}"
-        )
-
-
-def dataturks_dicts(file: str | Path, images: str | Path, split: str = "") -> list[dict[str, Any]]:
-    """Read a Dataturks export as Detectron2's records: pictures that are there, one split or all.
-
-    Sizes are those of the files, not those in the json. Pictures that cannot be read are left out
-    and named on standard error.
-    """
-    records, _ = read_dataturks(file)
-    found, _ = find_images(records, images)
-    chosen = [(r, path) for r, path in found if not split or split_of(r.name) == split]
-    if not chosen:
-        raise UserError(
-            f"{file}: split {split!r} is empty: {len(found)} of its pictures are in {images}; "
+            f"{file}: split {split!r} is empty: {len(found)} of its images are in {images}; "
             "a COCO json can be used for the other parts (--val-coco, --report-coco)"
         )
-    dicts = []
-    for record, path in tqdm(chosen, desc="reading picture sizes", unit="picture", leave=False):
+    faults, annotated = report.faults(), []
+    for each, path in tqdm(selected, desc="reading image sizes", unit="image", leave=False):
         try:
             height, width = read_image(path).shape[:2]
         except ImageError as error:
-            print(f"left out: {error}", file=sys.stderr)
+            faults.append(f"left out: {error}")
             continue
-        boxes = record.pixel_boxes(width, height)
-        dicts.append(
-            {
-                "file_name": str(path),
-                "image_id": record.line,
-                "width": width,
-                "height": height,
-                "annotations": [_annotation(box) for box in boxes],
-            }
+        boxes = each.pixel_boxes(width, height)
+        faces = [
+            GroundTruthFace(Box(*b), "face", False) for b in boxes if b[0] < b[2] and b[1] < b[3]
+        ]
+        annotated.append(AnnotatedImage(each.line, each.name, (width, height), False, tuple(faces)))
+    return GroundTruth(file, tuple(annotated), file_sha256(file), tuple(faults))
+
+
+def to_records(truth: GroundTruth, images: Path) -> list[dict[str, Any]]:
+    """Return annotated images as Detectron2's records, ordered by id.
+
+    Args:
+        truth: says every image's size.
+        images: the folder that their file names are relative to.
+
+    Raises:
+        UserError: an image is missing, is none, or has another size than ``truth`` says.
+    """
+    truth.require_sizes()
+    missing = [each for each in truth.scenes if not (images / each.file_name).is_file()]
+    if missing:
+        raise UserError(
+            f"{truth.path}: {len(missing)} of {len(truth.scenes)} images are missing, first "
+            f"{images / missing[0].file_name}"
         )
-    return dicts
+    return [
+        _record(each, images / each.file_name, truth.path)
+        for each in sorted(truth.scenes, key=lambda each: (isinstance(each.id, str), each.id))
+    ]
+
+
+def _record(image: AnnotatedImage, path: Path, source: Path) -> dict[str, Any]:
+    assert image.size is not None
+    width, height = image.size
+    if image_size(path) != image.size:
+        found = "×".join(map(str, image_size(path)))
+        raise UserError(
+            f"{path}: is {found} pixels, but {source} was made for {width}×{height}; its boxes "
+            "would not fit"
+        )
+    annotations = [
+        {
+            "bbox": list(face.box.as_tuple()),
+            "bbox_mode": BoxMode.XYXY_ABS,
+            "category_id": 0,
+            "iscrowd": int(face.ignored),
+        }
+        for face in image.faces
+    ]
+    about = {"file_name": str(path), "image_id": image.id, "width": width, "height": height}
+    return about | {"annotations": annotations}
 
 
 def to_coco(dicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -281,7 +261,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def fingerprint(records: Sequence[dict[str, Any]]) -> str:
-    """Return a SHA-256 over picture names, sizes and boxes: the same exactly for the same data."""
+    """Return a SHA-256 over image names, sizes and boxes: the same exactly for the same data."""
     digest = hashlib.sha256()
     for record in sorted(records, key=lambda r: os.path.basename(r["file_name"])):
         boxes = [[*a["bbox"], a["iscrowd"]] for a in record["annotations"]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from detection.data.catalog import SPLITS, dataturks_dicts
+from detection.data.catalog import SPLITS, load_dataturks
 from detection.data.dataturks import find_images, read_dataturks
 
 pytestmark = [
@@ -23,7 +23,7 @@ def test_dataturks_as_published() -> None:
     found, missing = find_images(records, folder / "images")
     assert len(found) + len(missing) == 409
     sizes = [
-        len(dataturks_dicts(folder / "face_detection.json", folder / "images", split))
+        len(load_dataturks(folder / "face_detection.json", folder / "images", split).scenes)
         for split in SPLITS
     ]
     assert sum(sizes) == len(found)

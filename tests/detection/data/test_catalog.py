@@ -9,13 +9,12 @@ import pytest
 from detectron2.data import DatasetCatalog
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from detection.data.catalog import (
     DataSpec,
-    dataturks_dicts,
     describe,
     fingerprint,
-    read_coco,
     register,
     short_name,
     split_of,
@@ -73,21 +72,29 @@ def test_registering(faces: Any) -> None:
         register([f"coco:{faces.coco}:absent"])
 
 
+def coco(file: Path, images: Path) -> list[dict[str, Any]]:
+    return DataSpec("coco", file, images).load()
+
+
+def dataturks(file: Path, images: Path, split: str = "") -> list[dict[str, Any]]:
+    return DataSpec("dataturks", file, images, split).load()
+
+
 def write_coco(folder: Path, **changes: Any) -> Path:
-    for name in ("a.jpg", "b.jpg"):
-        (folder / name).write_bytes(b"")
+    for name, size in (("a.png", (10, 20)), ("b.png", (100, 80))):
+        Image.new("RGB", size).save(folder / name)
     data = {
         "images": [
-            {"id": 2, "file_name": "b.jpg", "width": 100, "height": 80},
-            {"id": 1, "file_name": "a.jpg", "width": 10, "height": 20},
+            {"id": 2, "file_name": "b.png", "width": 100, "height": 80},
+            {"id": 1, "file_name": "a.png", "width": 10, "height": 20},
         ],
         "categories": [{"id": 4, "name": "happy"}, {"id": 9, "name": "sad"}],
         "annotations": [
-            {"image_id": 2, "category_id": 4, "bbox": [90, 70, 20, 20], "iscrowd": 0},
-            {"image_id": 2, "category_id": 9, "bbox": [-5, 10, 25, 30]},
-            {"image_id": 2, "category_id": 9, "bbox": [1, 2, 0, 5]},
-            {"image_id": 2, "category_id": 9, "bbox": [200, 2, 5, 5]},
-            {"image_id": 2, "category_id": 4, "bbox": [1, 2, 3, 4], "iscrowd": 1},
+            {"id": 1, "image_id": 2, "category_id": 4, "bbox": [90, 70, 20, 20], "iscrowd": 0},
+            {"id": 2, "image_id": 2, "category_id": 9, "bbox": [-5, 10, 25, 30]},
+            {"id": 3, "image_id": 2, "category_id": 9, "bbox": [1, 2, 0, 5]},
+            {"id": 4, "image_id": 2, "category_id": 9, "bbox": [200, 2, 5, 5]},
+            {"id": 5, "image_id": 2, "category_id": 4, "bbox": [1, 2, 3, 4], "iscrowd": 1},
         ],
     } | changes
     path = folder / "coco.json"
@@ -95,8 +102,8 @@ def write_coco(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def test_coco_boxes_are_clipped_and_every_category_is_a_face(tmp_path: Path) -> None:
-    first, second = read_coco(write_coco(tmp_path), tmp_path)
+def test_records_hold_clipped_boxes_of_one_class(tmp_path: Path, capsys: Any) -> None:
+    first, second = coco(write_coco(tmp_path), tmp_path)
     assert (first["image_id"], first["annotations"]) == (1, [])
     assert [a["bbox"] for a in second["annotations"]] == [
         [90, 70, 100, 80],
@@ -105,34 +112,66 @@ def test_coco_boxes_are_clipped_and_every_category_is_a_face(tmp_path: Path) -> 
     ]
     assert [a["iscrowd"] for a in second["annotations"]] == [0, 0, 1]
     assert {a["category_id"] for a in second["annotations"]} == {0}
+    err = capsys.readouterr().err
+    assert "annotation 3 passed over" in err and "annotation 4 passed over" in err
 
 
-def test_where_there_is_a_face_category_only_it_counts(tmp_path: Path) -> None:
-    categories = [{"id": 4, "name": "Face"}, {"id": 9, "name": "person"}]
-    _, second = read_coco(write_coco(tmp_path, categories=categories), tmp_path)
-    assert [a["bbox"] for a in second["annotations"]] == [[90, 70, 100, 80], [1, 2, 4, 6]]
+def test_many_faults_are_counted_and_the_first_named(tmp_path: Path, capsys: Any) -> None:
+    flat = [{"id": i, "image_id": 2, "category_id": 4, "bbox": [5, 5, 0, 0]} for i in range(50)]
+    face = {"id": 99, "image_id": 2, "category_id": 4, "bbox": [5, 5, 30, 30]}
+    assert len(coco(write_coco(tmp_path, annotations=[*flat, face]), tmp_path)) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 4 and "annotation 0 passed over" in err and "50 faults" in err
 
 
-def test_coco_files_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="2 of 2 pictures are missing"):
-        read_coco(write_coco(tmp_path), tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="not a COCO detection json"):
-        read_coco(write_coco(tmp_path, annotations=[{"category_id": 4}]), tmp_path)
-    with pytest.raises(UserError, match="holds no pictures"):
-        read_coco(write_coco(tmp_path, images=[], annotations=[]), tmp_path)
-    (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(UserError, match="not a COCO detection json"):
-        read_coco(tmp_path / "list.json", tmp_path)
-    (tmp_path / "text.json").write_text("hello")
-    with pytest.raises(UserError, match="not JSON"):
-        read_coco(tmp_path / "text.json", tmp_path)
+def test_images_of_another_size_than_the_json_says_are_refused(tmp_path: Path) -> None:
+    file = write_coco(tmp_path)
+    Image.new("RGB", (80, 100)).save(tmp_path / "b.png")
+    with pytest.raises(UserError, match=r"b\.png: is 80×100 pixels, but .* made for 100×80"):
+        coco(file, tmp_path)
+
+
+def test_the_size_is_that_of_the_upright_image(tmp_path: Path) -> None:
+    file = write_coco(tmp_path)
+    exif = Image.Exif()
+    exif[274] = 6  # a quarter turn
+    Image.new("RGB", (80, 100)).save(tmp_path / "b.png", exif=exif)
+    assert len(coco(file, tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"annotations": []}, "no face to find"),
+        ({"images": []}, "images"),
+        ({"images": [{"id": 2, "file_name": "b.png"}]}, "has no width and height"),
+        ({"images": [{"id": 2, "file_name": "c.png", "width": 9, "height": 9}]}, "1 of 1 images"),
+    ],
+)
+def test_coco_files_that_training_cannot_use(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    face = {"id": 1, "image_id": 2, "category_id": 4, "bbox": [2, 2, 5, 5]}
+    file = write_coco(tmp_path, **({"annotations": [face]} | changes))
+    with pytest.raises(UserError, match=message):
+        coco(file, tmp_path)
+
+
+def test_dataturks_images_that_cannot_be_read_are_left_out_and_named(
+    faces: Any, tmp_path: Path, capsys: Any
+) -> None:
+    for file in faces.images.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "picture_1.jpg").write_bytes(b"no picture")
+    assert len(dataturks(faces.dataturks, tmp_path)) == 11
+    assert "left out: " in capsys.readouterr().err
 
 
 def test_both_forms_of_the_same_faces_agree(faces: Any) -> None:
-    coco = read_coco(faces.coco, faces.images)
-    turk = dataturks_dicts(faces.dataturks, faces.images)
-    assert [len(r["annotations"]) for r in coco] == [len(r["annotations"]) for r in turk]
-    for a, b in zip(coco, turk, strict=True):
+    ours = coco(faces.coco, faces.images)
+    turk = dataturks(faces.dataturks, faces.images)
+    assert [len(r["annotations"]) for r in ours] == [len(r["annotations"]) for r in turk]
+    for a, b in zip(ours, turk, strict=True):
         assert (a["width"], a["height"], a["file_name"]) == (
             b["width"],
             b["height"],
@@ -145,7 +184,7 @@ def test_both_forms_of_the_same_faces_agree(faces: Any) -> None:
 def test_dataturks_splits_are_disjoint_and_complete(faces: Any) -> None:
     def names(split: str) -> set[str]:
         try:
-            return {r["file_name"] for r in dataturks_dicts(faces.dataturks, faces.images, split)}
+            return {r["file_name"] for r in dataturks(faces.dataturks, faces.images, split)}
         except UserError as error:
             assert "is empty" in str(error)
             return set()
@@ -155,13 +194,13 @@ def test_dataturks_splits_are_disjoint_and_complete(faces: Any) -> None:
 
 
 def test_a_round_trip_through_coco(faces: Any, tmp_path: Path) -> None:
-    records = read_coco(faces.coco, faces.images)
+    records = coco(faces.coco, faces.images)
     (tmp_path / "again.json").write_text(json.dumps(to_coco(records)))
-    assert read_coco(tmp_path / "again.json", faces.images) == records
+    assert coco(tmp_path / "again.json", faces.images) == records
 
 
 def test_the_fingerprint_sees_every_change(faces: Any) -> None:
-    records = read_coco(faces.coco, faces.images)
+    records = coco(faces.coco, faces.images)
     before = fingerprint(records)
     assert fingerprint(records[::-1]) == before
     records[1]["annotations"][0]["bbox"][0] += 1

@@ -9,7 +9,7 @@ from detectron2.data import transforms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.data.catalog import read_coco
+from detection.data.catalog import DataSpec
 from detection.data.mapper import (
     CropPlan,
     FaceMapper,
@@ -180,7 +180,7 @@ def test_blur_keeps_shape_and_brightness_and_takes_detail() -> None:
 
 
 def test_the_share_of_blurred_samples_is_the_configurations(faces: Any) -> None:
-    record = read_coco(faces.coco, faces.images)[1]
+    record = DataSpec("coco", faces.coco, faces.images).load()[1]
 
     def samples(share: str) -> list[torch.Tensor]:
         mapper = FaceMapper(load_config("mobilenet_fpn", ["INPUT.BLUR", share]), is_train=True)
@@ -193,7 +193,7 @@ def test_the_share_of_blurred_samples_is_the_configurations(faces: Any) -> None:
 
 
 def test_the_configuration_stretches(faces: Any) -> None:
-    record = read_coco(faces.coco, faces.images)[1]
+    record = DataSpec("coco", faces.coco, faces.images).load()[1]
     ratios: dict[str, set[float]] = {}
     for most in ("0.0", "0.5"):
         cfg = load_config("mobilenet_fpn", ["INPUT.FACE_CROP.ENABLED", "False"])
@@ -214,7 +214,7 @@ def test_training_samples(faces: Any, crop: str) -> None:
         ],
     )
     mapper = FaceMapper(cfg, is_train=True)
-    record = read_coco(faces.coco, faces.images)[1]
+    record = DataSpec("coco", faces.coco, faces.images).load()[1]
     for seed in range(20):
         sample = mapper(record, np.random.default_rng(seed))
         image, instances = sample["image"], sample["instances"]
@@ -227,7 +227,7 @@ def test_training_samples(faces: Any, crop: str) -> None:
 
 def test_samples_are_repeatable(faces: Any) -> None:
     mapper = FaceMapper(load_config("mobilenet_fpn"), is_train=True)
-    record = read_coco(faces.coco, faces.images)[1]
+    record = DataSpec("coco", faces.coco, faces.images).load()[1]
 
     def sample(seed: int) -> Any:
         return mapper(record, np.random.default_rng(seed))["image"]
@@ -236,7 +236,7 @@ def test_samples_are_repeatable(faces: Any) -> None:
 
 
 def test_ignored_regions_are_dropped_for_a_model_that_cannot_skip_them(faces: Any) -> None:
-    record = read_coco(faces.coco, faces.images)[1]
+    record = DataSpec("coco", faces.coco, faces.images).load()[1]
     record["annotations"][0]["iscrowd"] = 1
     for name, expected in (("FaceRPN", {IGNORE}), ("RPN", set())):
         cfg = load_config(
@@ -247,7 +247,7 @@ def test_ignored_regions_are_dropped_for_a_model_that_cannot_skip_them(faces: An
 
 
 def test_the_colour_order_is_the_configurations(faces: Any) -> None:
-    record = read_coco(faces.coco, faces.images)[1]
+    record = DataSpec("coco", faces.coco, faces.images).load()[1]
     images = [
         FaceMapper(load_config("mobilenet_fpn", ["INPUT.FORMAT", order]), is_train=False)(record)[
             "image"

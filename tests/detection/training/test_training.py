@@ -382,7 +382,12 @@ def test_a_set_without_a_face_is_refused_before_the_training(
     for option in ("--train-coco", "--val-coco", "--report-coco"):
         data = (option, str(none), str(faces.images))
         assert train.main(command(faces, tmp_path / "run", options=data)) == 2
-        assert "none.json: no face to find in it" in capsys.readouterr().err
+        assert "none.json: has no face to find" in capsys.readouterr().err
+    lines = [f'{{"content": "http://x/{image.name}"}}' for image in faces.images.iterdir()]
+    none.write_text("\n".join(lines))
+    data = ("--dataturks", str(none), str(faces.images))
+    assert train.main(command(faces, tmp_path / "run", options=data)) == 2
+    assert "none.json, train: no face to find in it" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
