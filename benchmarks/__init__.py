@@ -1,4 +1,4 @@
-"""Speed beside accuracy, ours and the packages', on the same pictures with the same threads."""
+"""Speed beside accuracy, ours and the packages', on the same images with the same threads."""
 
 from faces.command import expect_interrupts
 

@@ -104,6 +104,7 @@ class MtcnnDetector:
         from facenet_pytorch import MTCNN
 
         self.name = "mtcnn"
+        self.dtype = "float32"
         self.score_threshold = 0.815
         self._network = MTCNN(
             min_face_size=MTCNN_SMALLEST,

@@ -27,6 +27,7 @@ from faces.command import UserError
 from faces.pipeline import Image, Merged
 from faces.types import Box, Detection
 from networks.device import usable_device
+from networks.precision import cpu_has_bf16, use_bf16
 
 FloatArray = NDArray[np.float32]
 
@@ -71,6 +72,14 @@ class DetectronDetector:
     def device(self) -> torch.device:
         """Where the model runs."""
         return next(self._model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the convolutions."""
+        modes = {getattr(module, "bf16", "off") for module in self._model.modules()}
+        mixed = any(use_bf16(mode, self.device) for mode in modes)
+        mixed = mixed and (self._compiled is None or cpu_has_bf16())  # OpenVINO cannot emulate it
+        return torch.bfloat16 if mixed else torch.float32
 
     def detect(
         self, images: Sequence[Image], min_score: float | None = None

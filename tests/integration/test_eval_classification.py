@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 
 import eval.classification
 from classification.data.fer2013 import SPLITS
-from eval.data import options
+from eval.data import crop_folders, options
 from faces.emotions import EMOTIONS
 from faces.pipeline import Image
 
@@ -194,7 +194,7 @@ def test_other_folders(
 def test_memory_stays_flat_with_large_crops(
     crops: Path, run: Run, classifiers: list[ShadeClassifier], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(eval.classification, "BATCH_PIXELS", 50 * 50)
+    monkeypatch.setattr(crop_folders, "BATCH_PIXELS", 50 * 50)
     assert run(crops) == 0
     assert max(classifiers[0].batches) == 2
     assert sum(classifiers[0].batches[1:]) == 5
@@ -282,7 +282,7 @@ def test_wrong_parts_are_one_line(
     folder = as_folder(tmp_path / "x", several)
     for data, arguments, cause in [
         (folder, [], "--split Training or PrivateTest"),
-        (folder, ["--split", "PublicTest"], "no picture of PublicTest, only of Training"),
+        (folder, ["--split", "PublicTest"], "no image of PublicTest, only of Training"),
         (folder, ["--ignore-class", "sad"], "--ignore-class is for plain"),
         (crops, ["--split", "PublicTest"], "leave --split out"),
     ]:
@@ -309,11 +309,11 @@ def test_mistakes_are_one_line(
         (tmp_path / "none", [], "none: no such file or folder"),
         (broken, [], "lacks the column"),
         (tmp_path / "table.zip", [], "lacks the column"),
-        (empty, [], "holds no picture"),
+        (empty, [], "holds no image"),
         (tmp_path / "x.rar", [], "neither a folder nor a readable zip"),
         (crops, ["--out", str(tmp_path)], "is a folder"),
         (crops, ["--classifier", "broken"], "broken: gives probabilities that are not finite"),
-        (unreadable, [], "not one of its pictures can be read (1 failed)"),
+        (unreadable, [], "not one of its images can be read (1 failed)"),
     ]:
         capsys.readouterr()
         assert run(data, *arguments) == 2, cause

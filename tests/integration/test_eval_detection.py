@@ -261,13 +261,54 @@ def test_unreadable_and_misfitting_pictures_are_left_out(
     assert "2 of 3" in lines[2]
 
 
-def test_no_face_at_all_is_refused(
+def test_a_set_without_a_face_is_refused(
     data: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edit(data, lambda truth: truth["annotations"].clear())
     assert run("--detector", "known") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "has no face to find" in error
+
+
+def test_a_set_whose_usable_images_have_no_face_is_refused(
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("10.png", "30.png"):
+        (data / "pictures" / name).write_bytes(b"")
+    assert run("--detector", "known") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "10.png" in lines[-4] and "2 of 3" in lines[-2]
+    assert "no image that could be used has a face to find" in lines[-1]
+
+
+def test_a_box_without_area_is_dropped_counted_and_named(
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(truth: dict[str, Any]) -> None:
+        for number, width in ((7, -5), (8, 0)):
+            box = {"id": number, "image_id": 20, "category_id": 5, "bbox": [30, 30, width, 9]}
+            truth["annotations"].append(box)
+
+    edit(data, change)
+    assert run("--detector", "known") == 0
+    assert report(data)["faces"] == 3
+    error = capsys.readouterr().err
+    assert "annotations dropped: 2, the first: annotation 7" in error
+
+
+def test_a_box_outside_an_image_of_unknown_size_is_dropped_and_named(
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(truth: dict[str, Any]) -> None:
+        del truth["images"][1]["width"]
+        box = {"id": 7, "image_id": 20, "category_id": 5, "bbox": [400, 400, 20, 20]}
+        truth["annotations"].append(box)
+
+    edit(data, change)
+    assert run("--detector", "known") == 0
+    assert (report(data)["faces"], report(data)["coverage"]) == (3, pytest.approx(2 / 3))
+    assert "faces dropped: 1, the first:" in (error := capsys.readouterr().err)
+    assert "20.png" in error and "lies outside its 160×120 pixels" in error
 
 
 def test_missing_pictures_are_named(

@@ -296,12 +296,12 @@ def test_an_unreadable_picture_is_left_out(
 
 def test_mistakes_are_one_line(data: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     def rename(truth: dict[str, Any]) -> None:
-        truth["categories"][3]["name"] = "person"
+        truth["categories"][3]["name"] = "thing"
 
     edit(data, rename)
     assert run("--detector", "known", "--classifier", "corner") == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "'person' is no emotion" in error and "truth.json" in error
+    assert error.count("\n") == 1 and "'thing' is no emotion" in error and "truth.json" in error
 
     edit(data, lambda truth: truth["annotations"].clear())
     assert run("--detector", "known", "--classifier", "corner") == 2
@@ -311,7 +311,7 @@ def test_mistakes_are_one_line(data: Path, run: Run, capsys: pytest.CaptureFixtu
         picture.write_bytes(b"")
     edit(data, lambda truth: truth["annotations"].append(FACE))
     assert run("--detector", "known", "--classifier", "corner") == 2
-    assert "none of its pictures" in capsys.readouterr().err.splitlines()[-1]
+    assert "none of its images" in capsys.readouterr().err.splitlines()[-1]
 
 
 FACE = {"id": 1, "image_id": 10, "category_id": 0, "bbox": [1, 1, 9, 9]}

@@ -156,6 +156,20 @@ def test_bfloat16_moves_scores_little(run: Path, tmp_path: Path) -> None:
     assert found[0][0].score == pytest.approx(found[1][0].score, abs=0.02)
 
 
+@pytest.mark.parametrize("capable", [False, True])
+def test_the_dtype_is_what_the_convolutions_compute_in(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capable: bool
+) -> None:
+    for module in ("networks.precision", "networks.openvino", "detection.inference.detectron"):
+        monkeypatch.setattr(f"{module}.cpu_has_bf16", lambda: capable)
+    monkeypatch.setattr("networks.openvino.CompiledGraph.__init__", lambda self, *_, **__: None)
+    for mode, mixed in (("off", False), ("auto", capable), ("on", capable)):
+        cfg = load_config(run / "config.yaml", ["MODEL.BF16", mode])
+        write_text(tmp_path / "config.yaml", cfg.dump())
+        detector = load_detector(tmp_path / "config.yaml", run / "model.safetensors", "cpu")
+        assert detector.dtype == (torch.bfloat16 if mixed else torch.float32), mode
+
+
 def test_names_and_thresholds(run: Path) -> None:
     detector = load_run(run, "cpu")
     assert detector.name == run.name and detector.score_threshold == 0.5
