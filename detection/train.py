@@ -35,7 +35,7 @@ from detection.modeling import checkpoints
 from detection.modeling.backbone import CENTERFACE, IMAGENET
 from detection.modeling.config import build_network
 from detection.modeling.freezing import parameters_by_part
-from detection.training.evaluator import average_precision, choose_threshold, error_rates
+from detection.training.evaluator import average_precision, error_rates, ranked, select_threshold
 from detection.training.launch import run_launched
 from detection.training.options import PAIR, configure, detectron2_parser
 from detection.training.trainer import FaceTrainer, Interrupted, evaluate_model, predict
@@ -205,7 +205,7 @@ def finish(trainer: FaceTrainer, command: str) -> None:
     metrics: dict[str, Any] = {"iterations": trainer.max_iter}
     if len(cfg.DATASETS.TEST):
         truth, results = predict(cfg, trainer.model, cfg.DATASETS.TEST[0])
-        threshold, f1 = choose_threshold(truth, results)
+        threshold, f1 = select_threshold(ranked(truth, results))
         cfg.MODEL.SCORE_THRESHOLD = threshold
         metrics |= {
             "best_iteration": trainer.progress.best_iteration,
@@ -231,7 +231,7 @@ def measured(cfg: Any, model: torch.nn.Module, name: str) -> dict[str, Any]:
         return about
     figures = average_precision(truth, results)
     print_csv_format({"bbox": figures})
-    shown = error_rates(truth, results, cfg.MODEL.SCORE_THRESHOLD)
+    shown = error_rates(ranked(truth, results), cfg.MODEL.SCORE_THRESHOLD)
     rounded = {k: round(v, 2) for k, v in figures.items()} | {
         k: round(v, 4) for k, v in shown.items()
     }
