@@ -66,7 +66,6 @@ def summarise(folder: Path) -> report.Row:
     Raises:
         UserError: it is no finished run folder of ``detection.train``, or of an older version.
     """
-    from detection.errors import DetectionError
     from detection.modeling import checkpoints
     from detection.modeling.config import load_config
     from detection.training.trainer import LOG_FILE
@@ -79,7 +78,7 @@ def summarise(folder: Path) -> report.Row:
         steps = [one for one in log if "total_loss" in one]
         losses = np.array([one["total_loss"] for one in steps])
         keys = [key for key in steps[0] if key.startswith("loss_")]
-    except (DetectionError, OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError) as error:
         raise UserError(
             f"{folder}: no finished run of detection.train that notes every iteration ({error}); "
             "train again, or name another --run"

@@ -57,7 +57,7 @@ def add_common_options(parser: ArgumentParser) -> None:
     )
 
 
-def add_photo_options(parser: ArgumentParser, *, images_required: bool = True) -> None:
+def add_photo_options(parser: ArgumentParser) -> None:
     """Add the options for annotated images: ``--coco`` and ``--images``."""
     parser.add_argument(
         "--coco", type=Path, required=True, metavar="FILE.json", help="ground truth"
@@ -65,7 +65,7 @@ def add_photo_options(parser: ArgumentParser, *, images_required: bool = True) -
     parser.add_argument(
         "--images",
         type=Path,
-        required=images_required,
+        required=True,
         metavar="DIR|ZIP",
         help="where its images lie",
     )
