@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classification.data.fer2013 import SIZE
-from classification.inference.classifier import BATCH, NetworkClassifier, TrainedNetwork, to_tensor
+from classification.inference.classifier import BATCH, NetworkClassifier, TrainedNetwork
 from classification.modeling.support_set import SupportHead
 
 Rows = NDArray[np.float32]
@@ -192,7 +192,7 @@ class EmbeddingFeatures(Features):
         with torch.inference_mode():
             for start in range(0, len(images), BATCH):
                 batch = images[start : start + BATCH]
-                self._model(to_tensor(batch, self.network.mean, self.network.std))
+                self._model(self.network.normalization(batch))
         rows = [seen.numpy() for seen in self._seen]
         self._seen.clear()
         return np.concatenate([np.zeros((0, self.width), np.float32), *rows])
@@ -203,7 +203,7 @@ class EmbeddingFeatures(Features):
 
     def about(self) -> dict[str, Any]:
         """Return the network's description."""
-        return {"network": asdict(self.network)}
+        return {"network": self.network.to_json()}
 
 
 FEATURES = (*PLAIN, *_BASE, "embedding")
@@ -222,5 +222,5 @@ def load_features(kind: str, arrays: dict[str, NDArray[Any]], about: dict[str, A
         return PcaFeatures(kind, arrays["mean"], arrays["axes"])
     if kind == EmbeddingFeatures.kind:
         state = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        return EmbeddingFeatures(TrainedNetwork(**about["network"]), state)
+        return EmbeddingFeatures(TrainedNetwork.from_json(about["network"]), state)
     raise ValueError(f"unknown features {kind!r}")

@@ -18,7 +18,7 @@ import hashlib
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import Bounds, minimize, minimize_scalar
-from scipy.special import softmax
 
 from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
 from classification.data.ferplus import FerPlus, load_ferplus
@@ -38,6 +37,7 @@ from classification.inference.calibration import (
     chance_calibration_error,
     negative_log_likelihood,
     reliability,
+    softmax,
 )
 from classification.inference.classifier import (
     NetworkClassifier,
@@ -109,7 +109,7 @@ def _fit_mixing(
 
     def loss(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         change = x.reshape(size + 1, size)
-        given = softmax(logs + columns @ change, axis=1)
+        given = softmax(logs + columns @ change)
         value = negative_log_likelihood(given, shares) + float((precision * change**2).sum()) / 2
         gradient = columns.T @ (given - shares) / max(1, pictures) + precision * change
         return value, gradient.ravel()
@@ -214,7 +214,7 @@ def calibrate(
     shares = soft_targets(public, people, votes).astype(np.float64)
     probabilities = classifier.probabilities_of_grey(public.images, progress=sys.stderr.isatty())
     scaling = fit_scaling(probabilities, shares)
-    save_network(weights, state, replace(network, **asdict(scaling)))
+    save_network(weights, state, replace(network, calibration=scaling))
     figures = card_entry(scaling, probabilities, shares, votes)
     return scaling, figures, scaling(probabilities).argmax(1)
 

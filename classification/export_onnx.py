@@ -49,13 +49,13 @@ class GreyToProbabilities(nn.Module):
     def __init__(self, classifier: NetworkClassifier) -> None:
         super().__init__()
         self.model = classifier.model.float().cpu().eval()
-        self.network = classifier.network
+        self.network, self.scaling = classifier.network, classifier.scaling
 
     def forward(self, faces: Tensor) -> Tensor:
         """Map grey faces (N, size, size) uint8 to probabilities (N, 7) float32."""
-        x = (faces.unsqueeze(1).float() / 255.0 - self.network.mean) / self.network.std
+        x = self.network.normalization.of_levels(faces.unsqueeze(1).float() / 255.0)
         p = self.model(x).softmax(1)
-        smoothing = self.network.smoothing  # as in classification.inference.calibration.rescale
+        smoothing = self.scaling.smoothing  # as in classification.inference.calibration.rescale
         floor = smoothing / len(EMOTIONS)
         if smoothing < 0:
             p = (p - floor) / (1 - smoothing)
@@ -65,13 +65,13 @@ class GreyToProbabilities(nn.Module):
             p = p / p.sum(1, keepdim=True)
         logs: Tensor = p.clamp(min=1e-12).log()
         entropy = -(p * logs).sum(1, keepdim=True) / math.log(len(EMOTIONS))
-        heat = self.network.temperature * (self.network.slope * entropy).exp()
+        heat = self.scaling.temperature * (self.scaling.slope * entropy).exp()
         scaled: Tensor = logs / heat
         scaled = scaled - scaled.mean(1, keepdim=True)
-        if self.network.mixing:
-            scaled = scaled + scaled @ torch.tensor(self.network.mixing)
-        if self.network.biases:
-            scaled = scaled + torch.tensor(self.network.biases)
+        if self.scaling.mixing:
+            scaled = scaled + scaled @ torch.tensor(self.scaling.mixing)
+        if self.scaling.biases:
+            scaled = scaled + torch.tensor(self.scaling.biases)
         return scaled.softmax(1)
 
 

@@ -33,7 +33,6 @@ from classification.inference.classifier import (
     TrainedNetwork,
     WeightsError,
     save_network,
-    to_tensor,
 )
 from classification.modeling.face_resnet import parameter_count
 from classification.modeling.support_set import FeatureNetwork, SupportHead
@@ -74,7 +73,7 @@ def features_of(classifier: NetworkClassifier, images: NDArray[np.uint8], what: 
     rows = [torch.zeros(0, model.head.in_features)]
     with torch.inference_mode(), precision:
         for start in tqdm(range(0, len(images), BATCH), what, unit=" batches", disable=None):
-            x = to_tensor(images[start : start + BATCH], network.mean, network.std)
+            x = network.normalization(images[start : start + BATCH])
             x = x.to(classifier.device, memory_format=torch.channels_last)
             rows.append(F.normalize(model.features(x).float()).cpu())
     return torch.cat(rows)

@@ -1,7 +1,7 @@
 """Probabilities that mean what they say: rescaling them, and measuring how well they are meant.
 
 The truth is a share per emotion, (N, 7) with rows summing to 1: a label is one share of 1, ten
-people's votes are several. In numpy alone.
+people's votes are several.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from faces.emotions import EMOTIONS
 
 BINS = 10
 """Bins of the expected calibration error: of FER2013's test parts, 359 pictures in each."""
@@ -85,6 +87,20 @@ def softmax(logits: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(p / p.sum(axis=1, keepdims=True), np.float64)
 
 
+RANGES = {"temperature": (1e-3, 1e3), "smoothing": (-100.0, 0.99), "slope": (-100.0, 100.0)}
+"""What the numbers of a ``Scaling`` may be at all."""
+
+
+def check_number(name: str, value: Any, minimum: float, maximum: float) -> None:
+    """Check a number that was read from a file.
+
+    Raises:
+        ValueError: it is no number, or not within ``minimum`` and ``maximum``.
+    """
+    if type(value) not in (int, float) or not minimum <= value <= maximum:
+        raise ValueError(f"{name} is {str(value)[:40]}, and must be {minimum:g} to {maximum:g}")
+
+
 @dataclass(frozen=True)
 class Scaling:
     """The numbers that calibrate a classifier, as ``rescale`` takes them."""
@@ -97,9 +113,25 @@ class Scaling:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Scaling:
-        """Return what ``dataclasses.asdict`` gave and JSON kept; what is missing does nothing."""
-        mixing = tuple(tuple(row) for row in found.get("mixing", ()))
-        return cls(**{**found, "mixing": mixing, "biases": tuple(found.get("biases", ()))})
+        """Return what ``dataclasses.asdict`` gave and JSON kept; what is missing does nothing.
+
+        Raises:
+            ValueError: a value is of the wrong shape, not finite, or out of its range.
+        """
+        values: dict[str, Any] = {}
+        for name, (minimum, maximum) in RANGES.items():
+            values[name] = found.get(name, getattr(cls, name))
+            check_number(name, values[name], minimum, maximum)
+        for name, shape in (("mixing", (len(EMOTIONS),) * 2), ("biases", (len(EMOTIONS),))):
+            try:
+                table = np.array(found.get(name, ()), np.float64)
+            except (TypeError, ValueError):
+                raise ValueError(f"{name} is no table of numbers") from None
+            if table.size and (table.shape != shape or not (np.abs(table) <= 1000).all()):
+                raise ValueError(f"{name} is no table of {shape} finite numbers up to 1000")
+            rows = table.tolist() if table.size else []
+            values[name] = tuple(tuple(row) if isinstance(row, list) else row for row in rows)
+        return cls(**values)
 
     def __call__(self, probabilities: ArrayLike) -> NDArray[np.float64]:
         """Return the rescaled probabilities, (N, 7) float64."""

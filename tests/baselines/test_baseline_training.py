@@ -15,6 +15,7 @@ from baselines.classifier import BaselineError, is_baseline, load_baseline
 from baselines.features import FEATURES
 from classification.data.fer2013 import load_fer2013
 from classification.inference.calibration import rescale
+from classification.modeling.normalization import Normalization
 from faces.emotions import EMOTIONS
 from twostage import model_zoo
 from twostage.model_zoo import ModelError, classifier_facts, load_classifier
@@ -109,7 +110,9 @@ def test_embedding_carries_its_network(fer2013: Path, tmp_path: Path) -> None:
     from classification.inference.classifier import TrainedNetwork, save_network
     from classification.modeling.face_resnet import FaceResNet
 
-    network = TrainedNetwork("face_resnet", {"widths": [8, 16], "depths": [1, 1]}, 0.5, 0.25)
+    network = TrainedNetwork(
+        "face_resnet", {"widths": [8, 16], "depths": [1, 1]}, Normalization(0.5, 0.25)
+    )
     torch.manual_seed(0)
     weights = tmp_path / "network.safetensors"
     save_network(weights, FaceResNet(**network.model).state_dict(), network)
