@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from classification.calibrate import find_files, quality, taught_votes
 from classification.data.fer2013 import SPLITS, Fer2013, Fer2013Error, load_fer2013, pixel_twins
 from classification.data.ferplus import FerPlus, load_ferplus
 from classification.inference.classifier import WeightsError
 from classification.training.batches import soft_targets
-from classification.training.card import write_json
+from classification.training.card import find_files, taught_votes, write_json
+from classification.training.scaling import quality
 from eval.classification import fer2013_batches, measure
 from eval.data import options
 from eval.data.fer2013_parts import probabilities
