@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classification.data.fer2013 import SIZE
-from classification.inference.classifier import BATCH, NetworkClassifier, TrainedNetwork
+from classification.inference.classifier import (
+    BATCH,
+    NetworkClassifier,
+    TrainedNetwork,
+    check_tensors,
+    empty_network,
+)
 from classification.modeling.support_set import SupportHead
 
 Rows = NDArray[np.float32]
@@ -222,5 +228,10 @@ def load_features(kind: str, arrays: dict[str, NDArray[Any]], about: dict[str, A
         return PcaFeatures(kind, arrays["mean"], arrays["axes"])
     if kind == EmbeddingFeatures.kind:
         state = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        return EmbeddingFeatures(TrainedNetwork.from_json(about["network"]), state)
+        for name in state:
+            if name.endswith("num_batches_tracked"):  # numpy's files have no scalars
+                state[name] = state[name].reshape(())
+        network = TrainedNetwork.from_json(about["network"])
+        check_tensors(state, empty_network(network).state_dict())
+        return EmbeddingFeatures(network, state)
     raise ValueError(f"unknown features {kind!r}")

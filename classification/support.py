@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from classification.calibrate import CalibrationError, check_truth, find_files, taught_votes
-from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.data.fer2013 import Fer2013, load_fer2013
 from classification.data.ferplus import FerPlus, load_ferplus
 from classification.inference.classifier import (
     BATCH,
@@ -37,9 +36,19 @@ from classification.inference.classifier import (
 from classification.modeling.face_resnet import parameter_count
 from classification.modeling.support_set import FeatureNetwork, SupportHead
 from classification.training.batches import soft_targets
-from classification.training.card import facts_of_data, model_card, write_json
+from classification.training.card import (
+    check_new_run,
+    facts_of_data,
+    find_files,
+    model_card,
+    taught_votes,
+    training_of,
+    write_json,
+)
+from classification.training.scaling import check_truth
+from faces.command import UserError, run
 from faces.files import file_sha256
-from faces.provenance import CardError, command_line, git_commit, read_card
+from faces.provenance import command_line, git_commit, read_card
 
 COMMAND = "classification.support"
 
@@ -79,7 +88,7 @@ def features_of(classifier: NetworkClassifier, images: NDArray[np.uint8], what: 
     return torch.cat(rows)
 
 
-def choose_power(
+def accuracy_by_power(
     support: Tensor, targets: Tensor, seen: Tensor, labels: NDArray[np.int64]
 ) -> dict[float, float]:
     """Return the accuracy that each of ``POWERS`` gives, the best first.
@@ -122,7 +131,7 @@ def with_support(
     support = features_of(classifier, training.images, "Training")
     seen = features_of(classifier, public.images, "PublicTest")
     shown = torch.from_numpy(targets)
-    accuracies = choose_power(support, shown, seen, public.labels)
+    accuracies = accuracy_by_power(support, shown, seen, public.labels)
     state = {k: v for k, v in classifier.model.state_dict().items() if not k.startswith("head.")}
     state |= {"head.support": support, "head.targets": shown}
     model = classifier.network.model | {
@@ -155,11 +164,8 @@ def write_run(
         made: command and commit.
 
     Raises:
-        WeightsError: the weights cannot be used, or there is a run already.
-        Fer2013Error: a split is not there.
+        UserError: the weights or the card cannot be used, or a split is not there.
     """
-    if (out / "model.safetensors").exists():
-        raise WeightsError(f"{out}: holds a run already; choose another --out")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     people = None if ferplus is None else FerPlus(ferplus.votes[data.splits == "Training"])
     targets = soft_targets(data.split("Training"), people, votes)
@@ -172,7 +178,7 @@ def write_run(
     )
     numbers = state["head.support"].numel() + state["head.targets"].numel()
     numbers -= parameter_count(classifier.model.get_submodule("head"))
-    before = card["training"]
+    before = training_of(card, weights)
     kept = {key: before[key] for key in ("versions", "precision", "device", "hours")}
     training = {
         "recipe": {**before["recipe"], "votes": votes},
@@ -216,23 +222,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="run folder to write")
     args = parser.parse_args(argv)
     made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
-    try:
-        if args.out.exists() and not args.out.is_dir():
-            raise WeightsError(f"{args.out}: is a file; --out takes a folder")
+
+    def action() -> int:
+        check_new_run(args.out)
         weights, card_path = find_files(args.run)
         card = read_card(card_path)
         votes = taught_votes(card) if args.votes is None else args.votes
         if not 0 <= votes <= 1:
-            raise CalibrationError(f"--votes {votes}: is no share; give a number from 0 to 1")
+            raise UserError(f"--votes {votes}: is no share; give a number from 0 to 1")
         check_truth(weights, args.ferplus, votes)
         data = load_fer2013(args.data, progress=sys.stderr.isatty())
         ferplus = load_ferplus(args.ferplus, data) if args.ferplus else None
         accuracy = write_run(weights, card, data, ferplus, votes, args.out, made)
-    except (WeightsError, CardError, Fer2013Error, CalibrationError) as error:
-        print(f"{COMMAND}: {error}", file=sys.stderr)
-        return 2
-    print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
-    return 0
+        print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
+        return 0
+
+    return run(COMMAND, action)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from classification.data.fer2013 import Fer2013, load_fer2013
+from classification.data.fer2013 import Fer2013, load_fer2013, note_differences
 from classification.data.ferplus import FerPlus, load_ferplus
 from classification.inference.classifier import NetworkClassifier, save_network
 from classification.modeling.face_resnet import build_network
@@ -39,7 +39,7 @@ from classification.training.loss import training_loss
 from classification.training.recipe import Recipe, load_recipe
 from classification.training.schedule import learning_rate, mixup_share
 from classification.training.state import CHECKPOINT, TrainingState
-from faces.command import UserError, note, run
+from faces.command import UserError, run
 from faces.emotions import EMOTIONS
 from faces.provenance import command_line
 from networks.precision import best_dtype
@@ -56,11 +56,11 @@ def stop_requests() -> Iterator[list[int]]:
     """Collect Ctrl-C and SIGTERM in a list, so that the loop can save and end between two steps."""
     received: list[int] = []
 
-    def note_it(number: int, frame: FrameType | None) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
 
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, note_it) for number in numbers]
+    before = [signal.signal(number, note) for number in numbers]
     try:
         yield received
     finally:
@@ -315,10 +315,8 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
         # the data
         first = rank_and_count()[0] == 0
         data = load_fer2013(args.data, progress=first)
-        others = data.differences_from_official()
-        if others and first:
-            more = f" (and {len(others) - 1} more)" if others[1:] else ""
-            note(COMMAND, f"{args.data}: not the official FER2013: {others[0]}{more}")
+        if first:
+            note_differences(COMMAND, args.data, data)
         votes = load_ferplus(args.votes, data) if args.votes else None
 
         # the training

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from faces.command import UserError
+from faces.command import UserError, note
 from faces.emotions import EMOTIONS, canonical_emotion
 from faces.images import ImageError, read_image
 
@@ -132,6 +132,13 @@ def pixel_twins(part: Fer2013, training: Fer2013) -> NDArray[np.bool_]:
     """
     known = {image.tobytes() for image in training.images}
     return np.array([image.tobytes() in known for image in part.images], bool)
+
+
+def note_differences(command: str, path: Path, data: Fer2013) -> None:
+    """Tell the user in one line that data are not the official FER2013, if they are not."""
+    if others := data.differences_from_official():
+        more = f" (and {len(others) - 1} more)" if others[1:] else ""
+        note(command, f"{path}: not the official FER2013: {others[0]}{more}")
 
 
 def load_fer2013(path: Path, *, progress: bool = True) -> Fer2013:
@@ -260,7 +267,8 @@ def _from_rows(source: str, reader: Iterator[list[str]], progress: bool) -> Fer2
             "icml_face_data.csv"
         )
     emotion_at, usage_at, pixels_at = (header.index(c) for c in ("emotion", "usage", "pixels"))
-    images, labels, splits, names = [], [], [], []
+    images: list[NDArray[np.uint8]] = []
+    labels, splits, names = [], [], []
     bar = tqdm(reader, desc=Path(source).name, unit=" images", disable=None if progress else True)
     for number, row in enumerate(bar, start=2):
         if not row:

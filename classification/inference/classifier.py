@@ -84,7 +84,8 @@ class TrainedNetwork:
         keys = {"architecture", "model", "mean", "std", "size", "classes", *asdict(Scaling())}
         if not isinstance(found, dict) or not keys >= found.keys() >= {"architecture", "mean"}:
             raise ValueError("made by another version of this program")
-        if found["architecture"] not in ARCHITECTURES or not isinstance(found.get("model"), dict):
+        known = str(found["architecture"]) in ARCHITECTURES
+        if not known or not isinstance(found.get("model"), dict):
             raise ValueError(f"unknown architecture {str(found['architecture'])[:40]}")
         if found.get("classes", EMOTIONS) not in (list(EMOTIONS), EMOTIONS):
             raise ValueError(f"its classes are not {', '.join(EMOTIONS)}")

@@ -18,12 +18,12 @@ from classification.inference.calibration import negative_log_likelihood, one_ho
 from classification.inference.classifier import (
     NetworkClassifier,
     TrainedNetwork,
-    WeightsError,
     load_network,
     save_network,
 )
 from classification.modeling.face_resnet import FaceResNet
 from classification.modeling.normalization import Normalization
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 
 NETWORK = TrainedNetwork("face_resnet", {"widths": [4], "depths": [1]}, Normalization(0.5, 0.25))
@@ -152,5 +152,5 @@ def test_mistakes_are_one_line(
     assert main([str(run), "--data", str(broken)]) == 2
     assert "broken.csv" in capsys.readouterr().err
     assert (run / "model.safetensors").read_bytes() == weights
-    with pytest.raises(WeightsError, match="weights"):
+    with pytest.raises(UserError, match="weights"):
         find_files("nobody", tmp_path / "weights")

@@ -20,6 +20,7 @@ from classification.modeling.face_recognition_resnet import FaceRecognitionResNe
 from classification.modeling.face_resnet import FaceResNet
 from classification.modeling.normalization import Normalization
 from classification.modeling.published_cnns import PlainCnn
+from faces.command import UserError
 from networks.openvino import CompiledGraph, import_openvino
 from networks.openvino_layers import layer
 
@@ -182,7 +183,7 @@ def test_onnx_file_answers_as_the_classifier(network, tmp_path: Path, calibratio
 
 def test_a_differing_export_is_refused_and_leaves_no_file(network, tmp_path, monkeypatch):
     monkeypatch.setattr(export_onnx, "run_onnx", lambda content, faces: np.zeros((len(faces), 7)))
-    with pytest.raises(export_onnx.OnnxError, match="differs from PyTorch's by"):
+    with pytest.raises(UserError, match="differs from PyTorch's by"):
         export_onnx.export_classifier(classifier_of(network), tmp_path / "tiny.onnx")
     assert not list(tmp_path.iterdir())
 

@@ -183,11 +183,13 @@ def test_the_known_faces_may_show_another_truth_than_was_taught(tmp_path: Path) 
     assert "50% of each target" in card["trained_on"]["votes"]
 
 
-def test_a_twin_is_found() -> None:
+def test_an_exact_duplicate_is_found() -> None:
     rng = np.random.default_rng(0)
     known = torch.nn.functional.normalize(torch.tensor(rng.normal(size=(70, 64))).float())
     labels = np.arange(70) % 7
-    accuracies = support.choose_power(known, torch.eye(7)[torch.from_numpy(labels)], known, labels)
+    accuracies = support.accuracy_by_power(
+        known, torch.eye(7)[torch.from_numpy(labels)], known, labels
+    )
     assert next(iter(accuracies.values())) == 1 and set(accuracies) == set(support.POWERS)
 
 
