@@ -92,11 +92,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file or an override is wrong.
     """
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such file; give one of classification/recipes")
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from error
     if len(overrides) % 2:
         raise RecipeError(f"overrides come as KEY VALUE pairs, got {' '.join(overrides)!r}")
@@ -109,7 +109,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
                 raise RecipeError(f"override {key}: {parent} is no table of the recipe")
         try:
             table[name] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             table[name] = text
     return recipe_from_dict(values, str(path))
 
@@ -161,10 +161,11 @@ def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
         if (word := getattr(recipe, name)) not in words:
             raise RecipeError(f"{source}: {name} must be one of {', '.join(words)}, got {word!r}")
     for table, ranges in ((recipe, _RANGES), (recipe.augment, _AUGMENT_RANGES)):
-        for name, (least, most) in ranges.items():
+        for name, (minimum, maximum) in ranges.items():
             value = getattr(table, name)
-            if not least <= value <= most:
-                raise RecipeError(f"{source}: {name} must be within {least}..{most}, got {value}")
+            if not minimum <= value <= maximum:
+                allowed = f"{minimum}..{maximum}"
+                raise RecipeError(f"{source}: {name} must be within {allowed}, got {value}")
     return recipe
 
 

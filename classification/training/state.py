@@ -271,7 +271,7 @@ class TrainingState:
             return
         if changed:
             way_out = "give the same, or another --out"
-            if len(changed) == 1 and epochs[0] != epochs[1]:
+            if len(changed) == 1 and epochs[0] < epochs[1]:
                 way_out = (
                     "its schedule is made for that number; train on with --start "
                     f"{self.out} and another --out"
