@@ -229,10 +229,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     torch.set_num_threads(arguments.threads)
 
     def load(overrides: Sequence[str] = ()) -> Any:
-        try:
-            return model_zoo.load_detector(arguments.detector, "cpu", overrides)
-        except model_zoo.ModelError as error:
-            raise UserError(str(error)) from error
+        return model_zoo.load_detector(arguments.detector, "cpu", overrides)
 
     sides = getattr(load(), "test_sizes", None)
     if sides is None:

@@ -13,9 +13,8 @@ from demo.tabs.compare import show_comparison
 from demo.tabs.photos import show_photos
 from demo.tabs.results import show_results
 from demo.tabs.why import show_reasons
+from faces.command import UserError
 from faces.emotions import EMOTIONS
-from faces.paths import ImageError
-from twostage import model_zoo
 
 TABS = {
     "Photos": show_photos,
@@ -30,7 +29,7 @@ def page() -> None:
     try:
         with ahead():
             draw()
-    except (model_zoo.ModelError, ImageError) as error:
+    except UserError as error:
         st.error(cards.plain(str(error)))
 
 

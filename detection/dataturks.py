@@ -31,7 +31,8 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from detection.errors import DataError
-from faces.fetch import Limits, Wanted, fetch_all, summary, write_whole
+from faces.fetch import Limits, Wanted, fetch_all, summary
+from faces.files import write_json
 from faces.images import ImageError, read_image
 
 LABEL = "face"
@@ -362,7 +363,7 @@ def download(
     target = Path(report) if report else Path(out) / "download.json"
     try:
         about = summary(list(fetch_all(wanted, Path(out), limits, private=private)))
-        write_whole(target, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+        write_json(target, about)
     except OSError as error:
         raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
     causes = Counter(dead["cause"].split(":")[0] for dead in about["dead_links"])

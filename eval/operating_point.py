@@ -256,10 +256,7 @@ def load(name_or_run: str, device: str | None, overrides: Sequence[str] = ()) ->
     """
     from twostage import model_zoo
 
-    try:
-        return model_zoo.load_detector(name_or_run, device, overrides)
-    except model_zoo.ModelError as error:
-        raise UserError(str(error)) from error
+    return model_zoo.load_detector(name_or_run, device, overrides)
 
 
 def evaluate(arguments: argparse.Namespace, made_by: str) -> int:

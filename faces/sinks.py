@@ -1,10 +1,10 @@
 r"""Results → files: JSON lines, JSON, CSV, COCO. Written as they come, so memory stays flat.
 
-A sink writes to ``NAME.PID.part`` beside its target and moves it there when the ``with`` block is
+A sink writes to ``NAME.….part`` beside its target and moves it there when the ``with`` block is
 left. Also when it is left by an exception, Ctrl-C included: then the target is a valid file with
-the pictures finished by then (unless there are none: an older target is kept). Only where writing
-itself fails, a full disk for instance, the target is left as it was and the part files stay (COCO's
-annotations have one of their own until the end).
+the images finished by then (unless there are none: an older target is kept). Only where writing
+itself fails, on a full disk for instance, the target is left as it was and the part files stay
+(COCO's annotations have one of their own until the end).
 
 JSON is strict and in UTF-8. Parts of a file name that are not valid text become ``\udcXX``
 escapes, which Python's reader turns back into the very name.
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Self
 
 from faces.command import UserError
 from faces.emotions import EMOTIONS
+from faces.files import new_part, publish
 from faces.types import DEFAULT_THRESHOLD, Box, ImageResult
 
 SCHEMA_VERSION = 1
@@ -45,9 +46,9 @@ class SinkError(UserError):
 
 
 def result_to_dict(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD) -> dict[str, Any]:
-    """Return one picture's result as the JSON object that the project publishes.
+    """Return one image's result as the JSON object that the project publishes.
 
-    Boxes are cut to the picture and rounded to 1/100 pixel (a box wholly outside is left as it is);
+    Boxes are clipped to the image and rounded to 1/100 pixel (a box wholly outside stays as it is);
     scores and probabilities are rounded to six decimals, the latter after scaling their sum to 1.
     ``labels`` and ``unsure`` follow from the unrounded probabilities.
 
@@ -79,13 +80,33 @@ def result_to_dict(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD
     }
 
 
+def json_line(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD) -> bytes:
+    """Return ``result_to_dict`` as one line of UTF-8, its end included."""
+    return _json(result_to_dict(result, threshold)) + b"\n"
+
+
+def csv_rows(result: ImageResult, threshold: Threshold) -> list[list[Any]]:
+    """Return one row per face of an image, in the order of ``CSV_COLUMNS``.
+
+    ``face`` counts from 1, ``labels`` are joined by ``;``, ``unsure`` is a bool.
+    """
+    return [
+        [
+            *(result.source, result.width, result.height, number),
+            *(*face["box"], face["score"], *face["emotions"].values()),
+            *(";".join(face["labels"]), face["unsure"]),
+        ]
+        for number, face in enumerate(result_to_dict(result, threshold)["faces"], start=1)
+    ]
+
+
 def open_sink(path: str | os.PathLike[str], threshold: Threshold = DEFAULT_THRESHOLD) -> Sink:
     """Return the sink for a file, by its extension; use it as a context manager.
 
     Args:
         path: ends in ``.jsonl`` (one object a line, see ``result_to_dict``), ``.json`` (an array of
             them), ``.csv`` (a row per face, see ``CSV_COLUMNS``; ``face`` counts from 1 in each
-            picture, ``labels`` are joined by ``;``) or ``.coco.json`` (COCO's ``images``,
+            image, ``labels`` are joined by ``;``) or ``.coco.json`` (COCO's ``images``,
             ``annotations`` and ``categories``, see ``CocoSink``). Missing folders are made.
         threshold: from which probability on an emotion is a label.
 
@@ -102,14 +123,14 @@ def open_sink(path: str | os.PathLike[str], threshold: Threshold = DEFAULT_THRES
 class _Position(NamedTuple):
     """Up to where a sink's files are complete; replaced as a whole, so no interrupt splits it."""
 
-    pictures: int = 0
+    images: int = 0
     faces: int = 0
     end: int = 0
     waiting_end: int = 0
 
 
 class Sink(ABC):
-    """An open result file: ``write`` one picture at a time, leave the ``with`` block to finish it.
+    """An open result file: ``write`` one image at a time, leave the ``with`` block to finish it.
 
     Raises:
         SinkError: on construction and entry, where the target cannot be written; by ``write`` and
@@ -123,18 +144,19 @@ class Sink(ABC):
     def __init__(self, path: Path, threshold: Threshold) -> None:
         self.path = path
         self._threshold = threshold
-        self._part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        self._waiting_part = path.with_name(f"{path.name}.{os.getpid()}.annotations.part")
+        self._part = self._waiting_part = path  # until they are made
         self._file: FileIO | None = None
-        self._waiting: FileIO | None = None  # what must follow the last picture
+        self._waiting: FileIO | None = None  # what must follow the last image
         self._at = _Position()
         self._check_target()
 
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = FileIO(self._part, "w+")
-            self._waiting = FileIO(self._waiting_part, "w+")
+            self._part = new_part(self.path)
+            self._waiting_part = new_part(self.path.with_name(f"{self.path.name}.annotations"))
+            self._file = FileIO(self._part, "r+")
+            self._waiting = FileIO(self._waiting_part, "r+")
         except OSError as error:
             raise SinkError(f"{self.path}: cannot be written: {error.strerror}") from error
         self._append(self._file, 0, self._head)
@@ -142,7 +164,7 @@ class Sink(ABC):
         return self
 
     def write(self, result: ImageResult) -> None:
-        """Add one picture; once this returns, a crash of the program does not lose it."""
+        """Add one image; once this returns, a crash of the program does not lose it."""
         if self._file is None or self._waiting is None:
             raise SinkError(f"{self.path}: not open; use the sink in a `with` block")
         at = self._at
@@ -150,7 +172,7 @@ class Sink(ABC):
         self._append(self._file, at.end, record)
         self._append(self._waiting, at.waiting_end, waiting)
         self._at = _Position(
-            at.pictures + 1,
+            at.images + 1,
             at.faces + len(result.faces),
             at.end + len(record),
             at.waiting_end + len(waiting),
@@ -170,7 +192,7 @@ class Sink(ABC):
                 if self._at.waiting_end == 0:
                     self._waiting_part.unlink()
                 return
-            if error is not None and self._at.pictures == 0:
+            if error is not None and self._at.images == 0:
                 self._part.unlink()
                 self._waiting_part.unlink()
                 return
@@ -181,7 +203,7 @@ class Sink(ABC):
                 while block := waiting.read(1 << 20):
                     _write_all(file, block)
                 _write_all(file, self._tail)
-                os.replace(self._part, self.path)
+                publish(self._part, self.path)
                 self._waiting_part.unlink()
             except OSError as failure:
                 raise self._failed(failure) from failure
@@ -215,46 +237,40 @@ class Sink(ABC):
 
     @abstractmethod
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
-        """Return what a picture adds to the file, and what it adds to the part after all pictures.
+        """Return what an image adds to the file, and what it adds to the part after all images.
 
         Both start with their separator from what stands before them.
         """
 
 
 class JsonLinesSink(Sink):
-    """One JSON object per line and picture."""
+    """One JSON object per line and image."""
 
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
-        return _json(result_to_dict(result, self._threshold)) + b"\n", b""
+        return json_line(result, self._threshold), b""
 
 
 class JsonSink(Sink):
-    """One JSON array with an object per picture, each on a line of its own."""
+    """One JSON array with an object per image, each on a line of its own."""
 
     _head = b"["
     _tail = b"\n]\n"
 
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
         plain = result_to_dict(result, self._threshold)
-        return _separator(self._at.pictures) + _json(plain), b""
+        return _separator(self._at.images) + _json(plain), b""
 
 
 class CsvSink(Sink):
-    """A header, then one row per face; pictures without faces have no row."""
+    """A header, then one row per face; images without faces have no row."""
 
     _head = ",".join(CSV_COLUMNS).encode() + b"\n"
 
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        for number, face in enumerate(result_to_dict(result, self._threshold)["faces"], start=1):
-            writer.writerow(
-                [
-                    *(result.source, result.width, result.height, number),
-                    *(*face["box"], face["score"], *face["emotions"].values()),
-                    *(";".join(face["labels"]), str(face["unsure"]).lower()),
-                ]
-            )
+        for *values, unsure in csv_rows(result, self._threshold):
+            writer.writerow([*values, str(unsure).lower()])
         return _utf_8(text.getvalue()), b""
 
 
@@ -281,7 +297,7 @@ class CocoSink(Sink):
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
         plain = result_to_dict(result, self._threshold)
         image = {
-            "id": self._at.pictures + 1,
+            "id": self._at.images + 1,
             "file_name": plain["source"],
             **{key: plain[key] for key in ("width", "height", "seconds")},
         }
@@ -299,7 +315,7 @@ class CocoSink(Sink):
                 **face,
             }
             annotations += _separator(number) + _json(annotation)
-        return _separator(self._at.pictures) + _json(image), annotations
+        return _separator(self._at.images) + _json(image), annotations
 
 
 _KINDS: dict[str, type[Sink]] = {
@@ -322,7 +338,7 @@ def _separator(before: int) -> bytes:
 
 
 def _rounded(box: Box, width: int, height: int) -> list[float]:
-    """Return (x1, y1, x2, y2), cut to the picture and rounded, as far as an area remains."""
+    """Return (x1, y1, x2, y2), clipped to the image and rounded, as far as an area remains."""
     corners = [float(value) for value in box.as_tuple()]
     x1, y1, x2, y2 = (
         round(min(max(value, 0.0), float(limit)), 2)

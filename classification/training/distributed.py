@@ -33,7 +33,7 @@ def own_device(name: str | None) -> torch.device:
     """Return the device of that name, or the best there is; of several GPUs, this process's.
 
     Raises:
-        DeviceError: this machine lacks the device.
+        UserError: this machine lacks the device.
     """
     name = usable_device(name)
     if name == "cuda" and "LOCAL_RANK" in os.environ:

@@ -16,9 +16,10 @@ from baselines.features import FEATURES
 from classification.data.fer2013 import load_fer2013
 from classification.inference.calibration import rescale
 from classification.modeling.normalization import Normalization
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 from twostage import model_zoo
-from twostage.model_zoo import ModelError, classifier_facts, load_classifier
+from twostage.model_zoo import classifier_facts, load_classifier
 
 RANDOM = np.random.default_rng(2)
 PATTERNS = RANDOM.integers(0, 200, (7, 48, 48))
@@ -138,9 +139,9 @@ def test_baselines_that_are_not_shipped_name_their_command() -> None:
             name = f"{model}_{features}"
             if name in model_zoo.shipped_models("classifier"):
                 continue
-            with pytest.raises(ModelError, match=f"--model {model} --features {features} "):
+            with pytest.raises(UserError, match=f"--model {model} --features {features} "):
                 load_classifier(name)
-    with pytest.raises(ModelError, match="neither a shipped one"):
+    with pytest.raises(UserError, match="neither a shipped one"):
         load_classifier("knn_colours")
 
 
@@ -158,7 +159,7 @@ def test_damaged_files_are_refused(fer2013: Path, tmp_path: Path) -> None:
         load_baseline(path, "x")
     about = {"features": "hog_pca", "features_about": {}, "classes": EMOTIONS, "layers": 1}
     save_file({k: v[:3] for k, v in arrays.items()}, path, {"baseline": json.dumps(about)})
-    with pytest.raises(ModelError, match="cannot be used"):
+    with pytest.raises(UserError, match="cannot be used"):
         load_classifier(str(tmp_path / "run"), "cpu")
 
 

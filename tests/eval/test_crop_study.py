@@ -125,4 +125,4 @@ def test_the_command_writes_record_and_picture(
     truth["annotations"] = []
     (tmp_path / "t.json").write_text(json.dumps(truth))
     assert main(paths) == 2
-    assert "finds no labelled face" in capsys.readouterr().err
+    assert "no face to find" in capsys.readouterr().err

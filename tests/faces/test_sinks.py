@@ -351,7 +351,7 @@ def test_a_full_disk(tmp_path: Path, extension: str) -> None:
     (part,) = (p for p in tmp_path.glob("*.part") if "annotations" not in p.name)
     text = part.read_text("utf-8")
     if extension == ".coco.json":
-        (annotations,) = tmp_path.glob("*.annotations.part")
+        (annotations,) = tmp_path.glob("*.annotations.*.part")
         text += '],"annotations":[' + annotations.read_text("utf-8") + "]}"
     part.write_text(text + ("]" if extension == ".json" else ""))
     assert complete(part.rename(path)) >= 1

@@ -261,12 +261,13 @@ def test_unreadable_and_misfitting_pictures_are_left_out(
     assert "2 of 3" in lines[2]
 
 
-def test_no_face_at_all_gives_nulls(data: Path, run: Run) -> None:
+def test_no_face_at_all_is_refused(
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     edit(data, lambda truth: truth["annotations"].clear())
-    assert run("--detector", "known") == 0
-    got = report(data)
-    assert (got["ap"], got["coverage"], got["faces"]) == (None, None, 0)
-    assert got["false_per_image"] == 4 / 3
+    assert run("--detector", "known") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "has no face to find" in error
 
 
 def test_missing_pictures_are_named(

@@ -296,16 +296,16 @@ def test_an_unreadable_picture_is_left_out(
 
 def test_mistakes_are_one_line(data: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     def rename(truth: dict[str, Any]) -> None:
-        truth["categories"][3]["name"] = "face"
+        truth["categories"][3]["name"] = "person"
 
     edit(data, rename)
     assert run("--detector", "known", "--classifier", "corner") == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "'face' is no emotion" in error and "truth.json" in error
+    assert error.count("\n") == 1 and "'person' is no emotion" in error and "truth.json" in error
 
     edit(data, lambda truth: truth["annotations"].clear())
     assert run("--detector", "known", "--classifier", "corner") == 2
-    assert "no labelled face" in capsys.readouterr().err
+    assert "no face to find" in capsys.readouterr().err
 
     for picture in (data / "pictures").iterdir():
         picture.write_bytes(b"")

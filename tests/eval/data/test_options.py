@@ -31,7 +31,7 @@ def test_models_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_cannot_be_loaded_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(name: str, device: str | None = None) -> Any:
-        raise twostage.model_zoo.ModelError(f"{name}: damaged")
+        raise UserError(f"{name}: damaged")
 
     monkeypatch.setattr(twostage.model_zoo, "load_detector", load)
     with pytest.raises(UserError, match="x: damaged"):
@@ -49,7 +49,9 @@ def test_the_most_likely_emotion() -> None:
 
 def truth_of(folder: Path, *names: str) -> Path:
     images = [{"id": i, "file_name": name} for i, name in enumerate(names)]
-    document = {"images": images, "annotations": [], "categories": []}
+    face = {"id": 0, "image_id": 0, "category_id": 0, "bbox": [1, 2, 3, 4]}
+    kinds = [{"id": 0, "name": "face"}]
+    document = {"images": images, "annotations": [face], "categories": kinds}
     (folder / "truth.json").write_text(json.dumps(document))
     return folder / "truth.json"
 

@@ -106,7 +106,7 @@ def test_agrees_with_pycocotools_on_files(tmp_path: Path, seed: int) -> None:
                 row = {"image_id": image, "category_id": 1, "bbox": near}
                 results.append(row | {"score": float(rng.random())})
     images = [{"id": i, "file_name": f"{i}.png"} for i in range(1, 13)]
-    categories = [{"id": 1, "name": "face"}, {"id": 2, "name": "happy"}]
+    categories = [{"id": 1, "name": "sad"}, {"id": 2, "name": "happy"}]
     document = {"images": images, "annotations": truth, "categories": categories}
     (tmp_path / "truth.json").write_text(json.dumps(document))
     (tmp_path / "results.json").write_text(json.dumps(results))
