@@ -63,7 +63,7 @@ class BaselineClassifier:
         return self.probabilities_of_grey(grey)
 
     def probabilities_of_grey(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities (N, 7) float32 of grey pictures (N, 48, 48) uint8."""
+        """Return probabilities (N, 7) float32 of grey images (N, 48, 48) uint8."""
         found = [np.zeros((0, len(EMOTIONS)), np.float32)]
         for start in range(0, len(images), BATCH):
             rows = self.features.rows(images[start : start + BATCH])
@@ -120,7 +120,8 @@ def load_baseline(path: Path, name: str) -> BaselineClassifier:
         raise BaselineError(f"{path}: damaged or no baseline ({error}); train it again") from error
     try:
         found = _build(about, arrays, name)
-        answer = found.probabilities_of_grey(np.full((1, SIZE, SIZE), 128, np.uint8))
+        with np.errstate(all="ignore"):  # the answer is looked at
+            answer = found.probabilities_of_grey(np.full((1, SIZE, SIZE), 128, np.uint8))
         if answer.shape != (1, len(EMOTIONS)) or not np.isfinite(answer).all():
             raise ValueError("its answer to a grey image is not seven finite numbers")
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:

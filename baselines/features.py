@@ -46,7 +46,7 @@ class Features(ABC):
 
     @abstractmethod
     def rows(self, images: NDArray[np.uint8]) -> Rows:
-        """Return one row per grey picture (N, 48, 48) uint8; N may be 0."""
+        """Return one row per grey image (N, 48, 48) uint8; N may be 0."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what was learnt, for a file."""
@@ -128,7 +128,7 @@ class PlainFeatures(Features):
         self._rows, self.stored = PLAIN[kind]
 
     def rows(self, images: NDArray[np.uint8]) -> Rows:
-        """Return one row per grey picture (N, 48, 48) uint8."""
+        """Return one row per grey image (N, 48, 48) uint8."""
         return self._rows(images)
 
 
@@ -149,7 +149,7 @@ class PcaFeatures(Features):
 
     @classmethod
     def fit(cls, kind: str, images: NDArray[np.uint8], seed: int) -> PcaFeatures:
-        """Learn the components of grey pictures (N, 48, 48) uint8."""
+        """Learn the components of grey images (N, 48, 48) uint8."""
         from sklearn.decomposition import PCA  # slow to import, and not needed to use a model
 
         rows = PLAIN[_BASE[kind]][0](images)
@@ -161,7 +161,7 @@ class PcaFeatures(Features):
         return cls(kind, mean, np.ascontiguousarray(axes / step))
 
     def rows(self, images: NDArray[np.uint8]) -> Rows:
-        """Return whole numbers -127..127, one row per grey picture (N, 48, 48) uint8."""
+        """Return whole numbers -127..127, one row per grey image (N, 48, 48) uint8."""
         projected = (PLAIN[_BASE[self.kind]][0](images) - self.mean) @ self.axes
         return np.clip(np.rint(projected), -127, 127)
 
@@ -194,7 +194,7 @@ class EmbeddingFeatures(Features):
         last.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0].float()))
 
     def rows(self, images: NDArray[np.uint8]) -> Rows:
-        """Return one row per grey picture (N, 48, 48) uint8."""
+        """Return one row per grey image (N, 48, 48) uint8."""
         with torch.inference_mode():
             for start in range(0, len(images), BATCH):
                 batch = images[start : start + BATCH]

@@ -2,7 +2,7 @@
 
 Networks of one architecture of which one went on from the other, or that started alike, lie in one
 basin of the loss; the mean of their weights is one network, as fast as each, and often better than
-all of them (Wortsman et al., "Model soups", ICML 2022). The shares sum to 1: choose them on
+all of them (Wortsman et al., "Model soups", ICML 2022). The shares sum to 1: select them on
 PublicTest, whose accuracy goes into the new run's card, beside the cards of the averaged runs.
 """
 

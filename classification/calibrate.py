@@ -52,8 +52,8 @@ def calibrate(
 
     Args:
         weights: what ``save_network`` wrote.
-        public: PublicTest, N pictures, labelled as the network was taught.
-        people: FER+ on these pictures; None where ``votes`` is 0.
+        public: PublicTest, N images, labelled as the network was taught.
+        people: FER+ on these images; None where ``votes`` is 0.
         votes: the share of the truth that comes from FER+, as in ``soft_targets``.
         device: where to run.
 

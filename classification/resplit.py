@@ -36,9 +36,9 @@ def resplit(data: Fer2013, share: float, seed: int) -> Fer2013:
         seed: which images depends on it and on the images alone, not on their order.
     """
     data = data.take(data.order())
-    chosen = np.random.default_rng(seed).permutation(len(data.labels))
+    selected = np.random.default_rng(seed).permutation(len(data.labels))
     splits = np.full(len(data.labels), "Training", dtype="<U11")
-    splits[chosen[: round(share * len(chosen))]] = "PublicTest"
+    splits[selected[: round(share * len(selected))]] = "PublicTest"
     return replace(data, splits=splits)
 
 

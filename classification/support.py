@@ -1,10 +1,10 @@
 """Give a trained network a support set: ``python -m classification.support RUN --help``.
 
-The last layer of a residual network is replaced by the features of all pictures of
+The last layer of a residual network is replaced by the features of all images of
 FER2013's Training and what they show: the new run answers by likeness to these
 (``classification.modeling.support_set``). What they show is what the network was taught, as its
 card has it: labels, the shares of FER+'s votes (``--ferplus``), or a blend; or another blend
-(``--votes``), as features do not depend on it. The power of the distance is chosen on PublicTest,
+(``--votes``), as features do not depend on it. The power of the distance is selected on PublicTest,
 by accuracy; the card has the accuracy of every choice.
 """
 
@@ -61,7 +61,7 @@ def features_of(classifier: NetworkClassifier, images: NDArray[np.uint8], what: 
 
     Args:
         classifier: of a ``FeatureNetwork``.
-        images: grey pictures, (N, 48, 48) uint8.
+        images: grey images, (N, 48, 48) uint8.
         what: they are, for the progress bar.
 
     Returns:
@@ -117,8 +117,8 @@ def with_support(
 
     Args:
         classifier: the network as it is.
-        data: with the splits Training, the support set, and PublicTest, to choose the power.
-        targets: of the pictures of Training, (M, 7), rows sum to 1.
+        data: with the splits Training, the support set, and PublicTest, to select the power.
+        targets: of the images of Training, (M, 7), rows sum to 1.
 
     Returns:
         Its description, its weights, and the PublicTest accuracy of each power, best first.
@@ -158,7 +158,7 @@ def write_run(
         weights: the network's file.
         card: its card.
         data: FER2013.
-        ferplus: FER+ on these pictures; None where ``votes`` is 0.
+        ferplus: FER+ on these images; None where ``votes`` is 0.
         votes: the share of FER+'s votes in what the known faces show.
         out: the run folder.
         made: command and commit.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -145,7 +146,7 @@ def empty_network(network: TrainedNetwork) -> nn.Module:
     """
     check_arguments(network.model)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             model: nn.Module = ARCHITECTURES[network.architecture](**network.model)
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
         cause = str(error).splitlines()[0][:200]
@@ -261,7 +262,7 @@ class NetworkClassifier:
     def probabilities_of_grey(
         self, images: NDArray[np.uint8], *, progress: bool = False
     ) -> NDArray[np.float32]:
-        """Return probabilities (N, 7) float32 of grey pictures (N, size, size) uint8."""
+        """Return probabilities (N, 7) float32 of grey images (N, size, size) uint8."""
         rows = [np.empty((0, len(EMOTIONS)), np.float32)]
         starts = range(0, len(images), BATCH)
         for start in tqdm(starts, "faces", unit=" batches") if progress else starts:

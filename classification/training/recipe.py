@@ -26,10 +26,10 @@ class Recipe:
         architecture: a key of ``classification.modeling.face_resnet.MODELS``.
         model: arguments of the architecture's constructor.
         published_start: start from the weights that were published for the architecture.
-        disgust_as_angry: train and choose on six classes, as some publications do.
+        disgust_as_angry: train and select on six classes, as some publications do.
         epochs: passes over Training, at most.
         patience: passes without a better PublicTest accuracy after which training ends; 0: never.
-        batch_size: pictures per step, over all processes.
+        batch_size: images per step, over all processes.
         optimizer: ``sgd`` (with Nesterov's look-ahead), ``adam`` or ``adamw``.
         learning_rate: peak of the schedule.
         schedule: ``cosine`` to zero, or ``constant``, after a linear warm-up.
@@ -38,14 +38,14 @@ class Recipe:
         weight_decay: on convolution and linear weights, not on biases and normalisation.
         label_smoothing: share of each target spread over all classes (Szegedy et al., 2016).
         votes: share of each target that comes from FER+'s votes, the rest from FER2013's label.
-        balance: b weighs a class of n pictures by n to the power of -b: 0 all alike, 1 balanced.
+        balance: b weighs a class of n images by n to the power of -b: 0 all alike, 1 balanced.
         distill: share of the loss that asks for the teachers' probabilities (Hinton et al., 2015),
-            on the same varied pictures (Beyer et al., "A good teacher is patient", 2022).
+            on the same varied images (Beyer et al., "A good teacher is patient", 2022).
         distill_temperature: by which logits are divided there.
         ema_decay: of the weights' exponential moving average, which is what is evaluated and kept.
         clip_norm: largest norm of the gradient.
         seed: of the start and of everything random in the training.
-        augment: how far the pictures are varied.
+        augment: how far the images are varied.
     """
 
     architecture: str = "face_resnet"
@@ -93,7 +93,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: the file or an override is wrong.
     """
     if not path.is_file():
-        raise RecipeError(f"{path}: no such file; give one of classification/recipes")
+        raise RecipeError(
+            f"{path}: cannot be read: no such file; give one of classification/recipes"
+        )
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

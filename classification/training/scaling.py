@@ -32,7 +32,7 @@ MIXING_PRIOR, BIAS_PRIOR = 0.1, 1.0
 They keep small what few images tell. The first was selected among four on PublicTest alone."""
 
 
-def fit_scaling(probabilities: ArrayLike, shares: ArrayLike) -> Scaling:
+def fit_scaling(probabilities: ArrayLike, targets: ArrayLike) -> Scaling:
     """Return the scaling of the smallest negative log-likelihood.
 
     Temperature, smoothing and slope come first (Powell's method, three starts), then the most
@@ -40,14 +40,14 @@ def fit_scaling(probabilities: ArrayLike, shares: ArrayLike) -> Scaling:
 
     Args:
         probabilities: of the network itself, shape (N, 7).
-        shares: the truth, shape (N, 7), rows summing to 1.
+        targets: the truth, shape (N, 7), rows summing to 1.
     """
 
     def scaling(x: NDArray[np.float64]) -> Scaling:
         return Scaling(float(np.exp(x[0])), float(x[1]), float(x[2]))
 
     def loss(x: NDArray[np.float64]) -> float:
-        return negative_log_likelihood(scaling(x)(probabilities), shares)
+        return negative_log_likelihood(scaling(x)(probabilities), targets)
 
     lowest, highest = zip(*BOUNDS.values(), strict=True)
     bounds = Bounds([math.log(lowest[0]), *lowest[1:]], [math.log(highest[0]), *highest[1:]])
@@ -59,25 +59,25 @@ def fit_scaling(probabilities: ArrayLike, shares: ArrayLike) -> Scaling:
     starts = np.array([[alone.x, 0.0, 0.0], [0.0, 0.1, 0.0], [0.0, -0.1, 0.0]])
     found = [minimize(loss, start, method="Powell", bounds=bounds) for start in starts]
     alike = scaling(min(found, key=lambda one: float(one.fun)).x)
-    mixing, biases = _fit_mixing(alike(probabilities), np.asarray(shares, np.float64))
+    mixing, biases = _fit_mixing(alike(probabilities), np.asarray(targets, np.float64))
     return replace(alike, mixing=tuple(map(tuple, mixing.tolist())), biases=tuple(biases.tolist()))
 
 
 def _fit_mixing(
-    probabilities: NDArray[np.float64], shares: NDArray[np.float64]
+    probabilities: NDArray[np.float64], targets: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mixing (7, 7) and biases (7,): multinomial logistic regression about the identity."""
-    pictures, size = shares.shape
+    count, size = targets.shape
     logs = np.log(np.maximum(probabilities, 1e-12))
     logs = logs - logs.mean(axis=1, keepdims=True)
-    columns = np.hstack([logs, np.ones((pictures, 1))])
-    precision = np.array([[MIXING_PRIOR**-2]] * size + [[BIAS_PRIOR**-2]]) / max(1, pictures)
+    columns = np.hstack([logs, np.ones((count, 1))])
+    precision = np.array([[MIXING_PRIOR**-2]] * size + [[BIAS_PRIOR**-2]]) / max(1, count)
 
     def loss(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         change = x.reshape(size + 1, size)
         given = softmax(logs + columns @ change)
-        value = negative_log_likelihood(given, shares) + float((precision * change**2).sum()) / 2
-        gradient = columns.T @ (given - shares) / max(1, pictures) + precision * change
+        value = negative_log_likelihood(given, targets) + float((precision * change**2).sum()) / 2
+        gradient = columns.T @ (given - targets) / max(1, count) + precision * change
         return value, gradient.ravel()
 
     start = np.zeros((size + 1) * size)
@@ -85,31 +85,31 @@ def _fit_mixing(
     return found[:-1], found[-1]
 
 
-def quality(probabilities: ArrayLike, shares: ArrayLike, votes: float = 0.0) -> dict[str, float]:
+def quality(probabilities: ArrayLike, targets: ArrayLike, votes: float = 0.0) -> dict[str, float]:
     """Return the metrics of a card: NLL, Brier score, ECE, and the ECE expected by chance.
 
     Args:
         probabilities: shape (N, 7).
-        shares: the truth, shape (N, 7).
+        targets: the truth, shape (N, 7).
         votes: the share of the truth that comes from people's votes; the rest comes from a label.
     """
     return {
-        "nll": negative_log_likelihood(probabilities, shares),
-        "brier": brier_score(probabilities, shares),
-        "ece": calibration_error(probabilities, shares),
+        "nll": negative_log_likelihood(probabilities, targets),
+        "brier": brier_score(probabilities, targets),
+        "ece": calibration_error(probabilities, targets),
         "ece_by_chance": chance_calibration_error(probabilities, votes),
     }
 
 
 def card_entry(
-    scaling: Scaling, probabilities: ArrayLike, shares: ArrayLike, votes: float = 0.0
+    scaling: Scaling, probabilities: ArrayLike, targets: ArrayLike, votes: float = 0.0
 ) -> dict[str, Any]:
     """Return what a card says about a scaling that was fitted on PublicTest.
 
     Args:
         scaling: what was fitted.
         probabilities: that it was fitted on, shape (N, 7).
-        shares: the truth about them, shape (N, 7).
+        targets: the truth about them, shape (N, 7).
         votes: as in ``quality``.
     """
     scaled = scaling(probabilities)
@@ -122,8 +122,8 @@ def card_entry(
         "fitted_on": "FER2013, PublicTest",
         "truth": name_of_truth(votes),
         "pictures": len(scaled),
-        "before": quality(probabilities, shares, votes),
-        "after": quality(scaled, shares, votes) | {"reliability": reliability(scaled, shares)},
+        "before": quality(probabilities, targets, votes),
+        "after": quality(scaled, targets, votes) | {"reliability": reliability(scaled, targets)},
     }
 
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -242,7 +243,8 @@ class TrainingState:
         if not path.exists():
             return
         try:
-            saved = torch.load(path, map_location=self.device, weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # about what the file should not be
+                saved = torch.load(path, map_location=self.device, weights_only=True)
             then = json.loads(saved["identity"])
             progress = Progress(**json.loads(saved["progress"]))
             recipe = {**Recipe().to_dict(), **then["recipe"]}  # with the keys that came later
@@ -344,11 +346,13 @@ def new_network(
     if start is not None:
         if recipe.published_start:
             raise UserError("two starts; with --start, say published_start false")
+        state = load_network(start)[1]
         try:
-            model.load_state_dict(load_network(start)[1])
-        except RuntimeError as error:
+            check_tensors(state, model.state_dict())
+        except ValueError as error:
             cause = f"is no {recipe.architecture} of the recipe's form: {error}"
             raise UserError(f"{start}: {cause}") from error
+        model.load_state_dict(state)
     if images is not None:
         if not isinstance(model, PublishedStart):
             raise UserError(f"published_start: {recipe.architecture} has no published weights")
