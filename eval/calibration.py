@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from classification.calibrate import quality
 from classification.inference import calibration as prob
 from classification.inference.calibration import one_hot
+from classification.training.scaling import quality
 from eval.data import fer2013_parts as fer
 from eval.data import options
 from eval.data.images import AnnotatedImages

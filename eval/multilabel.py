@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from classification.calibrate import fit_scaling
+from classification.training.scaling import fit_scaling
 from eval.data import fer2013_parts as fer
 from eval.data import options
 from eval.metrics import multilabel as multilabel_metrics
