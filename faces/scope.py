@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from faces.command import UserError, positive_pixels
 
 DETAILS = ("fast", "standard", "full")
-"""How closely to look for faces: one look at the whole image, scaled down; closer where a first look
-has seen something small; as close everywhere."""
+"""How closely to look for faces: one look at the whole image, scaled down; closer where a first
+look has seen something small; as close everywhere."""
 
 MIN_FACE = 12.0
 """The smallest faces that are looked for, in pixels of the image, if the user names no other size.

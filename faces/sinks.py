@@ -54,8 +54,9 @@ def result_to_dict(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD
 
     Returns:
         ``{"schema_version": 1, "source": str, "width": px, "height": px, "seconds": s,
-        "smallest_face": px or null, "turned": degrees, "faces": [{"box": [x1, y1, x2, y2], "score": 0…1, "emotions": {name: 0…1 for the seven}, "labels":
-        [names, most likely first], "unsure": bool}, …]}``.
+        "smallest_face": px or null, "turned": degrees, "faces": [{"box": [x1, y1, x2, y2],
+        "score": 0…1, "emotions": {name: 0…1 for the seven}, "labels": [names, most likely first],
+        "unsure": bool}, …]}``; see ``ImageResult``.
     """
     faces = []
     for face in result.faces:

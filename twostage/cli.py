@@ -242,7 +242,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_scope_options(command)
     command.add_argument(
         "--rotations", action="store_true",
-        help="try each photo in four turns, for photos that lie on their side (four times the work)",
+        help="try each photo in four turns, for photos that lie on their side (takes four times as "
+        "long)",
     )  # fmt: skip
     command.set_defaults(run=analyze)
     command = commands.add_parser("models", help="list the shipped models")

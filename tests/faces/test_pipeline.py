@@ -213,20 +213,20 @@ def test_rotations_find_the_upright_turn_and_give_boxes_of_the_stored_image(turn
     upright = np.random.default_rng(0).integers(0, 100, (20, 30, 3), dtype=np.uint8)
     upright[0, 0] = 250
     stored = np.ascontiguousarray(np.rot90(upright, turned // 90))  # to be turned clockwise again
-    classifier = Recorder()
+    classifier = ScriptedClassifier()
     result = Pipeline(Upright(), classifier, rotations=True).analyze(stored)
     assert result.turned == turned and len(result.faces) == 1
     np.testing.assert_array_equal(classifier.crops[0], crop_face(upright, Box(1, 2, 5, 8)))
     x1, y1, x2, y2 = map(int, result.faces[0].box.as_tuple())
     seen = np.rot90(stored[y1:y2, x1:x2], -turned // 90)
     np.testing.assert_array_equal(seen, upright[2:8, 1:5])
-    many = Pipeline(Upright(), Recorder(), rotations=True).analyze_many([stored])
+    many = Pipeline(Upright(), ScriptedClassifier(), rotations=True).analyze_many([stored])
     assert next(many).turned == turned  # type: ignore[union-attr]
 
 
 def test_results_say_which_faces_are_too_small_to_be_seen() -> None:
     image = np.zeros((20, 30, 3), np.uint8)
-    assert Pipeline(Upright(), Recorder()).analyze(image).smallest_face == 3
-    assert Pipeline(Corners(), Recorder()).analyze(image).smallest_face is None
-    (result,) = Pipeline(Upright(), Recorder()).analyze_many([image])
+    assert Pipeline(Upright(), ScriptedClassifier()).analyze(image).smallest_face == 3
+    assert Pipeline(ScriptedDetector(), ScriptedClassifier()).analyze(image).smallest_face is None
+    (result,) = Pipeline(Upright(), ScriptedClassifier()).analyze_many([image])
     assert result.smallest_face == 3  # type: ignore[union-attr]

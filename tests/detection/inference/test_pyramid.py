@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from detection.inference import pyramid
-from detection.inference.pyramid import OVERLAP, SMALLEST, WINDOW, Scope
-from faces.command import UserError
+from detection.inference.pyramid import OVERLAP, SMALLEST, WINDOW
+from faces.scope import DETAILS, Scope
 
 SIZES = (400, 672)
 
@@ -64,7 +64,7 @@ def test_windows_cover_all_and_hold_every_face_up_to_the_overlap(width: int, hei
 
 @given(
     st.integers(1, 40_000), st.integers(1, 40_000),
-    st.sampled_from(pyramid.DETAILS), st.floats(4, 60),
+    st.sampled_from(DETAILS), st.floats(4, 60),
 )  # fmt: skip
 def test_scales_leave_no_size_of_face_out(
     width: int, height: int, detail: str, min_face: float
@@ -143,11 +143,3 @@ def test_narrow_images_are_looked_at_too(narrow: int, long: int) -> None:
     for shape in ((narrow, long, 3), (long, narrow, 3)):
         boxes, scores = find(np.full(shape, 40, np.uint8), Scope(), Squares())
         assert boxes.shape == (0, 4) and scores.shape == (0,)
-
-
-@pytest.mark.parametrize(
-    ("detail", "min_face"), [("slow", 12), ("full", 0), ("full", float("nan")), ("full", -3)]
-)
-def test_an_impossible_scope_is_refused(detail: str, min_face: float) -> None:
-    with pytest.raises(UserError, match=r"detail|smallest face"):
-        Scope(detail, min_face)
