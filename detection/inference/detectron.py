@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import box_iou, nms
 
-from detection.data.mapper import Picture, resize_for_inference, to_tensor
+from detection.data.mapper import resize_for_inference, to_tensor
 from detection.inference.compiled import CompiledRCNN, compilable
 from detection.modeling import checkpoints
 from detection.modeling.config import build_network, load_config
@@ -32,10 +32,10 @@ from networks.precision import cpu_has_bf16, use_bf16
 FloatArray = NDArray[np.float32]
 
 GPU_BATCH = 8
-"""Pictures per forward pass on a GPU; a CPU gains little by more than one."""
+"""Images per forward pass on a GPU; a CPU gains little by more than one."""
 
 ALL_BOXES = 1 << 30
-"""More boxes than any picture has."""
+"""More boxes than any image has."""
 
 NO_VOTING = 1.1
 """No two boxes overlap this much."""
@@ -48,13 +48,13 @@ class DetectronDetector:
 
     Args:
         model: a Detectron2 detection model with one class, on its device.
-        cfg: its configuration (``INPUT`` says how pictures go in).
+        cfg: its configuration (``INPUT`` says how images go in).
         name: how tables and messages call it.
         score_threshold: the score from which on a detection is shown to users.
 
     Attributes:
-        most_detections: how many boxes the model reports per picture, at most.
-        test_sizes: shorter side that a picture is scaled to, and limit of the longer one, pixels.
+        most_detections: how many boxes the model reports per image, at most.
+        test_sizes: shorter side that an image is scaled to, and limit of the longer one, pixels.
     """
 
     def __init__(self, model: torch.nn.Module, cfg: Any, name: str, score_threshold: float) -> None:
@@ -84,24 +84,24 @@ class DetectronDetector:
     def detect(
         self, images: Sequence[Image], min_score: float | None = None
     ) -> list[list[Detection]]:
-        """Find the faces of each picture.
+        """Find the faces of each image.
 
         Args:
-            images: pictures of any size from 1×1 on, each (H, W, 3) uint8 RGB.
+            images: images of any size from 1×1 on, each (H, W, 3) uint8 RGB.
             min_score: keep detections from this score on; None means ``score_threshold``. The model
                 itself drops what is below its ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``.
 
         Returns:
-            One list per picture, in order, highest score first; boxes in pixels of the picture,
+            One list per image, in order, highest score first; boxes in pixels of the image,
             inside it.
 
         Raises:
-            ValueError: a picture has another shape or type.
+            ValueError: an image has another shape or type.
         """
-        least = self.score_threshold if min_score is None else min_score
+        minimum = self.score_threshold if min_score is None else min_score
         with self._lock:
             return [
-                _detections(boxes, scores, _shown(boxes, scores, least, self._containment))
+                _detections(boxes, scores, _shown(boxes, scores, minimum, self._containment))
                 for group in _groups(images, GPU_BATCH if self.device.type == "cuda" else 1)
                 for boxes, scores in self._find(group)
             ]
@@ -109,7 +109,7 @@ class DetectronDetector:
     def explain(
         self, image: Image, min_score: float | None = None
     ) -> tuple[list[Detection], list[Merged]]:
-        """Find the faces of a picture, and the boxes that were dropped as further ones of these.
+        """Find the faces of an image, and the boxes that were dropped as further ones of these.
 
         Args:
             image: see ``detect``.
@@ -119,8 +119,8 @@ class DetectronDetector:
             What ``detect`` returns, and what NMS and containment dropped, best first. Each of these
             is said to be merged into the detection that it overlaps most.
         """
-        least = self.score_threshold if min_score is None else min_score
-        faces = self.detect([image], least)[0]
+        minimum = self.score_threshold if min_score is None else min_score
+        faces = self.detect([image], minimum)[0]
         with self._lock, self._unmerged() as (overlap, most, voting):
             ((boxes, scores),) = self._find([image])
         every, score = torch.from_numpy(boxes), torch.from_numpy(scores)
@@ -128,8 +128,8 @@ class DetectronDetector:
         best = apart[:most]
         moved = boxes.copy()
         moved[best] = vote(every[best], every, score, voting).numpy()
-        shown = best[_shown(moved[best], scores[best], least, self._containment)]
-        likely = _shown(boxes, scores, least, containment=np.inf)
+        shown = best[_shown(moved[best], scores[best], minimum, self._containment)]
+        likely = _shown(boxes, scores, minimum, containment=np.inf)
         rest = likely[~np.isin(likely, np.concatenate([shown, apart[most:]]))]
         merged = _detections(boxes, scores, rest)
         if not merged or not faces:
@@ -154,7 +154,7 @@ class DetectronDetector:
             layers.test_nms_thresh, layers.test_topk_per_image, layers.voting = kept
 
     def _find(self, images: Sequence[Image]) -> Iterable[tuple[FloatArray, FloatArray]]:
-        """Yield boxes (N, 4) in pixels of the picture, inside it, and scores (N,) of each."""
+        """Yield boxes (N, 4) in pixels of the image, inside it, and scores (N,) of each."""
         inputs = [self._input(image) for image in images]
         if self._compiled is not None:
             for image, resized in zip(images, inputs, strict=True):
@@ -173,11 +173,11 @@ class DetectronDetector:
             found = output["instances"]
             yield found.pred_boxes.tensor.numpy(force=True), found.scores.numpy(force=True)
 
-    def _input(self, image: Image) -> Picture:
-        """Return a picture in the size and the colour order that the network takes."""
+    def _input(self, image: Image) -> Image:
+        """Return an image in the size and the colour order that the network takes."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(
-                f"a picture must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
+                f"an image must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
             )
         resized = resize_for_inference(image, *self.test_sizes)
         return resized[:, :, ::-1] if self._bgr else resized
@@ -189,11 +189,11 @@ def _groups(images: Sequence[Image], size: int) -> Iterable[Sequence[Image]]:
 
 
 def _shown(
-    boxes: FloatArray, scores: FloatArray, least: float, containment: float
+    boxes: FloatArray, scores: FloatArray, minimum: float, containment: float
 ) -> NDArray[np.intp]:
-    """Return which boxes, clipped to the picture already, are detections; best first."""
+    """Return which boxes, clipped to the image already, are detections; best first."""
     order = np.argsort(-scores, kind="stable")
-    order = order[(scores[order] >= least) & (boxes[order, :2] < boxes[order, 2:]).all(axis=1)]
+    order = order[(scores[order] >= minimum) & (boxes[order, :2] < boxes[order, 2:]).all(axis=1)]
     return order[~contained(boxes[order], containment)]
 
 

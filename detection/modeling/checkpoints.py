@@ -89,6 +89,16 @@ class FaceCheckpointer(DetectionCheckpointer):
         check_finite(Path(filename), loaded["model"])
         return loaded
 
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        """Say which weights were not loaded.
+
+        Raises:
+            ValueError: none was loaded.
+        """
+        if {name for name, _ in self.model.named_parameters()} <= set(incompatible.missing_keys):
+            raise ValueError("none of its weights is of this network")
+        super()._log_incompatible_keys(incompatible)
+
     def has_checkpoint(self) -> bool:
         """Return whether there is a checkpoint to go on from."""
         return (Path(self.save_dir) / LAST_FILE).is_file()
@@ -245,8 +255,15 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the first sentence of what PyTorch and others say in paragraphs."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    """Return in short what PyTorch and others say in paragraphs."""
+    text = str(error).strip() or type(error).__name__
+    if text.startswith("Weights only load failed"):  # and advice to load it without care
+        return "it is damaged, or holds more than tensors and plain containers"
+    return text.splitlines()[0][:200]
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -258,7 +275,7 @@ def read_card(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {_cause(error)}") from error
     if not isinstance(card, dict):
