@@ -43,7 +43,7 @@ class AnnotatedFolder:
         for path in folder.iterdir():
             if path.suffix.lower() in PICTURE_SUFFIXES and not is_annotated(path):
                 raise UserError(
-                    f"--annotated {folder}: holds pictures that were not made here, such as "
+                    f"--annotated {folder}: holds images that were not made here, such as "
                     f"{path.name}, and could be overwritten; name a new folder"
                 )
         self.folder = folder

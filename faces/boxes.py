@@ -52,7 +52,7 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class Matching:
-    """The detections of one picture held against its true faces.
+    """The detections of one image held against its ground-truth faces.
 
     Attributes:
         face: shape (N,), int64: index of the face that each detection found, -1 for none.
@@ -79,7 +79,7 @@ def match(boxes: ArrayLike, scores: ArrayLike, faces: ArrayLike, ignored: ArrayL
     Args:
         boxes: N detected boxes.
         scores: N scores, finite.
-        faces: M true boxes, the ignored ones included.
+        faces: M ground-truth boxes, the ignored ones included.
         ignored: M booleans: this face need not be found, nor does finding it count.
     """
     found, truth = _boxes(boxes), _boxes(faces)

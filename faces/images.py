@@ -10,7 +10,7 @@ Every image becomes (H, W, 3) uint8 RGB, upright, at its full size. What is read
   32-bit and floating-point TIFFs have no agreed range: the smallest of 0…1 (floats only), 0…255 and
   0…65535 that holds them all is taken, else their own minimum and maximum; what is not finite is
   black.
-- Everything else is refused with an ``ImageError``, also what is damaged or cut off: half a picture
+- Everything else is refused with an ``ImageError``, also what is damaged or cut off: half an image
   is not analysed as if it were whole.
 
 Nothing global is changed, in Pillow or elsewhere, so that any number of threads may read at once.
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 MAX_PIXELS = 120_000_000
-"""Larger pictures are refused from their header, before any pixel is decoded.
+"""Larger images are refused from their header, before any pixel is decoded.
 
 The largest that is read takes about a gigabyte of memory while it is decoded.
 """
@@ -71,8 +71,8 @@ _FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"%PDF", "PDF", "export the page as JPEG"),
     (0, b"%!PS", "PostScript", "export it as JPEG"),
     (0, b"\xc5\xd0\xd3\xc6", "PostScript", "export it as JPEG"),
-    (0, b"PK\x03\x04", "a zip archive", "unpack it and take the pictures in it"),
-    (0, b"\x1f\x8b", "a gzip archive", "unpack it and take the pictures in it"),
+    (0, b"PK\x03\x04", "a zip archive", "unpack it and take the images in it"),
+    (0, b"\x1f\x8b", "a gzip archive", "unpack it and take the images in it"),
     (0, b"\x00\x00\x01\x00", "an icon (ICO)", "convert it to PNG"),
 )
 """Offset, bytes found there, what such a file is, the way out."""
@@ -178,15 +178,15 @@ def read_images(
     on_error: Callable[[ImageError], None],
     exclude: str | os.PathLike[str] | None = None,
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Read the pictures that a user names, one at a time, past those that cannot be read.
+    """Read the images that a user names, one at a time, past those that cannot be read.
 
     Args:
         paths: files, folders and patterns, see ``iter_image_paths``.
-        on_error: called once for everything that failed: a picture, or a path that names none.
-        exclude: a folder whose pictures are passed over, see ``iter_image_paths``.
+        on_error: called once for everything that failed: an image, or a path that names none.
+        exclude: a folder whose images are passed over, see ``iter_image_paths``.
 
     Yields:
-        (path, picture) of every picture that could be read, in order.
+        (path, image) of every image that could be read, in order.
     """
     for path in iter_image_paths(paths, exclude):
         try:
@@ -203,7 +203,7 @@ def _open_file(path: str, name: str) -> BinaryIO:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise ImageError(name, "is a folder, not a picture")
+            raise ImageError(name, "is a folder, not an image")
         if not stat.S_ISREG(mode):  # opening a pipe would wait for its other end
             raise ImageError(name, "is no regular file")
         return open(path, "rb")
@@ -237,18 +237,18 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         ImageError: it is no image; damage behind the header stays unseen.
     """
     name = os.fspath(path)
-    with _open_file(name, name) as stream, _opened(stream, name)[0] as picture:
-        if picture.format != "TIFF":  # Pillow turns those while it decodes them
-            width, height = picture.size
-            return (height, width) if _orientation(picture) >= 5 else (width, height)
+    with _open_file(name, name) as stream, _opened(stream, name)[0] as opened:
+        if opened.format != "TIFF":  # Pillow turns those while it decodes them
+            width, height = opened.size
+            return (height, width) if _orientation(opened) >= 5 else (width, height)
     height, width = read_image(name).shape[:2]
     return width, height
 
 
 def _decode(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
-    picture, head = _opened(stream, name)
-    with picture:
-        return _pixels(picture, name, lambda error: _damage(error, stream, head))
+    opened, head = _opened(stream, name)
+    with opened:
+        return _pixels(opened, name, lambda error: _damage(error, stream, head))
 
 
 def _opened(stream: BinaryIO, name: str) -> tuple[ImageFile.ImageFile, bytes]:
@@ -265,16 +265,16 @@ def _opened(stream: BinaryIO, name: str) -> tuple[ImageFile.ImageFile, bytes]:
             raise ImageError(name, f"{kind} is not supported; {way_out}")
     # Pillow's plugins raise nearly every exception there is on damaged files.
     try:
-        picture = _open_picture(stream, head)
+        opened = _open_image(stream, head)
     except Exception as error:
         raise ImageError(name, _damage(error, stream, head)) from error
-    if picture is None:
-        raise ImageError(name, _no_picture(head))
-    return picture, head
+    if opened is None:
+        raise ImageError(name, _no_image(head))
+    return opened, head
 
 
 def _pixels(
-    picture: Image.Image, name: str, damage: Callable[[Exception], str]
+    opened: Image.Image, name: str, damage: Callable[[Exception], str]
 ) -> NDArray[np.uint8]:
     """Return the upright pixels of an opened image, which are decoded now.
 
@@ -282,25 +282,25 @@ def _pixels(
         ImageError: it is too large, a camera's RAW file, of an unknown mode, or damaged, which
             ``damage`` puts into words.
     """
-    width, height = picture.size
+    width, height = opened.size
     if width < 1 or height < 1:
         raise ImageError(name, f"has no pixels ({width}x{height})")
     if width * height > MAX_PIXELS:
         raise ImageError(name, _too_large(width, height))
-    if _is_raw(picture, name):
+    if _is_raw(opened, name):
         raise ImageError(name, f"{_RAW} is not supported; export it as JPEG")
     try:
-        picture.load()
+        opened.load()
     except MemoryError as error:
         raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
     except Exception as error:
         raise ImageError(name, damage(error)) from error
     try:
-        return _turn(_to_rgb(picture), _orientation(picture))
+        return _turn(_to_rgb(opened), _orientation(opened))
     except MemoryError as error:
         raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
     except (OSError, ValueError, KeyError) as error:
-        cause = f"pixels of kind {picture.mode} are not supported ({error}); save it as RGB"
+        cause = f"pixels of kind {opened.mode} are not supported ({error}); save it as RGB"
         raise ImageError(name, cause) from error
 
 
@@ -311,10 +311,10 @@ def _too_large(width: int, height: int) -> str:
     )
 
 
-def _open_picture(stream: BinaryIO, head: bytes) -> ImageFile.ImageFile | None:
+def _open_image(stream: BinaryIO, head: bytes) -> ImageFile.ImageFile | None:
     """Parse the header with the plugin that recognises the content; None if none does.
 
-    ``Image.open`` does the same but warns of pictures over ``Image.MAX_IMAGE_PIXELS``, which cannot
+    ``Image.open`` does the same but warns of images over ``Image.MAX_IMAGE_PIXELS``, which cannot
     be silenced without changing state that all threads share.
     """
     Image.init()
@@ -338,7 +338,7 @@ def _open_picture(stream: BinaryIO, head: bytes) -> ImageFile.ImageFile | None:
 
 
 def _damage(error: Exception, stream: BinaryIO, head: bytes) -> str:
-    """Say what is wrong with a file that starts like a picture but cannot be decoded."""
+    """Say what is wrong with a file that starts like an image but cannot be decoded."""
     text = " ".join(str(error).split()) or type(error).__name__
     if head[4:8] == b"ftyp" and b"heic" in head[:64]:
         return "HEIC is not supported; convert it to JPEG"
@@ -360,23 +360,23 @@ def _damage(error: Exception, stream: BinaryIO, head: bytes) -> str:
     )
 
 
-def _no_picture(head: bytes) -> str:
+def _no_image(head: bytes) -> str:
     lower = head.lower().lstrip(b"\xef\xbb\xbf \t\r\n")
     if b"<svg" in lower:
         return "SVG is not supported; export it as PNG"
     if lower.startswith((b"<!doctype html", b"<html")):
-        return "is a web page, not a picture; perhaps its download failed"
+        return "is a web page, not an image; perhaps its download failed"
     if head[4:8] == b"ftyp":
         return "HEIC and its relatives are not supported; convert it to JPEG"
     if not re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", head):
-        return "is a text file, not a picture"
-    return "is no picture of a known format; convert it to JPEG or PNG"
+        return "is a text file, not an image"
+    return "is no image of a known format; convert it to JPEG or PNG"
 
 
-def _is_raw(picture: Image.Image, name: str) -> bool:
+def _is_raw(opened: Image.Image, name: str) -> bool:
     """Tell a camera's RAW file, of which Pillow would show the small preview, from a TIFF."""
-    tags = getattr(picture, "tag_v2", None)
-    if picture.format != "TIFF" or tags is None:
+    tags = getattr(opened, "tag_v2", None)
+    if opened.format != "TIFF" or tags is None:
         return False
     reduced = isinstance(kind := tags.get(_NEW_SUBFILE_TYPE, 0), int) and kind & 1
     return (
@@ -387,30 +387,30 @@ def _is_raw(picture: Image.Image, name: str) -> bool:
     )
 
 
-def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+def _to_rgb(opened: Image.Image) -> NDArray[np.uint8]:
     """Convert the pixels of any of Pillow's modes, (H, W, 3) uint8."""
-    mode = picture.mode
+    mode = opened.mode
     if mode.startswith("I;16"):
-        return _grey(_scale_16_bit(picture), _white_key(picture))
+        return _grey(_scale_16_bit(opened), _white_key(opened))
     if mode in ("I", "F"):
-        samples = np.asarray(picture)
-        if picture.format not in ("TIFF", None):  # PNG and PGM: 16 bits, whatever the mode's width
+        samples = np.asarray(opened)
+        if opened.format not in ("TIFF", None):  # PNG and PGM: 16 bits, whatever the mode's width
             return _grey(_to_8_bits(np.clip(samples, 0, 65535)), None)
         return _grey(_guess_range(samples), None)
-    key = picture.info.get("transparency")
+    key = opened.info.get("transparency")
     if isinstance(key, tuple) and max(key) > 255:  # given in 16 bits, which Pillow has dropped
         key = None
-    if picture.has_transparency_data and (key is not None or "transparency" not in picture.info):
-        layer = picture.convert("RGBA")
+    if opened.has_transparency_data and (key is not None or "transparency" not in opened.info):
+        layer = opened.convert("RGBA")
         below = Image.new("RGB", layer.size, "white")
         below.paste(layer, mask=layer.getchannel("A"))
         return np.array(below)
     if mode in ("1", "L"):
-        return _grey(np.asarray(picture.convert("L")), None)
-    if "transparency" in picture.info and mode != "RGB":
-        picture = picture.copy()  # the caller's stays as it is
-        del picture.info["transparency"]
-    return np.array(picture if mode == "RGB" else picture.convert("RGB"))
+        return _grey(np.asarray(opened.convert("L")), None)
+    if "transparency" in opened.info and mode != "RGB":
+        opened = opened.copy()  # the caller's stays as it is
+        del opened.info["transparency"]
+    return np.array(opened if mode == "RGB" else opened.convert("RGB"))
 
 
 def _grey(values: NDArray[np.uint8], white: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
@@ -419,18 +419,18 @@ def _grey(values: NDArray[np.uint8], white: NDArray[np.bool_] | None) -> NDArray
     return np.repeat(values[:, :, None], 3, axis=2)
 
 
-def _scale_16_bit(picture: Image.Image) -> NDArray[np.uint8]:
-    samples = np.asarray(picture)
-    tags = getattr(picture, "tag_v2", {})
+def _scale_16_bit(opened: Image.Image) -> NDArray[np.uint8]:
+    samples = np.asarray(opened)
+    tags = getattr(opened, "tag_v2", {})
     if tags.get(_BITS_PER_SAMPLE) == (12,):
         samples = np.minimum(samples, 4095) * np.uint16(16) + samples // 256
     grey = _to_8_bits(samples)
     return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
 
 
-def _white_key(picture: Image.Image) -> NDArray[np.bool_] | None:
-    key = picture.info.get("transparency")
-    return np.asarray(picture) == key if isinstance(key, int) else None
+def _white_key(opened: Image.Image) -> NDArray[np.bool_] | None:
+    key = opened.info.get("transparency")
+    return np.asarray(opened) == key if isinstance(key, int) else None
 
 
 def _to_8_bits(samples: NDArray[np.generic]) -> NDArray[np.uint8]:
@@ -457,11 +457,11 @@ def _guess_range(samples: NDArray[np.generic]) -> NDArray[np.uint8]:
     return np.rint(shares * 255).clip(0, 255).astype(np.uint8)
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(opened: Image.Image) -> int:
     """Return the EXIF orientation, 1…8; of a loaded TIFF it is 1, as Pillow has turned it."""
     try:
-        value = picture.getexif().get(_ORIENTATION, 1)
-    except Exception:  # unreadable EXIF data is no reason to refuse the picture
+        value = opened.getexif().get(_ORIENTATION, 1)
+    except Exception:  # unreadable EXIF data is no reason to refuse the image
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

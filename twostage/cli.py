@@ -81,7 +81,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def analyze(args: argparse.Namespace) -> int:
-    """Run ``twostage analyze``; returns 0, or 1 if a picture failed."""
+    """Run ``twostage analyze``; returns 0, or 1 if an image failed."""
     # what cannot be asked for is refused before anything is loaded
     threshold = parse_threshold(args.threshold)
     if STANDARD in args.paths:
@@ -92,9 +92,7 @@ def analyze(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         write = writer_of(args.out, threshold, stack)
         pipeline = load_pipeline(args.detector, args.classifier, device=args.device)
-        bar = stack.enter_context(
-            tqdm(unit=" pictures", desc="analysing", disable=None, leave=False)
-        )
+        bar = stack.enter_context(tqdm(unit=" images", desc="analysing", disable=None, leave=False))
 
         def report(error: ImageError) -> None:
             nonlocal failed
@@ -121,15 +119,15 @@ def analyze(args: argparse.Namespace) -> int:
         print(f"wrote {args.out}", file=shown)
     if annotated and annotated.count:
         others = annotated.count - 1
-        more = f" and {_count(others, 'more picture')} beside it" if others else ""
+        more = f" and {_count(others, 'more image')} beside it" if others else ""
         print(f"wrote {annotated.first}{more}", file=shown)
-    pictures, faces = _count(analysed, "picture"), _count(found, "face")
-    print(f"{pictures} analysed, {faces} found, {failed} failed", file=shown)
+    images, faces = _count(analysed, "image"), _count(found, "face")
+    print(f"{images} analysed, {faces} found, {failed} failed", file=shown)
     return 1 if failed else 0
 
 
 def check_standard_input(paths: Sequence[str]) -> None:
-    """Check that a picture can be read from standard input.
+    """Check that an image can be read from standard input.
 
     Raises:
         UserError: other photos are named too, or nothing comes in.
@@ -137,7 +135,7 @@ def check_standard_input(paths: Sequence[str]) -> None:
     if len(paths) > 1:
         raise UserError(f"{STANDARD} (standard input) stands alone, without other photos")
     if sys.stdin is None or sys.stdin.isatty():
-        raise UserError(f"{STANDARD}: give a picture on standard input: … < photo.jpg")
+        raise UserError(f"{STANDARD}: give an image on standard input: … < photo.jpg")
 
 
 def images_of(
@@ -207,14 +205,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "paths", nargs="+", metavar="PATH",
-        help="files, folders, patterns; or - for one picture on standard input",
+        help="files, folders, patterns; or - for one image on standard input",
     )  # fmt: skip
     command.add_argument(
         "--out", metavar="FILE",
         help="write results; by extension: .jsonl, .json, .csv (a row per face), .coco.json; or - "
         "for JSON lines on standard output",
     )  # fmt: skip
-    command.add_argument("--annotated", type=Path, metavar="DIR", help="write pictures with boxes")
+    command.add_argument("--annotated", type=Path, metavar="DIR", help="write images with boxes")
     command.add_argument(
         "--detector", default="default", metavar="NAME|RUN",
         help="a shipped detector, or the folder of a training run",
@@ -236,7 +234,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 1 (a picture failed), 2 (misuse), 130."""
+    """Run the command line; returns the exit status: 0, 1 (an image failed), 2 (misuse), 130."""
     args = build_parser().parse_args(argv)
     return run("twostage", lambda: args.run(args), "what was finished is written")
 

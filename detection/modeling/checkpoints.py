@@ -7,7 +7,6 @@ here can run code, whoever made the file.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import urllib.error
@@ -24,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from detection.modeling.backbone import CENTERFACE, IMAGENET, published_state
+from faces import provenance
 from faces.command import UserError
 from faces.files import replacing, write_text
 
@@ -262,22 +262,10 @@ def _cause(error: BaseException) -> str:
     return text.splitlines()[0][:200]
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
-
-
 def read_card(path: Path) -> dict[str, Any]:
     """Read a card; {} where there is none.
 
     Raises:
-        UserError: it is no JSON object.
+        CardError: it is no JSON object.
     """
-    if not path.is_file():
-        return {}
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read: {_cause(error)}") from error
-    if not isinstance(card, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return card
+    return provenance.read_card(path) if path.is_file() else {}

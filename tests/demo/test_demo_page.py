@@ -271,12 +271,12 @@ def test_a_bad_file_gets_its_sentence_and_the_rest_goes_on(stand_ins: Models) ->
     ("data", "sentence"),
     [
         (b"", "is empty (0 bytes); get it again"),
-        (b"no picture", "is a text file, not a picture"),
-        (b"<!DOCTYPE html><p>Not found</p>", "is a web page, not a picture; perhaps its download"),
+        (b"no picture", "is a text file, not an image"),
+        (b"<!DOCTYPE html><p>Not found</p>", "is a web page, not an image; perhaps its download"),
         (b"%PDF-1.7 1 0 obj", "PDF is not supported; export the page as JPEG"),
         (b"PK\x03\x04" + bytes(40), "a zip archive is not supported; unpack it and take the"),
         (b"\0\0\0\x18ftypheic" + bytes(60), "HEIC is not supported; convert it to JPEG"),
-        (bytes(range(256)), "is no picture of a known format; convert it to JPEG or PNG"),
+        (bytes(range(256)), "is no image of a known format; convert it to JPEG or PNG"),
         (bytes.fromhex("89504e470d0a1a0a") + bytes(80), "get it again or save it as PNG"),
     ],
 )
@@ -652,8 +652,6 @@ def test_why_shows_the_layers_of_a_network(monkeypatch: pytest.MonkeyPatch) -> N
 def test_downloads_are_what_the_command_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_ins: Models, downloads: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(cli, "load_detector", stand_ins.detector)
-    monkeypatch.setattr(cli, "load_classifier", stand_ins.classifier)
     uploads = {"a.png": photo(), "b ü.jpg": photo(shade=91), "none.png": photo(20, 20)}
     folder = tmp_path / "photos"
     folder.mkdir()

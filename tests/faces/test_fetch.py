@@ -188,8 +188,8 @@ def test_what_is_a_picture_is_kept_as_it_is(server: Server, tmp_path: Path) -> N
     ("path", "cause", "times"),
     [
         ("none.jpg", "HTTP status 404", 1),
-        ("html.jpg", "no picture (image/jpeg)", 1),
-        ("half.jpg", "no picture (image/jpeg)", 1),
+        ("html.jpg", "no image (image/jpeg)", 1),
+        ("half.jpg", "no image (image/jpeg)", 1),
         ("truncated.jpg", "the answer broke off", 2),
         ("stalls.jpg", "no answer in time", 2),
         ("drips.jpg", "not there after 1.2 s", 2),

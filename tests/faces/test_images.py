@@ -663,7 +663,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         (b"\0\0\0\x1cftypisom\0\0\2\0" + b"\0" * 90, "video"),
         (b"%PDF-1.7\n%\xe2\xe3", "PDF"),
         (b"PK\3\4" + b"\0" * 90, "zip archive"),
-        (b"\x7fELF" + b"\0" * 90, "no picture of a known format"),
+        (b"\x7fELF" + b"\0" * 90, "no image of a known format"),
     ],
 )
 def test_other_files(data: bytes, words: str) -> None:
