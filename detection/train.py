@@ -62,13 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = detectron2_parser(f"python -m {COMMAND}", __doc__)
     parser.add_argument(
         "--dataturks",
-        help="a Dataturks json and the folder of its images: train on its training split, choose "
+        help="a Dataturks json and the folder of its images: train on its training split, select "
         "on its validation split, report its test split; named again, it is seen more often",
         **PAIR,
     )
     for name, use in (
         ("--train-coco", "to train on; named again, it is seen more often"),
-        ("--val-coco", "to choose the best weights and the score threshold on"),
+        ("--val-coco", "to select the best weights and the score threshold on"),
         ("--report-coco", "to be measured once, at the end"),
     ):
         parser.add_argument(name, help=f"a COCO json of faces and its images, {use}", **PAIR)

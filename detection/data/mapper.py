@@ -69,6 +69,7 @@ class CropPlan:
         out: Image = np.full((self.size, self.size, 3), fill, dtype=np.uint8)
         if right <= left or bottom <= top:
             return out
+        # averaged where it shrinks much
         part, scale = image[top:bottom, left:right], self.scale
         if scale < AVERAGE_BELOW:
             small = (max(round(part.shape[1] * scale), 1), max(round(part.shape[0] * scale), 1))
@@ -83,7 +84,7 @@ class CropPlan:
                 [0, scale / sy, (top + 0.5 / sy - self.y) * scale - 0.5],
             ]
         )
-        cv2.warpAffine(
+        cv2.warpAffine(  # into ``out``, which stays ``fill`` around it
             shrunk,
             matrix,
             (self.size, self.size),
@@ -105,7 +106,7 @@ def plan_crop(
     max_zoom: float,
     whole: float,
 ) -> CropPlan:
-    """Choose a window: the whole image, or one around a random face at a random size.
+    """Select a window: the whole image, or one around a random face at a random size.
 
     Args:
         width: of the image, pixels.
@@ -113,13 +114,13 @@ def plan_crop(
         faces: boxes (N, 4) that a window may be built around; N may be 0.
         rng: source of chance.
         size: side of the output, pixels.
-        face_sizes: the chosen face's longer side in the output is drawn log-uniformly from this
+        face_sizes: the selected face's longer side in the output is drawn log-uniformly from this
             range.
         max_zoom: the image is never enlarged more than this.
         whole: probability of showing the whole image.
 
     Returns:
-        A plan in which the chosen face lies wholly inside the window (unless it is larger).
+        A plan in which the selected face lies wholly inside the window (unless it is larger).
     """
     fit = size / max(width, height)
     if rng.random() < whole or not len(faces):

@@ -144,6 +144,7 @@ class CompiledRCNN:
         pooler, predictor = self._pooler, self._predictor
         if not len(proposals):
             return proposals, proposals.new_zeros(0)
+        # the features of each proposal, from the level of the pyramid that fits its size
         levels = assign_boxes_to_levels(
             [Boxes(proposals)],
             pooler.min_level,
@@ -161,6 +162,7 @@ class CompiledRCNN:
             pooler.output_size[0],
             pooler.level_poolers[0].sampling_ratio,
         )
+        # what the box head makes of them
         (judged,) = self._box_head(pooled.flatten(1).numpy())
         answer = torch.from_numpy(judged)
         scores = answer[:, :2].softmax(1)[:, 0]
@@ -168,6 +170,7 @@ class CompiledRCNN:
         found = predictor.box2box_transform.apply_deltas(answer[likely, 2:], proposals[likely])
         boxes = Boxes(found)
         boxes.clip(image)
+        # one box per face
         kept = nms(boxes.tensor, scores[likely], predictor.test_nms_thresh)
         kept = kept[: predictor.test_topk_per_image]
         moved = vote(boxes.tensor[kept], boxes.tensor, scores[likely], predictor.voting)

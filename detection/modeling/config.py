@@ -86,7 +86,7 @@ def face_cfg() -> Any:
     cfg.MODEL.SEPARABLE = False
     """Separable 3×3 convolutions in the pyramid and the RPN head of the light model."""
     cfg.MODEL.SCORE_THRESHOLD = 0.5
-    """From this score on, a detection is shown to users; chosen on validation data."""
+    """From this score on, a detection is shown to users; selected on validation data."""
 
     cfg.MODEL.CONTAINMENT = 1.1
     """A box with this share of its area inside a better one is dropped; above 1 none is."""
@@ -107,7 +107,7 @@ def face_cfg() -> Any:
     cfg.INPUT.FACE_CROP.SIZE = 320
     """Side of the square crop, pixels."""
     cfg.INPUT.FACE_CROP.FACE_SIZES = (16.0, 160.0)
-    """The chosen face's longer side is drawn from this range (log-uniformly), pixels."""
+    """The selected face's longer side is drawn from this range (log-uniformly), pixels."""
     cfg.INPUT.FACE_CROP.MAX_ZOOM = 3.0
     """No image is enlarged more than this."""
     cfg.INPUT.FACE_CROP.WHOLE = 0.2
@@ -122,7 +122,7 @@ def face_cfg() -> Any:
     """Faces whose shorter side is below this, in pixels of the network's input, are ignored."""
 
     cfg.DATASETS.REPORT = ()
-    """Data sets that are measured once, when training ends, with the chosen weights."""
+    """Data sets that are measured once, when training ends, with the selected weights."""
     cfg.TEST.MIN_FACE = 0.0
     """Evaluation ignores faces whose shorter side is below this, pixels of the image."""
     return cfg
