@@ -21,11 +21,16 @@ STAMP := $(VENV)/.twostage-ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 
 # Importing albumentations must not look for updates on the network.
 export NO_ALBUMENTATIONS_UPDATE := 1
-export PHOTO OUTPUT FER2013 FACES IMAGES DATA
+export PHOTO OUTPUT FER2013 FACES IMAGES DATA EXTRAS TORCH_INDEX
 
+FAST := not slow and not browser and not data
 SLOW := (slow or browser)$(if $(TWOSTAGE_DATA), or data, and not data)
+# The tests of rooms that compute, and a processor with AVX2 but without AVX-512 and bfloat16.
+COMPUTING := $(addprefix tests/,faces networks detection classification baselines twostage eval integration)
+LESSER := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
 
-.PHONY: help setup analyze demo test test-all mtcnn peers benchmark tables figures systems refresh format constraints clean
+.PHONY: help setup analyze demo test test-lesser test-slow test-all docs wheel mtcnn peers benchmark tables figures \
+	systems refresh format constraints sbom licences audit clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets and variables
@@ -34,13 +39,16 @@ help: ## list the targets and variables
 	@echo "  Every target that needs it makes the environment first (once, 6 GB, some minutes). Variables:"
 	@echo "  PHOTO=FILE     the photo, or a folder of photos, for analyze (samples/group.jpg)"
 	@echo "  OUTPUT=DIR     where analyze writes (output)"
+	@echo "  EXTRAS=LIST    for setup, extras of pyproject.toml besides the usual: service,video,cluster,docs,face-start"
+	@echo "  TORCH_INDEX=URL for setup, an index of PyTorch's CPU builds: 3 GB instead of 6"
 	@echo "  PYTHON=PROGRAM the Python, 3.11 or newer, that makes .venv; if it has an official build of"
 	@echo "                 Detectron2, that build is used as it is"
 	@echo "  VENV=DIR       the environment (.venv); one of your own, as with an official build of"
 	@echo "                 Detectron2, keeps what it has and gets only what it lacks"
 	@echo "  TWOSTAGE_DATA=DIR  the real data sets, for test-all"
 
-setup: $(STAMP) ## make the environment: packages, Detectron2, the command twostage
+setup: $(STAMP) ## make the environment: packages, Detectron2, the command twostage; adds EXTRAS
+	@$(if $(EXTRAS),$(environment))
 	@echo "$(VENV) is ready."
 
 analyze: $(STAMP) ## find faces and emotions in PHOTO; picture and JSON go to OUTPUT
@@ -51,14 +59,29 @@ demo: $(STAMP) ## open the page on this machine (Ctrl-C ends it)
 	$(BIN)/streamlit run demo/app.py --server.address localhost \
 		--server.showEmailPrompt false --browser.gatherUsageStats false $(ARGS)
 
-test: $(STAMP) ## format, lint, types and the fast tests (under 6 minutes)
+test: $(STAMP) ## format, lint, types, walls and the fast tests (under 5 minutes)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow and not browser and not data"
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m "$(FAST)"
 
-test-all: test ## the same and the slow and browser tests (with TWOSTAGE_DATA set, those on real data)
+test-lesser: $(STAMP) ## the fast tests that compute, as a processor without AVX-512 and bfloat16
+	$(LESSER) $(BIN)/pytest -m "$(FAST)" $(COMPUTING)
+
+test-slow: $(STAMP) ## the slow and browser tests (with TWOSTAGE_DATA set, those on real data)
 	$(BIN)/pytest -m "$(SLOW)"
+
+test-all: test test-lesser test-slow ## all of them
+
+docs: $(STAMP) ## build the site of the documentation into site/
+	@EXTRAS="$$EXTRAS docs"; $(environment)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+wheel: $(STAMP) ## put this package's wheel (weights inside) and Detectron2's into dist/
+	rm -rf build dist
+	$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	$(BIN)/python setup/detectron2_wheel.py --out dist
 
 mtcnn: $(STAMP) ## add MTCNN's package, for --detector mtcnn (without the old PyTorch that it asks for)
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps facenet-pytorch==2.6.0
@@ -88,11 +111,24 @@ format: $(STAMP) ## put the code into the form that make test asks for
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-constraints: ## resolve all packages afresh and write constraints.txt
-	@$(find_python); "$$python" setup/constraints.py
+constraints: ## resolve all packages afresh, write constraints.txt and setup/lock.txt; KEEP=1 only adds what is new
+	@$(find_python); "$$python" setup/constraints.py $(if $(KEEP),--keep)
+
+sbom: $(STAMP) ## write the bill of materials of the environment, dist/sbom.json (CycloneDX)
+	@EXTRAS="$$EXTRAS supply-chain"; $(environment)
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-file dist/sbom.json
+
+licences: $(STAMP) ## list the licences of all packages; fails if one is not allowed in pyproject.toml
+	@EXTRAS="$$EXTRAS supply-chain"; $(environment)
+	$(BIN)/pip-licenses
+
+audit: $(STAMP) ## look for known vulnerabilities of the locked packages; needs the network
+	@EXTRAS="$$EXTRAS supply-chain"; $(environment)
+	$(BIN)/pip-audit --disable-pip --require-hashes --requirement setup/lock.txt
 
 clean: ## remove .venv, caches and build files; keeps runs/ and the analyses
-	rm -rf .venv .peers .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers .cache build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Sets $python to the first usable interpreter, or ends the recipe with a message.
@@ -109,5 +145,11 @@ if [ -z "$$python" ]; then \
 fi
 endef
 
-$(STAMP): pyproject.toml constraints.txt setup/environment.py setup/detectron2_wheel.py
-	@$(find_python); "$$python" setup/environment.py --venv "$(VENV)" --stamp "$@"
+# Makes the environment, brings it up to date, or returns at once.
+define environment
+$(find_python); "$$python" setup/environment.py --venv "$(VENV)" --stamp "$(STAMP)" \
+	--extras "$$EXTRAS" --torch-index "$$TORCH_INDEX"
+endef
+
+$(STAMP): pyproject.toml constraints.txt setup/lock.txt setup/environment.py setup/detectron2_wheel.py
+	@$(environment)

@@ -1,23 +1,25 @@
 """Emotion classifiers, ours and the packages': accuracy and time, on the same crops.
 
 Each classifier runs in a process of its own, one at a time, in rounds whose order turns, so that a
-busy minute of the machine meets all. The crops are FER2013's pictures as the pipeline gives them,
+busy minute of the machine meets all. The crops are FER2013's images as the pipeline gives them,
 (48, 48, 3) uint8 RGB in memory; the times hold all from there to the probabilities. The packages
 come from `make peers`.
 
 Definitions
     accuracy, macro_f1, …: as in eval.classification, single view.
     ms_by_batch: batch size → wall-clock milliseconds per face: the median over the calls of about
-        one second, of which the median, the least and the most over the rounds; ms_at_N is the
+        one second, of which the median, the minimum and the maximum over the rounds; ms_at_N is the
         median. fer, facex, human and facial-emotion-recognition take one face at a time whatever
         the batch, as their code does.
+    precision: the number format that a classifier computes in; processor_class: as
+        ``networks.precision.processor_class`` says, for what kind of processor the times hold. A
+        processor passes for a lesser one by ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,11 +31,13 @@ import numpy as np
 from benchmarks.peers.classifiers import CLASSIFIERS, NODE_CLASSIFIERS
 from benchmarks.rounds import contest
 from benchmarks.rounds.picture import Point, draw
-from classification.data.fer2013 import SPLITS
-from eval.classification import DEFAULT_SPLIT, figures, open_fer2013
+from classification.data.fer2013 import SPLITS, Fer2013
 from eval.data import options
+from eval.data.fer2013_parts import DEFAULT_SPLIT, open_part
 from eval.data.score_files import read_scores, write_scores
+from eval.metrics.classification import figures
 from eval.records import report
+from eval.records.sections import CLASSIFIER_SPEED
 from faces import command
 from faces.command import UserError
 from faces.provenance import command_line
@@ -41,7 +45,7 @@ from faces.provenance import command_line
 COMMAND = "benchmarks.classifiers"
 PEERS = (*CLASSIFIERS, *NODE_CLASSIFIERS)
 DRAWN = (1, 64)
-"""Batch sizes in the picture, where they were measured."""
+"""Batch sizes that are drawn, where they were measured."""
 
 
 def run_command(
@@ -70,11 +74,7 @@ def scores_file(folder: Path, name: str) -> Path:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     result.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
     result.add_argument("--split", choices=SPLITS, default=DEFAULT_SPLIT)
     result.add_argument(
@@ -91,94 +91,68 @@ def parser() -> argparse.ArgumentParser:
 def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     contest.check_options(arguments)
-    command.existing(arguments.data, "--data")
     if min(arguments.batches) < 1:
         raise UserError("--batches must be 1 or more")
     options.load_classifiers(arguments.classifier, "cpu")  # refuses unknown ones before the wait
-    data, split, differences = open_fer2013(arguments.data, arguments.split)
-    names = [*arguments.classifier, *arguments.peers]
-    load_before = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.keep or Path(temporary)
-        np.save(folder / "crops.npy", np.repeat(data.images[:, :, :, None], 3, axis=3))
-        contest.take_turns(
-            names,
-            arguments.rounds,
-            lambda name, turn: run_command(
-                name, folder, arguments.batches, arguments.threads, turn
-            ),
-            arguments.threads,
-        )
-        pictures = [str(index) for index in range(len(data.labels))]
-        runs = []
-        for name in names:
-            times = [
-                json.loads(times_file(folder, name, turn).read_text("utf-8"))
-                for turn in range(arguments.rounds)
-            ]
-            scores = read_scores(scores_file(folder, name), pictures)
-            write_scores(scores_file(folder, name), data.names, scores)  # for --keep
-            runs.append(
-                {
-                    "classifier": name,
-                    "ours": name not in PEERS,
-                    **figures(scores, data.labels),
-                    "ms_by_batch": {k: asdict(v) for k, v in contest.spreads(times).items()},
-                    **{f"ms_at_{k}": v.median for k, v in contest.spreads(times).items()},
-                }
-            )
-    about = {
-        "data": str(arguments.data),
-        "split": split,
-        "fingerprint": data.fingerprint,
-        "official": not differences,
-        "views": "single",
-        "rounds": arguments.rounds,
-        "load_before": load_before,
-    } | report.provenance(made_by)
-    runs = [run | about | {"threads": arguments.threads} for run in runs]
-    if arguments.out is not None:
-        report.write_report(arguments.out, runs)
-    if arguments.picture is not None:
-        draw_runs(runs, arguments.picture)
-    print(report.table([shown(run) for run in runs], columns(arguments.batches)))
+    part = open_part(arguments.data, arguments.split)
+    about = part.about() | {"views": "single"} | contest.conditions(arguments, made_by)
+    rows = [row | about for row in measure(arguments, part.data)]
+    CLASSIFIER_SPEED.publish(arguments, rows, draw_rows)
     return 0
 
 
-def columns(batches: Sequence[int]) -> dict[str, str]:
-    """Return the table's columns; see ``eval.records.report.table``."""
-    kinds = {"classifier": "text", "n": "count", "accuracy": "percent", "accuracy_ci": "percent"}
-    return kinds | {"macro_f1": "number"} | {f"ms at {n}": "text" for n in batches}
+def measure(arguments: argparse.Namespace, data: Fer2013) -> list[report.Row]:
+    """Let every classifier look at the images of ``data`` in turn: one row each."""
+    names = [*arguments.classifier, *arguments.peers]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary)
+        np.save(folder / "crops.npy", np.repeat(data.images[:, :, :, None], 3, axis=3))
+
+        def run(name: str, turn: int) -> list[str]:
+            return run_command(name, folder, arguments.batches, arguments.threads, turn)
+
+        contest.take_turns(names, arguments.rounds, run, arguments.threads)
+        return [read_row(name, folder, arguments.rounds, data) for name in names]
 
 
-def shown(run: report.Run) -> report.Run:
-    """Return a run with one text per batch size: median (least – most)."""
-    texts = {
-        f"ms at {batch}": f"{ms['median']:.3g} ({ms['low']:.3g} – {ms['high']:.3g})"
-        for batch, ms in run["ms_by_batch"].items()
+def read_row(name: str, folder: Path, rounds: int, data: Fer2013) -> report.Row:
+    """Return the row of a classifier whose answers and times are in ``folder``."""
+    found = [
+        json.loads(times_file(folder, name, turn).read_text("utf-8")) for turn in range(rounds)
+    ]
+    spreads = contest.spreads([one["ms"] for one in found])
+    answers = scores_file(folder, name)
+    probabilities = read_scores(answers, [str(index) for index in range(len(data.labels))])
+    write_scores(answers, data.names, probabilities)  # for --keep
+    return {
+        "classifier": name,
+        "ours": name not in PEERS,
+        **figures(probabilities, data.labels),
+        "ms_by_batch": {batch: asdict(ms) for batch, ms in spreads.items()},
+        **{f"ms_at_{batch}": ms.median for batch, ms in spreads.items()},
+        "precision": found[0]["precision"],
     }
-    return {**run, **texts}
 
 
-def draw_runs(runs: Sequence[report.Run], path: Path) -> None:
+def draw_rows(rows: Sequence[report.Row], path: Path) -> None:
     """Draw accuracy beside speed, a panel for each of ``DRAWN``, or else for the first batch."""
-    measured = list(runs[0]["ms_by_batch"])
+    measured = list(rows[0]["ms_by_batch"])
     batches = [str(n) for n in DRAWN if str(n) in measured] or measured[:1]
     panels = []
     for batch in batches:
         points = []
-        for run in runs:
-            ms, (low, high) = run["ms_by_batch"][batch], run["accuracy_ci"]
+        for row in rows:
+            ms, (low, high) = row["ms_by_batch"][batch], row["accuracy_ci"]
             points.append(
                 Point(
-                    Path(run["classifier"]).name,
-                    run["ours"],
+                    Path(row["classifier"]).name,
+                    row["ours"],
                     (ms["median"], ms["low"], ms["high"]),
-                    (100 * run["accuracy"], 100 * low, 100 * high),
+                    (100 * row["accuracy"], 100 * low, 100 * high),
                 )
             )
-        panels.append((f"batch {batch}, threads: {runs[0]['threads']}", points))
-    draw(panels, f"accuracy on FER2013 {runs[0]['split']} (%)", "face", path)
+        panels.append((contest.title(f"batch {batch}", rows[0]), points))
+    draw(panels, f"accuracy on FER2013 {rows[0]['split']} (%)", "face", path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,14 +1,15 @@
-"""Whether the compiled light detector gains by several pictures of one size at a time.
+"""Whether the compiled light detector gains by several images of one size per call.
 
-Its two networks are measured, which take most of the time: what looks at the whole picture, and
-what judges boxes. Between them every picture is looked at by itself.
+Its two networks are measured, which take most of the time: the trunk, which sees the
+whole image, and the box head. Between them every image is processed by itself.
 
 Definitions
     pictures_per_batch: in one call of each network, of one size.
-    ms_per_image: of both networks, wall clock, for one picture of the batch; ms_trunk, ms_box_head:
-        of each. Median of a round of two seconds or more; median, least and most over the rounds,
-        whose order turns. The pictures are noise, the boxes as many as the detector looks at most.
-    ms_difference: to the calls with one picture, by the medians.
+    ms_per_image: of both networks, wall clock, for one image of the batch; ms_trunk, ms_box_head:
+        of each. Median of a round of two seconds or more; median, minimum and maximum over the
+        rounds, whose order turns. The images are noise; there are as many boxes as the detector
+        classifies at most.
+    ms_difference: to the calls with one image, by the medians.
 """
 
 from __future__ import annotations
@@ -26,32 +27,23 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.rounds.contest import Spread
+from eval.data import options
 from eval.records import report
+from eval.records.sections import DETECTOR_BATCHES
 from faces.command import UserError, run
 from faces.provenance import command_line
+from networks.precision import use_bf16
 
 COMMAND = "benchmarks.detector_batches"
 SECONDS = 2.0
 
-COLUMNS = {
-    "detector": "text",
-    "pictures_per_batch": "count",
-    "ms_trunk": "number",
-    "ms_box_head": "number",
-    "ms_per_image": "number",
-    "ms_least": "number",
-    "ms_most": "number",
-    "ms_difference": "number",
-    "threads": "count",
-}
-
 
 def batched_trunk(model: Any) -> Any:
-    """Return ``detection.inference.openvino_graphs.trunk`` for several pictures.
+    """Return ``detection.inference.openvino_graphs.trunk`` for several images.
 
     Returns:
         An ``openvino.Model``. Input: (N, H, W, 3) uint8. The outputs are those of ``trunk``, the
-        places of all pictures below each other.
+        positions of all images below each other.
     """
     from detection.inference import openvino_graphs
     from networks.openvino import import_openvino
@@ -67,30 +59,38 @@ def batched_trunk(model: Any) -> Any:
     return graph
 
 
-def calls(
-    config: str, overrides: Sequence[str], size: tuple[int, int], batch: int
-) -> dict[str, Callable[[], Any]]:
-    """Return the calls to measure: name → the call.
+def load(config: str, overrides: Sequence[str]) -> tuple[Any, Any]:
+    """Return the light detector of a configuration, with random weights, and the configuration.
 
-    Args:
-        config: a configuration of the light detector; its weights do not matter.
-        overrides: key, value, key, value, … of it.
-        size: of the photos, (width, height).
-        batch: pictures per call.
+    Raises:
+        UserError: there is no such configuration, or it is of another detector.
     """
     from detectron2.modeling import build_model
 
-    from detection.data.mapper import inference_size
-    from detection.inference import openvino_graphs
-    from detection.inference.compiled import STRIDE, compilable
+    from detection.inference.compiled import compilable
     from detection.modeling.config import load_config
-    from networks.openvino import CompiledGraph
-    from networks.precision import use_bf16
 
     cfg = load_config(config, [*overrides, "MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
     model = build_model(cfg).eval()
     if not compilable(model, cfg):
         raise UserError(f"{config}: is no configuration of the light detector")
+    return model, cfg
+
+
+def calls(model: Any, cfg: Any, size: tuple[int, int], batch: int) -> dict[str, Callable[[], Any]]:
+    """Return the calls to measure, by name.
+
+    Args:
+        model: the light detector.
+        cfg: its configuration.
+        size: of the images, (width, height).
+        batch: images per call.
+    """
+    from detection.data.mapper import inference_size
+    from detection.inference import openvino_graphs
+    from detection.inference.compiled import STRIDE
+    from networks.openvino import CompiledGraph
+
     bf16, threads = use_bf16(cfg.MODEL.BF16, model.device), torch.get_num_threads()
     trunk = CompiledGraph(batched_trunk(model), bf16=bf16, threads=threads)
     box_head = CompiledGraph(openvino_graphs.box_head(model), bf16=bf16, threads=threads)
@@ -121,9 +121,11 @@ def measure(
     batches: Sequence[int],
     rounds: int,
     seconds: float,
-) -> list[report.Run]:
-    """Measure every size of batch: one row each, with the keys of ``COLUMNS``."""
-    every = [calls(config, overrides, size, batch) for batch in batches]
+) -> list[report.Row]:
+    """Measure every size of batch: one row each; the module's docstring defines the keys."""
+    model, cfg = load(config, overrides)
+    precision = "bfloat16" if use_bf16(cfg.MODEL.BF16, model.device) else "float32"
+    every = [calls(model, cfg, size, batch) for batch in batches]
     times: list[list[dict[str, float]]] = [[] for _ in batches]
     order = [
         (turn + place) % len(batches) for turn in range(rounds) for place in range(len(batches))
@@ -131,12 +133,13 @@ def measure(
     for index in tqdm(order, unit=" runs", disable=None):
         parts = {name: ms(call, seconds / 2) for name, call in every[index].items()}
         times[index].append({name: value / batches[index] for name, value in parts.items()})
-    rows: list[report.Run] = []
+    rows: list[report.Row] = []
     for batch, some in zip(batches, times, strict=True):
         spread = Spread.of([sum(one.values()) for one in some])
         parts = {name: Spread.of([one[name] for one in some]).median for name in some[0]}
         name = " ".join([Path(config).stem, *overrides])
         row = {"detector": name, "pictures_per_batch": batch, **parts}
+        row["precision"] = precision
         row |= {"ms_per_image": spread.median, "ms_least": spread.low, "ms_most": spread.high}
         rows.append(row)
     single = next((row["ms_per_image"] for row in rows if row["pictures_per_batch"] == 1), None)
@@ -147,11 +150,7 @@ def measure(
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     result.add_argument("--config-file", default="mobilenet_fpn", help="default %(default)s")
     result.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
     result.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"))
@@ -166,35 +165,28 @@ def parser() -> argparse.ArgumentParser:
 
 def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
-    from detection.errors import DetectionError
-
     report.check_out(arguments.out)
     numbers = (*arguments.batches, *arguments.size, arguments.threads, arguments.rounds)
     if min(numbers) < 1:
         raise UserError("batches, sizes, threads and rounds must be 1 or more")
     torch.set_num_threads(arguments.threads)
     load_before = os.getloadavg()[0]
-    try:
-        rows = measure(
-            arguments.config_file,
-            arguments.opts,
-            tuple(arguments.size),
-            arguments.batches,
-            arguments.rounds,
-            SECONDS,
-        )
-    except DetectionError as error:
-        raise UserError(str(error)) from error
+    rows = measure(
+        arguments.config_file,
+        arguments.opts,
+        tuple(arguments.size),
+        arguments.batches,
+        arguments.rounds,
+        SECONDS,
+    )
     about = {
         "timed_size": list(arguments.size),
         "rounds": arguments.rounds,
         "load_before": load_before,
         "weights_sha256": {},  # any weights take the same time
-    } | report.provenance(made_by)
+    } | report.provenance(made_by, "cpu")
     rows = [row | about for row in rows]
-    if arguments.out is not None:
-        report.write_report(arguments.out, rows)
-    print(report.table(rows, COLUMNS))
+    DETECTOR_BATCHES.publish(arguments, rows)
     return 0
 
 

@@ -2,25 +2,25 @@
 
 One row per FREEZE_AT. Counted on the network itself, without data and without a GPU; hours follow
 from the speed that Detectron2's model zoo published for the same network. With --rounds the time of
-one picture on this machine's CPU is measured too.
+one image on this machine's CPU is measured too.
 
 Definitions
     freeze_at: MODEL.BACKBONE.FREEZE_AT, the stages of the body that stay as they are.
     trained: the parts that change; trained_millions: their parameters.
-    forward_gflops: operations of one picture of --size in training, multiplications and additions
+    forward_gflops: operations of one image of --size in training, multiplications and additions
         of convolutions and matrix products (torch.utils.flop_counter); ROI_HEADS.
         BATCH_SIZE_PER_IMAGE boxes go through the box head.
     training_gflops: the same and twice that of the trained parts, for the two products of the
         backward pass.
     memory_gb: weights, gradients and momentum of what is trained in float32, and what the forward
-        pass of SOLVER.IMS_PER_BATCH pictures of --size keeps for the backward pass.
-    zoo_memory_gb: the same with the model zoo's two pictures per GPU.
+        pass of SOLVER.IMS_PER_BATCH images of --size keeps for the backward pass.
+    zoo_memory_gb: the same with the model zoo's two images per GPU.
     expected_memory_gb: memory_gb, and what the zoo measured beyond zoo_memory_gb with two frozen
-        stages (work space, proposals, losses), for each picture of the batch.
+        stages (work space, proposals, losses), for each image of the batch.
     v100_hours: SOLVER.MAX_ITER iterations on one V100, if it computes as many operations per second
         as in the zoo's training of this network; evaluations not included.
-    cpu_ms_per_image: median processor time of one picture of --size from pixels to boxes, random
-        weights, with the least and the most.
+    cpu_ms_per_image: median processor time of one image of --size from pixels to boxes, random
+        weights, with the minimum and the maximum.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from benchmarks.rounds.contest import Spread
+from eval.data import options
 from eval.records import report
+from eval.records.sections import DETECTOR_COST
 from faces.command import UserError, run
 from faces.provenance import command_line
 
@@ -49,18 +51,6 @@ ZOO = {"seconds_per_iteration": 0.638, "pictures_per_gpu": 2, "freeze_at": 2, "m
 
 CONFIG = "x101_fpn"
 DEPTHS = range(6)
-
-COLUMNS = {
-    "freeze_at": "count",
-    "trained": "text",
-    "trained_millions": "number",
-    "forward_gflops": "number",
-    "training_gflops": "number",
-    "memory_gb": "number",
-    "expected_memory_gb": "number",
-    "v100_hours": "number",
-    "cpu_ms_per_image": "number",
-}
 
 
 def build(freeze_at: int, device: str) -> tuple[Any, Any]:
@@ -74,21 +64,21 @@ def build(freeze_at: int, device: str) -> tuple[Any, Any]:
     return build_model(cfg), cfg
 
 
-def forward(model: Any, cfg: Any, pictures: int, size: tuple[int, int]) -> list[Tensor]:
+def forward(model: Any, cfg: Any, images: int, size: tuple[int, int]) -> list[Tensor]:
     """Run body, FPN, RPN head and box head on nothing, and return what comes out.
 
     Args:
         model: on the device ``meta``, where nothing is computed.
         cfg: its configuration.
-        pictures: in a batch.
+        images: in a batch.
         size: their (width, height), multiples of 32.
     """
     width, height = size
-    maps = model.backbone(torch.empty(pictures, 3, height, width, device="meta"))
+    maps = model.backbone(torch.empty(images, 3, height, width, device="meta"))
     levels = [maps[name] for name in cfg.MODEL.RPN.IN_FEATURES]
     logits, deltas = model.proposal_generator.rpn_head(levels)
     cells = cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION
-    boxes = pictures * cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
+    boxes = images * cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
     pooled = torch.empty(boxes, levels[0].shape[1], cells, cells, device="meta")
     heads = model.roi_heads
     return [*logits, *deltas, *heads.box_predictor(heads.box_head(pooled))]
@@ -109,7 +99,7 @@ def flops_by_part(model: Any, cfg: Any, size: tuple[int, int]) -> dict[str, int]
     return stages | {"fpn": fpn, "rpn": rpn, "box head": rest}
 
 
-def kept_bytes(model: Any, cfg: Any, pictures: int, size: tuple[int, int]) -> int:
+def kept_bytes(model: Any, cfg: Any, images: int, size: tuple[int, int]) -> int:
     """Return how much the forward pass of a batch keeps for the backward pass, without weights."""
     kept: dict[int, Any] = {}
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
@@ -121,12 +111,12 @@ def kept_bytes(model: Any, cfg: Any, pictures: int, size: tuple[int, int]) -> in
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = forward(model, cfg, pictures, size)
+        outputs = forward(model, cfg, images, size)
     del outputs
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def row(freeze_at: int, size: tuple[int, int]) -> report.Run:
+def row(freeze_at: int, size: tuple[int, int]) -> report.Row:
     """Count one row; the module's docstring defines the numbers."""
     from detection.modeling.freezing import parameters_by_part
 
@@ -151,12 +141,12 @@ def row(freeze_at: int, size: tuple[int, int]) -> report.Run:
     }
 
 
-def add_estimates(rows: Sequence[report.Run]) -> None:
+def add_estimates(rows: Sequence[report.Row]) -> None:
     """Add ``v100_hours`` and ``expected_memory_gb``, from what the zoo measured."""
     like_zoo = next(one for one in rows if one["freeze_at"] == ZOO["freeze_at"])
-    pictures = ZOO["pictures_per_gpu"]
-    per_second = like_zoo["training_gflops"] * pictures / ZOO["seconds_per_iteration"]
-    uncounted = (ZOO["memory_gb"] - like_zoo["zoo_memory_gb"]) / pictures
+    images = ZOO["pictures_per_gpu"]
+    per_second = like_zoo["training_gflops"] * images / ZOO["seconds_per_iteration"]
+    uncounted = (ZOO["memory_gb"] - like_zoo["zoo_memory_gb"]) / images
     for one in rows:
         batch = one["pictures_per_iteration"]
         gflops = one["training_gflops"] * one["iterations"] * batch
@@ -165,7 +155,7 @@ def add_estimates(rows: Sequence[report.Run]) -> None:
 
 
 def cpu_ms(size: tuple[int, int], rounds: int) -> Spread:
-    """Measure one picture of noise on the CPU; ``rounds`` times after a first one."""
+    """Measure one image of noise on the CPU; ``rounds`` times after a first one."""
     from detection.modeling.random_start import measure_norms
 
     model, _ = build(0, "cpu")
@@ -176,7 +166,7 @@ def cpu_ms(size: tuple[int, int], rounds: int) -> Spread:
     model.eval()
     times = []
     with torch.inference_mode():
-        for turn in tqdm(range(rounds + 1), unit=" pictures", disable=None):
+        for turn in tqdm(range(rounds + 1), unit=" images", disable=None):
             start = time.process_time()
             model(given)
             if turn:
@@ -186,8 +176,6 @@ def cpu_ms(size: tuple[int, int], rounds: int) -> Spread:
 
 def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
-    from detection.errors import DetectionError
-
     report.check_out(arguments.out)
     if min(arguments.size) < 32 or any(side % 32 for side in arguments.size):
         raise UserError("--size: two multiples of 32, as the FPN takes them")
@@ -195,30 +183,22 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         raise UserError("--rounds must be 0 or more, --threads 1 or more")
     torch.set_num_threads(arguments.threads)
     size = tuple(arguments.size)
-    try:
-        rows = [row(depth, size) for depth in tqdm(DEPTHS, disable=None)]
-        add_estimates(rows)
-        if arguments.rounds:
-            spread = cpu_ms(size, arguments.rounds)
-            times = {"cpu_ms_per_image": spread.median, "cpu_ms_low": spread.low}
-            rows = [one | times | {"cpu_ms_high": spread.high} for one in rows]
-    except DetectionError as error:
-        raise UserError(str(error)) from error
+    rows = [row(depth, size) for depth in tqdm(DEPTHS, disable=None)]
+    add_estimates(rows)
+    if arguments.rounds:
+        spread = cpu_ms(size, arguments.rounds)
+        times = {"cpu_ms_per_image": spread.median, "cpu_ms_low": spread.low}
+        times |= {"cpu_ms_high": spread.high}
+        rows = [one | times | {"precision": "float32"} for one in rows]
     about = {"detector": CONFIG, "counted_size": list(size)}
-    rows = [one | about | report.provenance(made_by) for one in rows]
-    if arguments.out is not None:
-        report.write_report(arguments.out, rows)
-    print(report.table(rows, COLUMNS))
+    rows = [one | about | report.provenance(made_by, "cpu") for one in rows]
+    DETECTOR_COST.publish(arguments, rows)
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     result.add_argument("--size", type=int, nargs=2, default=(1088, 800), metavar=("W", "H"))
     result.add_argument("--rounds", type=int, default=0, help="on the CPU; default none")
     result.add_argument("--threads", type=int, default=1, help="default %(default)s")

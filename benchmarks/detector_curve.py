@@ -1,17 +1,17 @@
 """What a Detectron2 detector gains and loses with the size of its input and its proposals.
 
 One row per combination of ``--shortest`` and ``--proposals``, all of one detector, on validation
-pictures: its test sizes are chosen from this curve, never on what is to be reported.
+images: its test sizes are chosen from this curve, never on what is to be reported.
 
 Definitions
     shortest_side, longest_side: INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST; their ratio is that of the
         detector's configuration.
     proposals: MODEL.RPN.POST_NMS_TOPK_TEST; PRE_NMS_TOPK_TEST (per level) is twice that.
     validation_ap, validation_ap50, coverage, duplicates_per_image: as ap, … in eval.detection, at
-        the pictures' own size and the detector's threshold.
-    cpu_ms_per_image: processor time, in milliseconds, per picture of --size, letterboxed and in
+        the images' own size and the detector's threshold.
+    cpu_ms_per_image: processor time, in milliseconds, per image of --size, letterboxed and in
         memory, one at a time. With one thread it is what the wall clock would show on an idle
-        machine. Median of a round; median, least and most over the rounds, whose order turns.
+        machine. Median of a round; median, minimum and maximum over the rounds, whose order turns.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -30,12 +30,14 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.rounds.contest import Spread
-from benchmarks.rounds.run_detector import timed_pictures
+from benchmarks.rounds.run_detector import timed_images
 from eval.data import options
-from eval.data.annotated import locate, read_scenes, scored
-from eval.detection import Found, measure_all, with_min_size
+from eval.data.detections import SavedDetections, as_arrays, with_min_size
+from eval.data.images import AnnotatedImages
+from eval.detection import measure_all
 from eval.records import report
 from eval.records.plots import panels, save
+from eval.records.sections import DETECTOR_CURVE
 from faces import command
 from faces.coco import Detections, GroundTruth, ImageId, load_coco
 from faces.command import UserError
@@ -44,18 +46,11 @@ from faces.provenance import command_line
 
 COMMAND = "benchmarks.detector_curve"
 
-COLUMNS = {
-    "shortest_side": "count",
-    "longest_side": "count",
-    "proposals": "count",
-    "validation_ap": "percent",
-    "validation_ap50": "percent",
-    "coverage": "percent",
-    "duplicates_per_image": "number",
-    "cpu_ms_per_image": "number",
-    "cpu_ms_low": "number",
-    "cpu_ms_high": "number",
-}
+KEPT = (
+    *("threshold", "images", "faces", "coverage", "coverage_ci", "duplicates_per_image"),
+    "precision",
+)
+"""What a row has from ``eval.detection`` as it is there."""
 
 Load = Callable[[Sequence[str]], Any]
 """Overrides of the configuration → the detector."""
@@ -90,17 +85,19 @@ def settings(shortest: Sequence[int], proposals: Sequence[int], ratio: float) ->
 
 
 def find(detector: Detector, truth: GroundTruth, images: Path) -> dict[ImageId, Detections]:
-    """Return all that a detector finds in the pictures, which must all be readable.
+    """Return all that a detector finds in the images, which must all be readable.
 
     Raises:
         UserError: one is not.
     """
-    pictures: Iterable[Any] = read_scenes(truth, locate(truth, images), _refuse)
-    return {scene.id: scored(detector.detect([image], 0.0)[0]) for scene, image in pictures}
+    return {
+        image.id: as_arrays(detector.detect([pixels], 0.0)[0])
+        for image, pixels in AnnotatedImages(truth, images, strict=True)
+    }
 
 
 def cpu_ms(detector: Detector, pictures: Sequence[Image]) -> float:
-    """Return the median processor time of a call with one picture, in milliseconds."""
+    """Return the median processor time of a call with one image, in milliseconds."""
     detector.detect(pictures[:1])
     times = []
     for picture in pictures:
@@ -117,34 +114,33 @@ def measure(
     images: Path,
     size: tuple[int, int],
     rounds: int,
-) -> list[report.Run]:
-    """Measure every point: one row each, with the keys of ``COLUMNS`` and more."""
+) -> list[report.Row]:
+    """Measure every point: one row each."""
     found = []
     for point in tqdm(points, desc="accuracy", unit=" settings", disable=None):
         detector = load(point.overrides)
-        found.append(Found(str(point), detector.score_threshold, find(detector, truth, images)))
-    pictures = timed_pictures(truth, images, size)
+        found.append(
+            SavedDetections(
+                str(point),
+                detector.score_threshold,
+                find(detector, truth, images),
+                precision=report.precision_of(detector),
+            )
+        )
+    pictures = timed_images(truth, images, size)
     times: list[list[float]] = [[] for _ in points]
     order = [(turn + place) % len(points) for turn in range(rounds) for place in range(len(points))]
     for index in tqdm(order, desc="speed", unit=" runs", disable=None):
         times[index].append(cpu_ms(load(points[index].overrides), pictures))
     rows = []
-    for point, run, ms in zip(points, measure_all(truth.scenes, found), times, strict=True):
+    for point, accuracy, ms in zip(points, measure_all(truth.scenes, found), times, strict=True):
         spread = Spread.of(ms)
         row = {
             "shortest_side": point.shortest,
             "longest_side": point.longest,
             "proposals": point.proposals,
-            "threshold": run["threshold"],
-            "images": run["images"],
-            "faces": run["faces"],
-            "validation_ap": run["ap"],
-            "validation_ap_ci": run["ap_ci"],
-            "validation_ap50": run["ap50"],
-            "validation_ap50_ci": run["ap50_ci"],
-            "coverage": run["coverage"],
-            "coverage_ci": run["coverage_ci"],
-            "duplicates_per_image": run["duplicates_per_image"],
+            **{f"validation_{key}": accuracy[key] for key in ("ap", "ap_ci", "ap50", "ap50_ci")},
+            **{key: accuracy[key] for key in KEPT},
             "cpu_ms_per_image": spread.median,
             "cpu_ms_low": spread.low,
             "cpu_ms_high": spread.high,
@@ -153,7 +149,7 @@ def measure(
     return rows
 
 
-def draw(rows: Sequence[report.Run], path: Path) -> None:
+def draw(rows: Sequence[report.Row], path: Path) -> None:
     """Draw AP and AP50 beside speed: a line per number of proposals, a point per size."""
     figure, axes = panels(2, side=4.8)
     for panel, (key, title) in zip(axes, (("ap", "AP"), ("ap50", "AP50")), strict=True):
@@ -188,17 +184,9 @@ def draw(rows: Sequence[report.Run], path: Path) -> None:
     save(figure, path)
 
 
-def _refuse(problem: str) -> None:
-    raise UserError(problem)
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     result.add_argument("--detector", required=True, metavar="NAME|RUN", help="one of Detectron2's")
     options.add_photo_options(result)
     result.add_argument("--min-size", type=command.positive_pixels, default=0.0, metavar="PX")
@@ -220,7 +208,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     if min(*numbers, arguments.threads, arguments.rounds) < 1:
         raise UserError("sizes, proposals, threads and rounds must be 1 or more")
     truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
-    locate(truth, arguments.images)
+    AnnotatedImages(truth, arguments.images)  # refuses missing images before the wait
 
     import torch
 
@@ -229,10 +217,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     torch.set_num_threads(arguments.threads)
 
     def load(overrides: Sequence[str] = ()) -> Any:
-        try:
-            return model_zoo.load_detector(arguments.detector, "cpu", overrides)
-        except model_zoo.ModelError as error:
-            raise UserError(str(error)) from error
+        return model_zoo.load_detector(arguments.detector, "cpu", overrides)
 
     sides = getattr(load(), "test_sizes", None)
     if sides is None:
@@ -247,18 +232,14 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         "timed_size": list(arguments.size),
         "rounds": arguments.rounds,
         "load_before": load_before,
-    } | report.provenance(made_by)
+    } | report.provenance(made_by, "cpu")
     rows = [
         row | about
         for row in measure(
             load, points, truth, arguments.images, tuple(arguments.size), arguments.rounds
         )
     ]
-    if arguments.out is not None:
-        report.write_report(arguments.out, rows)
-    if arguments.picture is not None:
-        draw(rows, arguments.picture)
-    print(report.table(rows, COLUMNS))
+    DETECTOR_CURVE.publish(arguments, rows, draw)
     return 0
 
 

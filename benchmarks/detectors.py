@@ -1,21 +1,21 @@
-"""Face detectors, ours and the packages': average precision and time, on the same pictures.
+"""Face detectors, ours and the packages': average precision and time, on the same images.
 
 Each detector runs in a process of its own, one at a time, in rounds whose order turns, so that a
 busy minute of the machine meets all. The packages come from `make peers`.
 
 Definitions
-    ap, ap50, coverage, …: as in eval.detection, on the pictures at their own size. The packages'
+    ap, ap50, coverage, …: as in eval.detection, on the images at their own size. The packages'
         detections count as shown from a score of 0.5 on (mtcnn, haar: from this project's choice).
-    ms_per_image, ms_low, ms_high: wall-clock milliseconds per picture of --size, letterboxed and in
+    ms_per_image, ms_low, ms_high: wall-clock milliseconds per image of --size, letterboxed and in
         memory, one at a time: the median over the calls of about four seconds, of which the median,
-        the least and the most over the rounds.
+        the minimum and the maximum over the rounds.
+    precision, processor_class: as in benchmarks.classifiers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,27 +25,16 @@ from benchmarks.peers.detectors import DETECTORS
 from benchmarks.rounds import contest
 from benchmarks.rounds.picture import Point, draw
 from eval.data import options
-from eval.detection import Found, measure_all, with_min_size
+from eval.data.detections import SavedDetections, with_min_size
+from eval.detection import measure_all
 from eval.records import report
+from eval.records.sections import DETECTOR_SPEED
 from faces import command
-from faces.coco import load_coco, load_results
+from faces.coco import GroundTruth, load_coco, load_results
 from faces.command import UserError
 from faces.provenance import command_line
 
 COMMAND = "benchmarks.detectors"
-
-COLUMNS = {
-    "detector": "text",
-    "images": "count",
-    "faces": "count",
-    "ap": "percent",
-    "ap_ci": "percent",
-    "ap50": "percent",
-    "ap50_ci": "percent",
-    "ms_per_image": "number",
-    "ms_low": "number",
-    "ms_high": "number",
-}
 
 
 def run_command(arguments: argparse.Namespace, name: str, folder: Path, turn: int) -> list[str]:
@@ -61,11 +50,7 @@ def run_command(arguments: argparse.Namespace, name: str, folder: Path, turn: in
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     result.add_argument("--coco", type=Path, required=True, help="ground truth")
     result.add_argument("--images", type=Path, required=True, help="where its pictures lie")
     result.add_argument("--min-size", type=command.positive_pixels, default=0.0, metavar="PX")
@@ -88,68 +73,64 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         raise UserError("--size must be two numbers of pixels, 1 or more")
     options.load_detectors(arguments.detector, "cpu")  # refuses unknown ones before the wait
     truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
-    names = [*arguments.detector, *arguments.peers]
-    load_before = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.keep or Path(temporary)
-        contest.take_turns(
-            names,
-            arguments.rounds,
-            lambda name, turn: run_command(arguments, name, folder, turn),
-            arguments.threads,
-        )
-        found, times = [], []
-        for name in names:
-            stem = contest.file_stem(name)
-            rounds = [
-                json.loads((folder / f"{stem}.times.{turn}.json").read_text("utf-8"))
-                for turn in range(arguments.rounds)
-            ]
-            times.append(contest.Spread.of([one["ms"] for one in rounds]))
-            by_image = load_results(folder / f"{stem}.json", truth.scenes)
-            found.append(Found(name, rounds[0]["threshold"], by_image, times[-1].median))
     about = {
         "coco": str(truth.path),
         "fingerprint": truth.fingerprint,
         "min_size": arguments.min_size,
         "unreadable": 0,
         "timed_size": list(arguments.size),
-        "rounds": arguments.rounds,
-        "load_before": load_before,
-    } | report.provenance(made_by)
-    runs = [
-        run
-        | {"ours": run["detector"] in arguments.detector, "ms_low": ms.low, "ms_high": ms.high}
-        | about
-        | {"threads": arguments.threads}
-        for run, ms in zip(measure_all(truth.scenes, found), times, strict=True)
-    ]
-    if arguments.out is not None:
-        report.write_report(arguments.out, runs)
-    if arguments.picture is not None:
-        draw_runs(runs, arguments.picture)
-    print(report.table(runs, COLUMNS))
+    } | contest.conditions(arguments, made_by)
+    rows = [row | about for row in measure(arguments, truth)]
+    DETECTOR_SPEED.publish(arguments, rows, draw_rows)
     return 0
 
 
-def draw_runs(runs: Sequence[report.Run], path: Path) -> None:
+def measure(arguments: argparse.Namespace, truth: GroundTruth) -> list[report.Row]:
+    """Let every detector look at the images of ``truth`` in turn: one row each."""
+    names = [*arguments.detector, *arguments.peers]
+    found, times = [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary)
+
+        def run(name: str, turn: int) -> list[str]:
+            return run_command(arguments, name, folder, turn)
+
+        contest.take_turns(names, arguments.rounds, run, arguments.threads)
+        for name in names:
+            stem = contest.file_stem(name)
+            rounds = [
+                json.loads((folder / f"{stem}.times.{turn}.json").read_text("utf-8"))
+                for turn in range(arguments.rounds)
+            ]
+            ms = contest.Spread.of([one["ms"] for one in rounds])
+            times.append({"ms_low": ms.low, "ms_high": ms.high})
+            threshold, precision = (rounds[0][key] for key in ("threshold", "precision"))
+            by_image = load_results(folder / f"{stem}.json", truth.scenes)
+            found.append(SavedDetections(name, threshold, by_image, ms.median, precision))
+    return [
+        row | {"ours": row["detector"] in arguments.detector} | ms
+        for row, ms in zip(measure_all(truth.scenes, found), times, strict=True)
+    ]
+
+
+def draw_rows(rows: Sequence[report.Row], path: Path) -> None:
     """Draw AP50 and AP beside speed."""
     panels = []
     for key, title in (("ap", "AP (IoU 0.5 to 0.95)"), ("ap50", "AP50")):
         points = []
-        for run in runs:
-            low, high = run[f"{key}_ci"]
+        for row in rows:
+            low, high = row[f"{key}_ci"]
             points.append(
                 Point(
-                    Path(run["detector"]).name,
-                    run["ours"],
-                    (run["ms_per_image"], run["ms_low"], run["ms_high"]),
-                    (100 * run[key], 100 * low, 100 * high),
+                    Path(row["detector"]).name,
+                    row["ours"],
+                    (row["ms_per_image"], row["ms_low"], row["ms_high"]),
+                    (100 * row[key], 100 * low, 100 * high),
                 )
             )
-        panels.append((f"{title}, threads: {runs[0]['threads']}", points))
-    width, height = runs[0]["timed_size"]
-    draw(panels, "average precision (%)", f"picture of {width}×{height}", path)
+        panels.append((contest.title(title, rows[0]), points))
+    width, height = rows[0]["timed_size"]
+    draw(panels, "average precision (%)", f"image of {width}×{height}", path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,13 +18,15 @@ from benchmarks.rounds import contest
 from eval import joint
 from eval.crops import RESULTS, cut_all
 from eval.data import options
-from eval.data.annotated import locate, read_scenes
-from eval.detection import add_results_options
+from eval.data.detections import add_results_options, load_sources
+from eval.data.images import AnnotatedImages
+from eval.data.pairs import MIN_SCORE
 from eval.records import report
 from faces import command
 from faces.coco import load_coco
 from faces.command import UserError
 from faces.provenance import command_line
+from faces.scope import add_scope_options
 
 COMMAND = "benchmarks.joint"
 
@@ -59,15 +61,12 @@ def answer_all(crops: Path, folders: Sequence[str], peers: Sequence[str], said: 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     options.add_photo_options(result)
     for stage in ("detector", "classifier"):
         result.add_argument(f"--{stage}", nargs="+", required=True, metavar="NAME|RUN")
     add_results_options(result)
+    add_scope_options(result)
     result.add_argument("--peers", nargs="*", choices=CLASSIFIERS, default=["fer"])
     result.add_argument("--gallery", type=Path, metavar="FILE.html", help="as eval.joint has it")
     options.add_common_options(result)
@@ -83,12 +82,12 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
             "(--peers without a name)"
         )
     truth = load_coco(arguments.coco)
-    pictures = locate(truth, arguments.images)
-    finders = joint.load_finders(arguments, truth)
+    images = AnnotatedImages(truth, arguments.images)
+    finders = load_sources(arguments, truth, MIN_SCORE)
     with tempfile.TemporaryDirectory() as folder:
         crops = Path(folder) / "crops"
-        scenes = read_scenes(truth, pictures, lambda text: command.note(COMMAND, text))
-        names = cut_all(scenes, finders, crops)
+        names = cut_all(images, finders, crops)
+        images.close(COMMAND)
         scores = answer_all(crops, list(names), arguments.peers, Path(folder) / "said")
         words = ["--coco", str(arguments.coco), "--images", str(arguments.images)]
         words += ["--results", *(f"{f.name}={crops / f.name / RESULTS}" for f in finders)]

@@ -2,7 +2,7 @@
 
 Networks of one architecture of which one went on from the other, or that started alike, lie in one
 basin of the loss; the mean of their weights is one network, as fast as each, and often better than
-all of them (Wortsman et al., "Model soups", ICML 2022). The shares sum to 1: choose them on
+all of them (Wortsman et al., "Model soups", ICML 2022). The shares sum to 1: select them on
 PublicTest, whose accuracy goes into the new run's card, beside the cards of the averaged runs.
 """
 
@@ -11,15 +11,14 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from classification.calibrate import find_files, taught_votes
-from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.data.fer2013 import Fer2013, load_fer2013
 from classification.inference.classifier import (
     NetworkClassifier,
     TrainedNetwork,
@@ -27,15 +26,19 @@ from classification.inference.classifier import (
     load_network,
     save_network,
 )
-from classification.training.card import facts_of_data, model_card, write_json
-from faces.provenance import (
-    CardError,
-    command_line,
-    file_sha256,
-    git_commit,
-    read_card,
-    run_share,
+from classification.training.card import (
+    check_new_run,
+    facts_of_data,
+    find_files,
+    model_card,
+    taught_votes,
+    training_of,
+    write_json,
 )
+from faces.command import run
+from faces.files import file_sha256
+from faces.provenance import command_line, git_commit, read_card
+from networks.averaging import check_shares, run_share, weighted_mean
 
 COMMAND = "classification.average"
 
@@ -51,22 +54,20 @@ def average(members: Sequence[tuple[Path, float]]) -> tuple[TrainedNetwork, dict
         (counters) those of the first.
 
     Raises:
-        WeightsError: a file cannot be used, the networks differ in more than their weights, or the
-            shares do not sum to 1.
+        WeightsError: a file cannot be used, or the networks differ in more than their weights.
+        UserError: the shares do not sum to 1.
     """
-    if not math.isclose(math.fsum(share for _, share in members), 1, abs_tol=1e-6):
-        raise WeightsError("the shares do not sum to 1; change them")
-    network, mean = load_network(members[0][0])
-    network = network.uncalibrated()
-    for index, (path, share) in enumerate(members):
-        other, state = load_network(path)
-        if other.uncalibrated() != network:
-            raise WeightsError(f"{path}: not of the same architecture as {members[0][0]}")
-        for name, value in state.items():
-            if value.is_floating_point():
-                before = mean[name] if index else torch.zeros_like(value, dtype=torch.float32)
-                mean[name] = before + share * value.float()
-    return network, mean
+    check_shares([share for _, share in members])
+    network = load_network(members[0][0])[0].uncalibrated()
+
+    def states() -> Iterator[tuple[dict[str, Tensor], float]]:
+        for path, share in members:
+            other, state = load_network(path)
+            if other.uncalibrated() != network:
+                raise WeightsError(f"{path}: not of the same architecture as {members[0][0]}")
+            yield state, share
+
+    return network, weighted_mean(states())
 
 
 def describe(
@@ -81,7 +82,8 @@ def describe(
     averaged, votes = [], 0.0
     for weights, path, share in members:
         card = read_card(path)
-        averaged.append({"share": share, "sha256": file_sha256(weights), **card["training"]})
+        training = training_of(card, path)
+        averaged.append({"share": share, "sha256": file_sha256(weights), **training})
         votes += share * taught_votes(card)
     first = {key: averaged[0][key] for key in ("parameters", "versions", "precision", "device")}
     recipe = {**averaged[0]["recipe"], "votes": votes}
@@ -98,12 +100,9 @@ def write_run(
     """Write the mean and its card into a run folder; returns the accuracy on PublicTest.
 
     Raises:
-        WeightsError: as ``average``, or there is a run already.
-        Fer2013Error: there is no PublicTest.
+        UserError: as ``average``, or there is no PublicTest.
     """
     public = data.split("PublicTest")
-    if (out / "model.safetensors").exists():
-        raise WeightsError(f"{out}: holds a run already; choose another --out")
     network, state = average([(weights, share) for weights, _, share in members])
     training = describe(members, made)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -132,17 +131,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="run folder to write")
     args = parser.parse_args(argv)
     made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
-    try:
-        if args.out.exists() and not args.out.is_dir():
-            raise WeightsError(f"{args.out}: is a file; --out takes a folder")
+
+    def action() -> int:
+        check_new_run(args.out)
         members = [(*find_files(name), share) for name, share in args.members]
         data = load_fer2013(args.data, progress=sys.stderr.isatty())
         accuracy = write_run(members, data, args.out, made)
-    except (WeightsError, CardError, Fer2013Error) as error:
-        print(f"{COMMAND}: {error}", file=sys.stderr)
-        return 2
-    print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
-    return 0
+        print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
+        return 0
+
+    return run(COMMAND, action)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from demo import controls
 from demo.controls import session, worker
 from demo.render import cards
 from demo.session import Analysis, Choice, Photo
+from faces.command import UserError
 from faces.pipeline import Pipeline
-from twostage.model_zoo import ModelError
 
 QUICK = 0.3
 """Seconds before progress is shown. Sooner it would flicker, and drawing it slows the models."""
@@ -31,7 +31,7 @@ def ahead() -> Iterator[None]:
     """
     choice, end = session().take_fresh(), time.monotonic() + QUICK
     with ExitStack() as running:
-        with suppress(ModelError):  # the tab that needs the model says so
+        with suppress(UserError):  # the tab that needs the model says so
             for photo in session().photos:
                 if choice and session().wants(photo, choice):
                     outcome = running.enter_context(worker().submitted(analysis(photo, choice)))

@@ -15,6 +15,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from demo.components.percent_slider import percent_slider
 from demo.render import cards
 from demo.session import SCORE_FLOOR, Choice, Photo, Session
+from faces.command import UserError
 from faces.crops import CROP_MARGIN
 from faces.emotions import EMOTIONS
 from faces.paths import PICTURE_SUFFIXES
@@ -215,7 +216,7 @@ def choose_cut(detector: str, device: str) -> tuple[float | None, float]:
     """Show detection score and crop margin; return both as ``Choice`` takes them."""
     try:
         own = detector_of(detector, device).score_threshold
-    except model_zoo.ModelError:  # each tab says why
+    except UserError:  # each tab says why
         return None, CROP_MARGIN
     score = st.slider(
         "Detection score",

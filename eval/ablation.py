@@ -8,7 +8,7 @@ and whose opposites', are all recorded. Ctrl-C stops; the same command goes on.
 Definitions
     accuracy: on PublicTest, mean over the seeds, one figure per way of viewing a face.
     difference: accuracy (single view) minus that of the variant named in ``against``, over the
-        seeds that both have, with a 95 % interval from drawing the pictures anew. What another
+        seeds that both have, with a 95 % interval from drawing the images again. What another
         seed would change is not in it: ``seed_spread`` is half the range over the seeds.
     trainings: of the variant, one per seed.
     hours: of its first training, on whatever machine that ran: not for comparing variants.
@@ -28,16 +28,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
-from classification.training.card import write_json
+from classification.data.fer2013 import Fer2013, load_fer2013
 from classification.training.recipe import RecipeError, load_recipe
-from eval.classification import fer2013_batches
 from eval.data import options
+from eval.data.fer2013_parts import batches
 from eval.metrics.bootstrap import Bootstrap, ratio_metric
 from eval.records import report
+from eval.records.sections import Section
 from eval.systems import python
 from faces import command
 from faces.command import UserError
+from faces.files import write_json
 from faces.pipeline import EmotionClassifier
 from faces.provenance import command_line
 from faces.views import VIEWS, probabilities_over_views
@@ -58,6 +59,18 @@ COLUMNS = {
     "seed_spread": "percent",
     "hours": "number",
 }
+
+SECTION = Section(
+    kind="ablation",
+    title="What each ingredient of a training gives",
+    columns={"variant": "text", "about": "text"} | COLUMNS,
+)
+
+Training = tuple[str, int]
+"""Name of a variant, and seed."""
+
+TRAINING = "ablation_training"
+"""Kind of a training's record."""
 
 REFERENCE = "reference"
 
@@ -168,18 +181,18 @@ def read_answers(
     if not path.is_file():
         return None
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        (record,) = report.read_record(path, {TRAINING})
         recipe = load_recipe(variant.recipe, variant.arguments(seed))
         same = recipe.is_recorded_as(record["recipe"]) and record["fingerprint"] == fingerprint
         return record if same and set(variant.views) <= set(record["right"]) else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: no record of an ablation ({error}); remove it") from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: lacks {error}; remove it, and it is measured again") from error
 
 
 def measure(
     variant: Variant, seed: int, folder: Path, data: Fer2013, fingerprint: str, device: str | None
 ) -> dict[str, Any]:
-    """Return the record of a finished training: how it was made, and which pictures it knows.
+    """Return the record of a finished training: how it was made, and which images it knows.
 
     Args:
         variant: of the plan.
@@ -204,6 +217,7 @@ def measure(
     kept = ("recipe", "parameters", "hours", "precision", "best_epoch")
     right = {views: right_answers(classifier, data, views) for views in variant.views}
     return {
+        "kind": TRAINING,
         **{key: training[key] for key in kept},
         "training": training["command"],
         "trained_at": training["commit"],
@@ -213,11 +227,12 @@ def measure(
 
 
 def right_answers(classifier: EmotionClassifier, data: Fer2013, views: str) -> NDArray[np.bool_]:
-    """Tell for each picture whether the most likely emotion is its label, shape (N,)."""
+    """Tell for each image whether the most likely emotion is its label, shape (N,)."""
     right = []
-    for crops, labels in fer2013_batches(data):
-        scores = probabilities_over_views(classifier, crops, views)
-        right.append(options.top_emotions(classifier, scores) == np.asarray(labels))
+    for crops, labels in batches(data):
+        found = probabilities_over_views(classifier, crops, views)
+        options.check_finite(found, classifier.name)
+        right.append(found.argmax(axis=1) == np.asarray(labels))
     return np.concatenate(right)
 
 
@@ -225,13 +240,13 @@ def rows(
     variants: Sequence[Variant],
     right: Mapping[tuple[str, int, str], NDArray[np.bool_]],
     bootstrap: Bootstrap,
-) -> list[report.Run]:
+) -> list[report.Row]:
     """Compute the table.
 
     Args:
         variants: its rows.
-        right: (variant, seed, views) → shape (N,): which pictures were recognised.
-        bootstrap: drawings of the N pictures.
+        right: (variant, seed, views) → shape (N,): which images were recognised.
+        bootstrap: drawings of the N images.
     """
     table = []
     for variant in variants:
@@ -240,7 +255,7 @@ def rows(
             for views in variant.views
         }
         single = [float(right[variant.name, s, VIEWS[0]].mean()) for s in variant.seeds]
-        row: report.Run = {
+        row: report.Row = {
             "variant": variant.name,
             "about": variant.about,
             "seeds": list(variant.seeds),
@@ -272,9 +287,7 @@ def rows(
     return table
 
 
-def complete(
-    variants: Sequence[Variant], known: Mapping[tuple[str, int], object]
-) -> Iterator[Variant]:
+def complete(variants: Sequence[Variant], known: Mapping[Training, object]) -> Iterator[Variant]:
     """Yield the variants all of whose trainings, and whose opposites', are known."""
     done = {v.name for v in variants if all((v.name, seed) in known for seed in v.seeds)}
     yield from (v for v in variants if {v.name, v.against} <= done)
@@ -288,23 +301,22 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     names = {variant.name for variant in variants}
     if unknown := set(arguments.only) - names:
         raise UserError(f"{arguments.plan}: has no {', '.join(sorted(unknown))}")
-    try:
-        whole = load_fer2013(arguments.data, progress=sys.stderr.isatty())
-        data, fingerprint = whole.split("PublicTest"), whole.fingerprint
-    except Fer2013Error as error:
-        raise UserError(str(error)) from error
-    known: dict[tuple[str, int], dict[str, Any]] = {}
+    whole = load_fer2013(arguments.data, progress=sys.stderr.isatty())
+    data, fingerprint = whole.split("PublicTest"), whole.fingerprint
+
+    # What is recorded, and the commands of what is not.
+    known: dict[Training, report.Row] = {}
     missing: list[tuple[Variant, int, list[str]]] = []
     for variant, seed in [(v, seed) for v in variants for seed in v.seeds]:
-        record = read_answers(
-            answers_file(arguments.answers, variant, seed), variant, seed, fingerprint
-        )
+        path = answers_file(arguments.answers, variant, seed)
+        record = read_answers(path, variant, seed, fingerprint)
         if record is not None:
             known[variant.name, seed] = record
         elif variant.name in (arguments.only or names):
             words = training_command(variant, seed, arguments.data, arguments.votes, arguments.runs)
             missing.append((variant, seed, words))
-    arguments.answers.mkdir(parents=True, exist_ok=True)
+
+    # Train and record it.
     for number, (variant, seed, words) in enumerate(missing, 1):
         progress = f"training {number} of {len(missing)}"
         command.note(COMMAND, f"{progress}: {variant.name}, seed {seed}")
@@ -312,29 +324,44 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         if not (folder / "record.json").is_file():
             python(*words)
         record = measure(variant, seed, folder, data, fingerprint, arguments.device)
-        write_json(
-            answers_file(arguments.answers, variant, seed), record | report.provenance(made_by)
-        )
+        path = answers_file(arguments.answers, variant, seed)
+        write_json(path, record | report.provenance(made_by, arguments.device), indent=1)
         known[variant.name, seed] = record
+
+    # The table of what is complete.
     shown = list(complete(variants, known))
     if absent := [v.name for v in variants if v not in shown]:
         command.note(COMMAND, f"not in the table, as not all is trained: {', '.join(absent)}")
-    right = {
-        (*key, views): np.array([letter == "1" for letter in answers])
-        for key, record in known.items()
-        for views, answers in record["right"].items()
-    }
-    table = rows(shown, right, Bootstrap.of(len(data.labels)))
-    about: dict[str, Any] = {"ablation": arguments.plan.name, "split": "PublicTest"}
-    about |= {"n": len(data.labels), "fingerprint": fingerprint} | report.provenance(made_by)
-    kept = ("parameters", "hours", "precision", "best_epoch", "training", "trained_at")
-    for variant, row in zip(shown, table, strict=True):
-        record = known[variant.name, variant.seeds[0]]
-        row |= {key: record[key] for key in kept} | about
+    about = {"ablation": arguments.plan.name, "split": "PublicTest", "n": len(data.labels)}
+    about |= {"fingerprint": fingerprint} | report.provenance(made_by, arguments.device)
+    table = [row | about for row in recorded_rows(shown, known, len(data.labels))]
     if arguments.out is not None:
-        report.write_report(arguments.out, table)
+        report.write_report(arguments.out, SECTION.kind, table)
     print(report.table(table, COLUMNS))
     return 0
+
+
+def recorded_rows(
+    variants: Sequence[Variant], known: Mapping[Training, report.Row], images: int
+) -> list[report.Row]:
+    """Compute the table from the records of the trainings, with what is known of their making.
+
+    Args:
+        variants: its rows.
+        known: the records of all their trainings, of so many ``images``.
+        images: of PublicTest.
+    """
+    right = {
+        (*training, views): np.array([letter == "1" for letter in answers])
+        for training, record in known.items()
+        for views, answers in record["right"].items()
+    }
+    kept = ("parameters", "hours", "precision", "best_epoch", "training", "trained_at")
+    firsts = [known[variant.name, variant.seeds[0]] for variant in variants]
+    return [
+        row | {key: first[key] for key in kept}
+        for row, first in zip(rows(variants, right, Bootstrap.of(images)), firsts, strict=True)
+    ]
 
 
 def _toml(value: object) -> str:
@@ -343,11 +370,7 @@ def _toml(value: object) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = options.make_parser(COMMAND, __doc__)
     parser.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
     parser.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s votes")
     parser.add_argument("--plan", type=Path, default=PLAN, help="default: eval/ablation.toml")

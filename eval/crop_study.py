@@ -5,9 +5,9 @@ the detector finds are cut with several margins and in several shapes:
     longer side: a square on the box's centre with its longer side (the project's rule).
     mean side, shorter side: the same with the geometric mean of the sides, with the shorter one.
     stretched: the box itself, stretched to a square.
-With ``--data``, the detector's jitter is simulated on FER2013: PublicTest's pictures are cut by
-boxes that miss as the detector's boxes miss the true ones in the photos (shift and size around
-their mean, drawn from the matches found), at 0, 1 and 2 times that strength.
+With ``--data``, the detector's jitter is simulated on FER2013: PublicTest's images are cut by boxes
+with the errors of the detector's boxes in the photos (shift and size around their mean, drawn from
+the matches), at 0, 1 and 2 times that strength.
 
 Definitions
     accuracy, nll: of the labels of the found faces, and the mean negative log-likelihood, which
@@ -31,18 +31,16 @@ from classification.data.fer2013 import Fer2013
 from classification.inference.calibration import negative_log_likelihood, one_hot
 from eval.data import fer2013_parts as fer
 from eval.data import options
-from eval.data.annotated import locate, read_scenes, scored
-from eval.data.pairs import label_faces
+from eval.data.images import AnnotatedImages
+from eval.data.pairs import label_faces, matched_faces
 from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
 from eval.records import plots, report
-from faces import command
-from faces.boxes import match
+from eval.records.sections import Section
 from faces.coco import AnnotatedImage, load_coco
 from faces.command import UserError
 from faces.crops import CROP_MARGIN, crop_face
 from faces.emotions import EMOTIONS
 from faces.pipeline import Detector, EmotionClassifier, Image
-from faces.provenance import command_line
 from faces.types import Box
 
 COMMAND = "eval.crop_study"
@@ -54,47 +52,52 @@ MARGINS = (-0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 """The margins that are tried, as ``faces.crops.crop_face`` takes them."""
 
 CROPS = tuple((shape, margin) for shape in SHAPES for margin in MARGINS)
-"""All that are cut of one face."""
+"""All crops of one face."""
 
 JITTERED_MARGINS = (-0.1, -0.05, 0.0, 0.05, 0.1)
-"""Those of the simulation: FER2013's pictures have nothing around them to show."""
+"""Those of the simulation: FER2013's images end at the face."""
 
 STRENGTHS = (0.0, 1.0, 2.0)
 """How many times the detector's own jitter is simulated."""
 
-COLUMNS = {
-    "classifier": "text",
-    "crop_shape": "text",
-    "n": "count",
-    "accuracy_in_use": "percent",
-    "best_margin": "number",
-    "accuracy": "percent",
-    "accuracy_difference": "percent",
-    "accuracy_difference_ci": "percent",
-    "nll": "number",
-}
+SECTION = Section(
+    kind="crop_study",
+    title="The crop",
+    columns={
+        "record": "text",
+        "detector": "text",
+        "classifier": "text",
+        "crop_shape": "text",
+        "n": "count",
+        "accuracy_in_use": "percent",
+        "best_margin": "number",
+        "accuracy": "percent",
+        "accuracy_difference": "percent",
+        "accuracy_difference_ci": "percent",
+        "nll": "number",
+    },
+)
 
 
 @dataclass
 class FoundFaces:
-    """The labelled faces that a detector found, with what classifiers say of every crop of them.
+    """The labelled faces that a detector found, with classifiers' answers to every crop of them.
 
     Attributes:
         label: indices into ``EMOTIONS``.
-        photo: number of the photo of each.
-        misses: per face (dx, dy, log size): the centre's distance from the true one as a fraction
-            of the true box's longer side, and the logarithm of the longer sides' quotient.
-        scores: per classifier, per face, the probabilities of its ``CROPS``, (len(CROPS), 7).
+        image: number of the image of each.
+        errors: per face, those of its box, see ``box_error``.
+        probabilities: per classifier, per face, those of its ``CROPS``, (len(CROPS), 7).
     """
 
     label: list[int] = field(default_factory=list)
-    photo: list[int] = field(default_factory=list)
-    misses: list[tuple[float, float, float]] = field(default_factory=list)
-    scores: list[list[NDArray[np.float32]]] = field(default_factory=list)
+    image: list[int] = field(default_factory=list)
+    errors: list[tuple[float, float, float]] = field(default_factory=list)
+    probabilities: list[list[NDArray[np.float32]]] = field(default_factory=list)
 
 
 def cut(image: Image, box: Box, shape: str, margin: float) -> Image:
-    """Cut one of ``SHAPES`` out of a picture; see the module's docstring.
+    """Cut one of ``SHAPES`` out of an image; see the module's docstring.
 
     Returns:
         The square crop, (S, S, 3) uint8 RGB.
@@ -119,8 +122,12 @@ def _square(box: Box, side: float) -> Box:
     return Box(x - side / 2, y - side / 2, x + side / 2, y + side / 2)
 
 
-def miss(found: Box, true: Box) -> tuple[float, float, float]:
-    """Return how a box misses the true one; see ``FoundFaces.misses``."""
+def box_error(found: Box, true: Box) -> tuple[float, float, float]:
+    """Return the error of a detector's box: (dx, dy, log size).
+
+    ``dx`` and ``dy`` are the centre's distance from the true one as a fraction of the true box's
+    longer side; ``log size`` is the logarithm of the quotient of the longer sides.
+    """
     longer = max(true.width, true.height)
     dx = (found.x1 + found.x2 - true.x1 - true.x2) / 2 / longer
     dy = (found.y1 + found.y2 - true.y1 - true.y2) / 2 / longer
@@ -128,129 +135,117 @@ def miss(found: Box, true: Box) -> tuple[float, float, float]:
 
 
 def find_faces(
-    pictures: Iterable[tuple[AnnotatedImage, Image]],
+    images: Iterable[tuple[AnnotatedImage, Image]],
     detector: Detector,
     classifiers: Sequence[EmotionClassifier],
 ) -> FoundFaces:
-    """Find the labelled faces, cut them in every way, and let the classifiers look at the crops."""
-    faces = FoundFaces(scores=[[] for _ in classifiers])
-    for number, (scene, image) in enumerate(pictures):
-        found = scored(detector.detect([image])[0])
-        matching = match(found.boxes, found.scores, scene.boxes, scene.ignored)
-        for corners, index in zip(found.boxes.tolist(), matching.face, strict=True):
-            if index < 0:
-                continue
-            box, face = Box(*corners), scene.faces[index]
-            faces.label.append(EMOTIONS.index(face.category))
-            faces.photo.append(number)
-            faces.misses.append(miss(box, face.box))
-            crops = [cut(image, box, shape, margin) for shape, margin in CROPS]
-            for rows, classifier in zip(faces.scores, classifiers, strict=True):
-                rows.append(classifier.probabilities(crops))
-                options.top_emotions(classifier, rows[-1])
+    """Find the labelled faces, cut them in every way, and classify all crops."""
+    faces = FoundFaces(probabilities=[[] for _ in classifiers])
+    for found in matched_faces(images, detector):
+        faces.label.append(found.label)
+        faces.image.append(found.number)
+        faces.errors.append(box_error(found.box, found.face.box))
+        crops = [cut(found.pixels, found.box, shape, margin) for shape, margin in CROPS]
+        for rows, classifier in zip(faces.probabilities, classifiers, strict=True):
+            rows.append(classifier.probabilities(crops))
+            options.check_finite(rows[-1], classifier.name)
     return faces
 
 
-def measure(faces: FoundFaces, scores: Sequence[NDArray[np.float32]]) -> list[report.Run]:
+def measure(faces: FoundFaces, probabilities: Sequence[NDArray[np.float32]]) -> list[report.Row]:
     """Measure one classifier on every crop.
 
     Args:
         faces: that were found.
-        scores: the classifier's entry of ``faces.scores``.
+        probabilities: the classifier's entry of ``faces.probabilities``.
 
     Returns:
-        One run per shape, with its figures by margin and those of its best one.
+        One row per shape, with its figures by margin and those of its best one.
     """
-    label, photo = np.array(faces.label), np.array(faces.photo)
-    photos = int(photo.max()) + 1
-    totals = np.bincount(photo, minlength=photos)
-    boot = Bootstrap.of(photos)
-    shares = one_hot(label, len(EMOTIONS))
+    label, image = np.array(faces.label), np.array(faces.image)
+    images = int(image.max()) + 1
+    totals = np.bincount(image, minlength=images)
+    boot = Bootstrap.of(images)
+    truth = one_hot(label, len(EMOTIONS))
 
-    def judged(p: NDArray[np.float32]) -> tuple[Metric, float]:
-        right = np.bincount(photo, weights=p.argmax(axis=1) == label, minlength=photos)
-        return ratio_metric(right, totals), negative_log_likelihood(p, shares)
+    def figures(p: NDArray[np.float32]) -> tuple[Metric, float]:
+        right = np.bincount(image, weights=p.argmax(axis=1) == label, minlength=images)
+        return ratio_metric(right, totals), negative_log_likelihood(p, truth)
 
-    by_crop = np.stack(scores, axis=1)
-    results = {key: judged(p) for key, p in zip(CROPS, by_crop, strict=True)}
+    by_crop = np.stack(probabilities, axis=1)
+    results = {key: figures(p) for key, p in zip(CROPS, by_crop, strict=True)}
     in_use = results[SHAPES[0], CROP_MARGIN][0]
-    runs: list[report.Run] = []
+    rows: list[report.Row] = []
     for shape in SHAPES:
-        rows: list[report.Run] = []
+        by_margin: list[report.Row] = []
         for margin in MARGINS:
             metric, nll = results[shape, margin]
-            difference, interval = boot.difference(metric, in_use)
-            rows.append(
-                {
-                    "margin": margin,
-                    "accuracy": boot.value(metric),
-                    "accuracy_difference": difference,
-                    "accuracy_difference_ci": interval,
-                    "nll": nll,
-                }
+            difference = boot.differences({"accuracy": metric}, {"accuracy": in_use})
+            by_margin.append(
+                {"margin": margin, "accuracy": boot.value(metric)} | difference | {"nll": nll}
             )
-        best = max(rows, key=lambda row: (row["accuracy"], -row["nll"]))
+        best = max(by_margin, key=lambda row: (row["accuracy"], -row["nll"]))
         about = {"crop_shape": shape, "n": len(label)}
-        chosen = {key: value for key, value in best.items() if key != "margin"}
         used = {"accuracy_in_use": boot.value(in_use), "margin_in_use": CROP_MARGIN}
-        runs.append(about | used | {"best_margin": best["margin"]} | chosen | {"by_margin": rows})
-    return runs
+        best = {("best_margin" if key == "margin" else key): best[key] for key in best}
+        rows.append(about | used | best | {"by_margin": by_margin})
+    return rows
 
 
 def jitter(
-    data: Fer2013, classifier: EmotionClassifier, misses: NDArray[np.float64]
-) -> list[report.Run]:
-    """Measure a classifier on FER2013's pictures, cut by boxes that miss like a detector's.
+    data: Fer2013, classifier: EmotionClassifier, errors: NDArray[np.float64]
+) -> list[report.Row]:
+    """Measure a classifier on FER2013's images, cut by boxes with a detector's errors.
 
     Args:
         data: a part of FER2013.
         classifier: stage 2.
-        misses: of a detector, shape (N, 3), as in ``FoundFaces.misses``.
+        errors: of a detector's boxes, shape (N, 3), see ``box_error``.
 
     Returns:
         One row per strength and margin.
     """
-    centred = misses - misses.mean(axis=0)
+    centred = errors - errors.mean(axis=0)
     drawn = centred[np.random.default_rng(0).integers(0, len(centred), len(data.labels))]
     rows = []
     for strength in STRENGTHS:
         for margin in JITTERED_MARGINS:
             crops = []
-            for picture, (dx, dy, log_size) in zip(data.images, strength * drawn, strict=True):
-                side = picture.shape[0]
+            for image, (dx, dy, log_size) in zip(data.images, strength * drawn, strict=True):
+                side = image.shape[0]
                 whole = Box(side * dx, side * dy, side * (1 + dx), side * (1 + dy))
                 box = _square(whole, side * float(np.exp(log_size)))
-                crops.append(crop_face(np.repeat(picture[:, :, None], 3, axis=2), box, margin))
-            right = fer.score_crops(classifier, crops).argmax(axis=1) == data.labels
+                crops.append(crop_face(fer.rgb(image), box, margin))
+            right = fer.probabilities_of_crops(classifier, crops).argmax(axis=1) == data.labels
             rows.append({"strength": strength, "margin": margin, "accuracy": float(right.mean())})
     return rows
 
 
-def draw(runs: Sequence[report.Run], path: Path) -> None:
+def draw(rows: Sequence[report.Row], path: Path) -> None:
     """Draw accuracy against the margin: in the photos, and on jittered FER2013."""
-    classifiers = list(dict.fromkeys(run["classifier"] for run in runs))
+    classifiers = list(dict.fromkeys(row["classifier"] for row in rows))
     figure, axes = plots.panels(2 * len(classifiers), columns=2, side=4.2)
     for index, classifier in enumerate(classifiers):
-        own = [run for run in runs if run["classifier"] == classifier]
+        own = [row for row in rows if row["classifier"] == classifier]
         lines = [
             (
-                run["crop_shape"],
-                [row["margin"] for row in run["by_margin"]],
-                [100 * row["accuracy"] for row in run["by_margin"]],
+                row["crop_shape"],
+                [point["margin"] for point in row["by_margin"]],
+                [100 * point["accuracy"] for point in row["by_margin"]],
             )
-            for run in own
+            for row in own
         ]
         photos, simulated = axes[2 * index : 2 * index + 2]
         plots.draw_lines(photos, lines, "margin", "right among the found faces (%)")
         photos.set_title(f"{classifier}: {own[0]['n']} faces in photos", fontsize=9)
-        rows = own[0]["jitter"] or []
+        jittered = own[0]["jitter"] or []
         lines = [
             (
                 f"jitter × {strength:g}",
-                [row["margin"] for row in rows if row["strength"] == strength],
-                [100 * row["accuracy"] for row in rows if row["strength"] == strength],
+                [row["margin"] for row in jittered if row["strength"] == strength],
+                [100 * row["accuracy"] for row in jittered if row["strength"] == strength],
             )
-            for strength in (STRENGTHS if rows else ())
+            for strength in (STRENGTHS if jittered else ())
         ]
         plots.draw_lines(simulated, lines, "margin", "right (%)")
         simulated.set_title(f"{classifier}: FER2013, PublicTest", fontsize=9)
@@ -261,18 +256,14 @@ def draw(runs: Sequence[report.Run], path: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     options.add_photo_options(result)
     result.add_argument("--detector", default="default", metavar="NAME|RUN", help="to find faces")
     result.add_argument(
         "--classifier", nargs="+", default=["default"], metavar="NAME|RUN", help="to measure"
     )
     result.add_argument("--data", type=Path, metavar="DIR|ZIP|CSV", help="FER2013, for the jitter")
-    result.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the curves there")
+    options.add_picture_option(result)
     options.add_common_options(result)
     return result
 
@@ -281,38 +272,39 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     report.check_out(arguments.out)
     report.check_out(arguments.picture)
-    truth = label_faces(load_coco(arguments.coco))
-    pictures = locate(truth, arguments.images)
+    truth = options.check_truth(label_faces(load_coco(arguments.coco)), COMMAND)
+    images = AnnotatedImages(truth, arguments.images)
     [detector] = options.load_detectors([arguments.detector], arguments.device)
     classifiers = options.load_classifiers(arguments.classifier, arguments.device)
-    part = fer.read_parts(arguments.data, None, [fer.CHOSEN_ON])[0] if arguments.data else None
-    stream = read_scenes(truth, pictures, lambda text: command.note(COMMAND, text))
-    faces = find_faces(stream, detector, classifiers)
+    part = fer.open_part(arguments.data, fer.SELECTION_SPLIT) if arguments.data else None
+
+    # The faces that the detector finds, in every crop.
+    faces = find_faces(images, detector, classifiers)
+    status = images.close(COMMAND)
     if not faces.label:
         raise UserError(f"{arguments.images}: {detector.name} finds no labelled face there")
-    misses = np.array(faces.misses)
+    errors = np.array(faces.errors)
+
     about = {
         "detector": detector.name,
         "coco": str(truth.path),
         "fingerprint": truth.fingerprint,
         "data": None if part is None else str(arguments.data),
-        "miss_mean": misses.mean(axis=0),
-        "miss_deviation": misses.std(axis=0),
-    } | report.provenance(made_by)
-    runs: list[report.Run] = []
-    for classifier, scores in zip(classifiers, faces.scores, strict=True):
-        rows = None if part is None else jitter(part.data, classifier, misses)
+        "miss_mean": errors.mean(axis=0),
+        "miss_deviation": errors.std(axis=0),
+    } | report.provenance(made_by, arguments.device)
+    rows: list[report.Row] = []
+    for classifier, probabilities in zip(classifiers, faces.probabilities, strict=True):
         head = {"classifier": classifier.name}
-        runs += [head | run | {"jitter": rows} | about for run in measure(faces, scores)]
-    fer.publish(arguments, runs, COLUMNS, draw)
-    return 0
+        tail = {"jitter": None if part is None else jitter(part.data, classifier, errors)} | about
+        rows += [head | row | tail for row in measure(faces, probabilities)]
+    SECTION.publish(arguments, rows, draw)
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 From a finished run folder of ``detection.train``: what trained, how fast, how the loss fell.
 
 Definitions
-    iterations, pictures_per_iteration, freeze_at: of the run's configuration.
+    iterations, pictures_per_iteration, freeze_at: of the run folder's configuration.
     trained: the parts of the network that changed, trained_millions: their parameters.
     loss_first, loss_last: mean total loss of the first and of the last tenth of the iterations.
-    seconds_per_iteration: median, wall clock; peak_memory_gb: the most that the main process held.
+    seconds_per_iteration: median, wall clock; peak_memory_gb: peak memory of the main process.
     validation: iterations done → COCO's AP and AP50 on validation, 0 to 1.
     loss_by_iteration: the parts of the loss and their sum, iteration by iteration.
 """
@@ -22,27 +22,33 @@ from typing import Any
 
 import numpy as np
 
+from eval.data import options
 from eval.records import report
 from eval.records.plots import draw_lines, panels, save
-from faces.command import UserError, run
-from faces.provenance import command_line
+from eval.records.sections import Section
+from faces.command import UserError
 
 COMMAND = "eval.detector_training"
 
-COLUMNS = {
-    "trained_detector": "text",
-    "iterations": "count",
-    "pictures_per_iteration": "count",
-    "freeze_at": "count",
-    "trained": "text",
-    "trained_millions": "number",
-    "loss_first": "number",
-    "loss_last": "number",
-    "best_validation_ap50": "percent",
-    "seconds_per_iteration": "number",
-    "peak_memory_gb": "number",
-    "training_hours": "number",
-}
+SECTION = Section(
+    kind="detector_training",
+    title="Trainings of detectors",
+    columns={
+        "record": "text",
+        "trained_detector": "text",
+        "iterations": "count",
+        "pictures_per_iteration": "count",
+        "freeze_at": "count",
+        "trained": "text",
+        "trained_millions": "number",
+        "loss_first": "number",
+        "loss_last": "number",
+        "best_validation_ap50": "percent",
+        "seconds_per_iteration": "number",
+        "peak_memory_gb": "number",
+        "training_hours": "number",
+    },
+)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -54,13 +60,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [by_iteration[iteration] for iteration in sorted(by_iteration)]
 
 
-def summarise(folder: Path) -> report.Run:
-    """Return what the module's docstring defines, for one run folder.
+def summarise(folder: Path) -> report.Row:
+    """Return the row of one run folder; the module's docstring defines the keys.
 
     Raises:
-        UserError: it is no finished run of ``detection.train``, or one of an older version.
+        UserError: it is no finished run folder of ``detection.train``, or of an older version.
     """
-    from detection.errors import DetectionError
     from detection.modeling import checkpoints
     from detection.modeling.config import load_config
     from detection.training.trainer import LOG_FILE
@@ -73,7 +78,7 @@ def summarise(folder: Path) -> report.Run:
         steps = [one for one in log if "total_loss" in one]
         losses = np.array([one["total_loss"] for one in steps])
         keys = [key for key in steps[0] if key.startswith("loss_")]
-    except (DetectionError, OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError) as error:
         raise UserError(
             f"{folder}: no finished run of detection.train that notes every iteration ({error}); "
             "train again, or name another --run"
@@ -111,45 +116,38 @@ def summarise(folder: Path) -> report.Run:
     }
 
 
-def draw(one: report.Run, path: Path) -> None:
-    """Draw the total loss, and its running median, over the iterations."""
+def draw(rows: Sequence[report.Row], path: Path) -> None:
+    """Draw the total loss of the one row, and its running median, over the iterations."""
+    [row] = rows
     figure, (axes,) = panels(1, side=5.0)
-    numbers = one["loss_by_iteration"]
+    numbers = row["loss_by_iteration"]
     x, y = np.array(numbers["iteration"]) + 1, np.array(numbers["total_loss"])
     span = max(len(y) // 20, 1)
     smooth = [float(np.median(y[max(i - span, 0) : i + span + 1])) for i in range(len(y))]
     axes.plot(x, y, color="0.8", linewidth=0.8)
     window = f"median of {2 * span + 1} iterations"
     draw_lines(axes, [(window, x.tolist(), smooth)], "iteration", "total loss")
-    axes.set(title=f"{one['trained_detector']}: {one['trained']} trained", ylim=(0, None))
+    axes.set(title=f"{row['trained_detector']}: {row['trained']} trained", ylim=(0, None))
     axes.title.set_fontsize(9)
     save(figure, path)
 
 
+def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
+    report.check_out(arguments.out)
+    report.check_out(arguments.picture)
+    rows = [summarise(arguments.run) | report.provenance(made_by)]
+    SECTION.publish(arguments, rows, draw)
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = options.make_parser(COMMAND, __doc__)
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="a run folder")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the loss")
-    args = parser.parse_args(argv)
-
-    def action() -> int:
-        for path in (args.out, args.picture):
-            report.check_out(path)
-        one = summarise(args.run) | report.provenance(command_line(COMMAND, argv))
-        if args.out is not None:
-            report.write_report(args.out, [one])
-        if args.picture is not None:
-            draw(one, args.picture)
-        print(report.table([one], COLUMNS))
-        return 0
-
-    return run(COMMAND, action)
+    return options.run_command(COMMAND, parser, evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ emotion), how often the right emotion is among the first guesses, the coarser cl
 learning curves. With --photo it also gets that photo with the emotions of its faces, and what the
 classifier looks at in them.
 
-With --data (FER2013, or the folder that holds fer2013.zip), --faces gets pictures that show its
+With --data (FER2013, or the folder that holds fer2013.zip), --faces gets figures that show its
 faces: samples of each emotion, and a grid of answers with the wrong ones framed; these are for
 looking at, never for publication.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -26,16 +25,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from classification.data.fer2013 import OFFICIAL_COUNTS, SIZE, Fer2013
-from eval.classification import open_fer2013
 from eval.data import options
+from eval.data.fer2013_parts import open_part, rgb
 from eval.records import plots
 from eval.records.comparison import System, find_systems
 from eval.records.explained import explained_figure
-from eval.tables import ROOT, read_runs
+from eval.tables import ROOT, read_rows
 from faces.command import UserError, existing, run
 from faces.draw import draw_faces as draw_answers
 from faces.emotions import EMOTIONS
-from faces.images import ImageError, read_image
+from faces.images import read_image
 from faces.pipeline import Pipeline
 from twostage.model_zoo import DEFAULT
 
@@ -72,8 +71,7 @@ def confusion_figure(systems: Sequence[System], *, shares: bool) -> Figure:
     """Draw one confusion matrix per system: counts, or percent of each true emotion."""
     figure, panels = plots.panels(len(systems), columns=2, side=4.4)
     for axes, system in zip(panels, systems, strict=True):
-        assert system.run is not None
-        matrix = np.array(system.run["confusion"], float)
+        matrix = np.array(system.row["confusion"], float)
         if shares:
             matrix = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
         _draw_matrix(axes, matrix)
@@ -98,18 +96,18 @@ def guesses_figure(systems: Sequence[System]) -> Figure:
     figure = Figure(figsize=(11, 1.4 + 0.24 * len(systems)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(systems))[::-1]
-    runs = [system.run or {} for system in systems]
-    guesses = {f"top {k}": [one["top"][k - 1] for one in runs] for k in (1, 2, 3)}
+    rows = [system.row for system in systems]
+    guesses = {f"top {k}": [row["top"][k - 1] for row in rows] for k in (1, 2, 3)}
     coarse = {
-        "seven emotions": [one["accuracy"] for one in runs],
-        "six classes": [one["groups"]["six"]["accuracy"] for one in runs],
-        "positive, neutral, negative": [one["groups"]["valence"]["accuracy"] for one in runs],
+        "seven emotions": [row["accuracy"] for row in rows],
+        "six classes": [row["groups"]["six"]["accuracy"] for row in rows],
+        "positive, neutral, negative": [row["groups"]["valence"]["accuracy"] for row in rows],
     }
     for axes, shares in ((left, guesses), (right, coarse)):
         points = 100 * np.array(list(shares.values()))
         axes.hlines(places, points.min(0), points.max(0), color="0.75", linewidth=1)
-        for name, row, (marker, colour) in zip(shares, points, _MARKS, strict=True):
-            axes.plot(row, places, marker, label=name, color=colour, markersize=6)
+        for name, xs, (marker, colour) in zip(shares, points, _MARKS, strict=True):
+            axes.plot(xs, places, marker, label=name, color=colour, markersize=6)
         axes.set(xlabel="accuracy (%)", xlim=(0, 100), ylim=(-0.7, len(systems) - 0.3))
         axes.grid(alpha=0.25)
         axes.legend(
@@ -133,14 +131,12 @@ def learning_figure(systems: Sequence[System]) -> Figure | None:
     One panel per training: its accuracy before the others' in grey, its loss on a scale of its own.
     """
     trained = {
-        system.classifier: system
-        for system in reversed(systems)
-        if (system.run or {}).get("history")
+        system.classifier: system for system in reversed(systems) if system.row.get("history")
     }
     known = list(trained.values())[::-1]  # several views are of one training
     if not known:
         return None
-    curves_of = {system.title: _curves((system.run or {})["history"]) for system in known}
+    curves_of = {system.title: _curves(system.row["history"]) for system in known}
     highest = max(accuracy.max() for _, accuracy, _ in curves_of.values())
     figure, panels = plots.panels(len(known), columns=CURVES_ACROSS, side=2.7)
     for place, (axes, system) in enumerate(zip(panels, known, strict=True)):
@@ -171,7 +167,7 @@ def _curves(history: Sequence[dict[str, float]]) -> tuple[NDArray[np.float64], .
 
 
 def samples_figure(data: Fer2013) -> Figure:
-    """Draw the first pictures of each emotion."""
+    """Draw the first images of each emotion."""
     wall = np.full((len(EMOTIONS), FACES_PER_CLASS, SIZE, SIZE), 255, np.uint8)
     for row in range(len(EMOTIONS)):
         faces = data.images[data.labels == row][:FACES_PER_CLASS]
@@ -182,10 +178,10 @@ def samples_figure(data: Fer2013) -> Figure:
 
 
 def answers_figure(data: Fer2013, scores: NDArray[np.float32]) -> Figure:
-    """Draw pictures with the predicted emotion; wrong ones have a red frame and the true one too.
+    """Draw faces with the predicted emotion; wrong ones have a red frame and the true one too.
 
     Args:
-        data: N pictures.
+        data: N images.
         scores: shape (N, 7).
     """
     gap = 18
@@ -205,9 +201,9 @@ def answers_figure(data: Fer2013, scores: NDArray[np.float32]) -> Figure:
     return figure
 
 
-def _wall(pictures: NDArray[np.uint8], gap: int) -> tuple[Figure, Axes]:
-    """Draw pictures (rows, columns, S, S) side by side, ``gap`` white pixels between them."""
-    padded = np.pad(pictures, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=255)
+def _wall(images: NDArray[np.uint8], gap: int) -> tuple[Figure, Axes]:
+    """Draw images (rows, columns, S, S) side by side, ``gap`` white pixels between them."""
+    padded = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=255)
     rows, columns, side, _ = padded.shape
     figure = Figure(figsize=(columns * side / 55 + 1, rows * side / 55), layout="constrained")
     axes = figure.subplots()
@@ -225,7 +221,7 @@ def draw_records(systems: Sequence[System], folder: Path) -> list[Path]:
         systems: those with a record are drawn.
         folder: to write to.
     """
-    measured = [s for s in systems if s.run is not None and s.split == "PrivateTest"]
+    measured = [s for s in systems if s.row and s.split == "PrivateTest"]
     figures: dict[str, Figure | None] = {"classes": class_distribution()}
     if measured:
         shown = [s for s in measured if s.classifier in CONFUSIONS and s.views == "single"]
@@ -248,7 +244,7 @@ def draw_records(systems: Sequence[System], folder: Path) -> list[Path]:
 
 
 def check_private(folder: Path) -> None:
-    """Make sure that pictures of the data's faces cannot be committed by mistake.
+    """Make sure that figures with the data's faces cannot be committed by mistake.
 
     Raises:
         UserError: ``folder`` is in the clone, and not where git ignores it.
@@ -258,20 +254,20 @@ def check_private(folder: Path) -> None:
         place.is_relative_to(ROOT / name) for name in IGNORED
     ):
         raise UserError(
-            f"{folder}: pictures of the data's faces go to output/, runs/ or out of the clone"
+            f"{folder}: figures of the data's faces go to output/, runs/ or out of the clone"
         )
 
 
 def draw_faces(data: Path, classifier_name: str, folder: Path) -> list[Path]:
-    """Draw pictures that show FER2013's faces; returns the files.
+    """Draw figures that show FER2013's faces; returns the files.
 
     Raises:
         UserError: the data or the classifier cannot be used.
     """
     (classifier,) = options.load_classifiers([classifier_name], None)
     archive = data / "fer2013.zip"
-    part, _, _ = open_fer2013(archive if archive.is_file() else data, "PublicTest")
-    crops = [np.repeat(image[:, :, None], 3, axis=2) for image in part.images]
+    part = open_part(archive if archive.is_file() else data, "PublicTest").data
+    crops = list(map(rgb, part.images))
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
         "samples": samples_figure(part),
@@ -290,29 +286,22 @@ def draw_photo(photo: Path, classifier_name: str, folder: Path) -> list[Path]:
     """
     (detector,) = options.load_detectors([DEFAULT], None)
     (classifier,) = options.load_classifiers([classifier_name], None)
-    try:
-        picture = read_image(existing(photo, "--photo").read_bytes(), name=str(photo))
-    except ImageError as error:
-        raise UserError(str(error)) from error
-    result = Pipeline(detector, classifier).analyze(picture, str(photo))
+    image = read_image(existing(photo, "--photo").read_bytes(), name=str(photo))
+    result = Pipeline(detector, classifier).analyze(image, str(photo))
     if not result.faces:
         raise UserError(f"{photo}: no face is found in it; take another --photo")
     answered, explained = folder / "sample.jpg", folder / "explained.png"
-    Image.fromarray(draw_answers(picture, result)).save(answered, quality=90)
-    plots.save(explained_figure(picture, result.faces, classifier), explained)
+    Image.fromarray(draw_answers(image, result)).save(answered, quality=90)
+    plots.save(explained_figure(image, result.faces, classifier), explained)
     return [answered, explained]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = options.make_parser(COMMAND, __doc__)
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of records")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures", help="to write to")
-    parser.add_argument("--data", type=Path, help="FER2013: also draw pictures that show its faces")
+    parser.add_argument("--data", type=Path, help="FER2013: also draw figures that show its faces")
     parser.add_argument("--photo", type=Path, help="also draw the answers to it")
     parser.add_argument("--classifier", default="default", help="whose answers these are")
     parser.add_argument("--faces", type=Path, default=Path("output/figures"), help="to write to")
@@ -322,7 +311,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.data is not None:
             existing(args.data, "--data")
         check_private(args.faces)
-        written = draw_records(find_systems(read_runs(args.results)), args.out)
+        written = draw_records(find_systems(read_rows(args.results)), args.out)
         if args.photo is not None:
             written += draw_photo(args.photo, args.classifier, args.out)
         if args.data is not None:

@@ -1,26 +1,26 @@
 """Measure several emotions at once against FER+'s votes: ``python -m eval.multilabel --help``.
 
-Ten people voted on what each picture of FER2013 shows (FER+). An emotion is *present* from a share
-of the votes for the seven emotions (``--presence``, 0.3 as in Barsoum et al., ICMI 2016). Pictures
-on which half of the voters or more saw no face, contempt, or could not tell, are left out.
+Ten people voted on what each image of FER2013 shows (FER+). An emotion is *present* from a share of
+the votes for the seven emotions (``--presence``, 0.3 as in Barsoum et al., ICMI 2016). Images on
+which half of the voters or more saw no face, contempt, or could not tell, are left out.
 
 Each classifier is measured with three scalings of its probabilities
     softmax: its own, before any calibration.
     calibrated: as it is used, if ``classification.calibrate`` has been run on it.
-    fitted to votes: calibrated in the same way, against the shares of the votes on PublicTest.
+    fitted to votes: calibrated in the same way, on the votes on PublicTest.
 and three rules that name emotions
-    argmax: the most likely one, which is what other systems do.
-    one threshold: all from the same probability on, the one of the best macro-F1 on PublicTest.
-    threshold per emotion: each from its own, of the best F1 of that emotion on PublicTest.
+    argmax: the most likely one; other systems use this rule.
+    one threshold: all from one probability on, that of the best macro-F1 on PublicTest.
+    threshold per emotion: each from its own, that of the best F1 of the emotion on PublicTest.
 
 Definitions
     precision, recall, f1: of presence, per emotion; micro counts all emotions together, macro is
         the mean over the emotions.
     ap: average precision of an emotion's probability; mean_ap over the emotions.
-    top_two_coverage: of the two emotions with the most votes in each face, the share named.
+    top_two_coverage: the share named of the two emotions with the most votes in each face.
     named_per_face, nothing_named: how many emotions the rule names, and how often none.
     gain_over_argmax: macro-F1 and micro-F1 minus those of the same classifier's argmax, with 95 %
-        intervals by the paired bootstrap over pictures.
+        intervals by the paired bootstrap over images.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from classification.calibrate import fit_scaling
+from classification.training.scaling import fit_scaling
 from eval.data import fer2013_parts as fer
 from eval.data import options
 from eval.metrics import multilabel as multilabel_metrics
 from eval.metrics.bootstrap import Bootstrap
 from eval.metrics.multilabel import Flags
 from eval.records import plots, report
+from eval.records.sections import Section
 from faces import command
 from faces.emotions import EMOTIONS
 from faces.pipeline import EmotionClassifier
-from faces.provenance import command_line
 from faces.types import DEFAULT_THRESHOLD
 
 COMMAND = "eval.multilabel"
@@ -55,49 +55,55 @@ PRESENCE = 0.3
 GRID = np.round(np.arange(0.02, 0.91, 0.01), 2)
 """The thresholds that are tried."""
 
-COLUMNS = {
-    "classifier": "text",
-    "scaling": "text",
-    "rule": "text",
-    "threshold": "number",
-    "micro_f1": "number",
-    "macro_f1": "number",
-    "macro_f1_ci": "number",
-    "macro_f1_gain_over_argmax": "number",
-    "macro_f1_gain_over_argmax_ci": "number",
-    "mean_ap": "number",
-    "top_two_coverage": "percent",
-    "named_per_face": "number",
-}
+SECTION = Section(
+    kind="multilabel",
+    title="Several emotions at once, against FER+'s votes",
+    columns={
+        "record": "text",
+        "split": "text",
+        "classifier": "text",
+        "scaling": "text",
+        "rule": "text",
+        "threshold": "number",
+        "micro_f1": "number",
+        "macro_f1": "number",
+        "macro_f1_ci": "number",
+        "macro_f1_gain_over_argmax": "number",
+        "macro_f1_gain_over_argmax_ci": "number",
+        "mean_ap": "number",
+        "top_two_coverage": "percent",
+        "named_per_face": "number",
+    },
+)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Probabilities beside what people saw.
+class VotedFaces:
+    """A classifier's probabilities beside people's votes.
 
     Attributes:
         probabilities: shape (N, 7).
-        shares: of the votes, shape (N, 7).
+        votes: each emotion's share of the votes, shape (N, 7).
         present: shape (N, 7), bool.
     """
 
     probabilities: NDArray[np.float64]
-    shares: NDArray[np.float64]
+    votes: NDArray[np.float64]
     present: Flags
 
 
-def measure(chosen_on: Judged, reported: Judged) -> list[report.Run]:
-    """Choose thresholds on one part and measure the three rules on another.
+def measure(selection: VotedFaces, reported: VotedFaces) -> list[report.Row]:
+    """Select thresholds on one part and measure the three rules on another.
 
     Returns:
-        One run per rule; the module's docstring defines the metrics.
+        One row per rule; the module's docstring defines the metrics.
     """
-    one = multilabel_metrics.best_threshold(chosen_on.probabilities, chosen_on.present, GRID)
-    each = multilabel_metrics.best_thresholds(chosen_on.probabilities, chosen_on.present, GRID)
+    one = multilabel_metrics.best_threshold(selection.probabilities, selection.present, GRID)
+    each = multilabel_metrics.best_thresholds(selection.probabilities, selection.present, GRID)
     p = reported.probabilities
     top = multilabel_metrics.only_the_top(p)
     boot = Bootstrap.of(len(p))
-    common: report.Run = {
+    common: report.Row = {
         "n": len(p),
         "present_per_face": float(reported.present.sum(axis=1).mean()),
         "mean_ap": float(np.nanmean(_average_precisions(reported))),
@@ -117,101 +123,102 @@ def measure(chosen_on: Judged, reported: Judged) -> list[report.Run]:
     ]
 
 
-def summarise(named: Flags, top: Flags, judged: Judged, boot: Bootstrap) -> report.Run:
+def summarise(named: Flags, top: Flags, faces: VotedFaces, boot: Bootstrap) -> report.Row:
     """Measure what a rule named, and its gain over naming the top emotion alone."""
-    present = judged.present
-    result: report.Run = {}
+    present = faces.present
+    result: report.Row = {}
     for name, metric in (
         ("micro_f1", multilabel_metrics.micro_f1),
         ("macro_f1", multilabel_metrics.macro_f1),
     ):
         ours, argmax = metric(named, present), metric(top, present)
-        gain, interval = boot.difference(ours, argmax)
-        result |= {name: boot.value(ours), f"{name}_ci": boot.interval(ours)}
-        result |= {
-            f"{name}_gain_over_argmax": gain,
-            f"{name}_gain_over_argmax_ci": interval,
-        }
+        result |= boot.values({name: ours})
+        gain = f"{name}_gain_over_argmax"
+        result[gain], result[f"{gain}_ci"] = boot.difference(ours, argmax)
     scores = multilabel_metrics.precision_recall_f1(named, present)
     right = int((named & present).sum())
     return result | {
         "micro_precision": right / max(int(named.sum()), 1),
         "micro_recall": right / max(int(present.sum()), 1),
-        "top_two_coverage": multilabel_metrics.top_two_coverage(named, judged.shares),
+        "top_two_coverage": multilabel_metrics.top_two_coverage(named, faces.votes),
         "named_per_face": float(named.sum(axis=1).mean()),
         "nothing_named": float((~named.any(axis=1)).mean()),
         "per_emotion": {
             emotion: {"present": int(count), "precision": p, "recall": r, "f1": f, "ap": ap}
             for emotion, count, (p, r, f), ap in zip(
-                EMOTIONS, present.sum(axis=0), scores, _average_precisions(judged), strict=True
+                EMOTIONS, present.sum(axis=0), scores, _average_precisions(faces), strict=True
             )
         },
     }
 
 
-def threshold_curve(judged: Judged) -> list[dict[str, float]]:
+def threshold_curve(faces: VotedFaces) -> list[dict[str, float]]:
     """Return the figures of one threshold for all emotions, over the thresholds."""
-    faces = np.ones((1, len(judged.present)))
+    once = np.ones((1, len(faces.present)))
     points = []
     for limit in GRID[::2]:
-        named = multilabel_metrics.at_or_above(judged.probabilities, limit)
-        right = int((named & judged.present).sum())
+        named = multilabel_metrics.at_or_above(faces.probabilities, limit)
+        right = int((named & faces.present).sum())
         points.append(
             {
                 "threshold": float(limit),
                 "micro_precision": right / max(int(named.sum()), 1),
-                "micro_recall": right / max(int(judged.present.sum()), 1),
-                "micro_f1": float(multilabel_metrics.micro_f1(named, judged.present)(faces)[0]),
-                "macro_f1": float(multilabel_metrics.macro_f1(named, judged.present)(faces)[0]),
-                "top_two_coverage": multilabel_metrics.top_two_coverage(named, judged.shares),
+                "micro_recall": right / max(int(faces.present.sum()), 1),
+                "micro_f1": float(multilabel_metrics.micro_f1(named, faces.present)(once)[0]),
+                "macro_f1": float(multilabel_metrics.macro_f1(named, faces.present)(once)[0]),
+                "top_two_coverage": multilabel_metrics.top_two_coverage(named, faces.votes),
             }
         )
     return points
 
 
-def _average_precisions(judged: Judged) -> list[float]:
-    columns = zip(judged.probabilities.T, judged.present.T, strict=True)
-    return [multilabel_metrics.average_precision(scores, present) for scores, present in columns]
+def _average_precisions(faces: VotedFaces) -> list[float]:
+    columns = zip(faces.probabilities.T, faces.present.T, strict=True)
+    return [multilabel_metrics.average_precision(p, present) for p, present in columns]
 
 
-def judge_all(
-    classifiers: Sequence[EmotionClassifier], chosen_on: fer.Part, reported: fer.Part, share: float
-) -> list[report.Run]:
-    """Measure every classifier, scaling and rule."""
-    runs: list[report.Run] = []
+def measure_all(
+    classifiers: Sequence[EmotionClassifier], parts: Sequence[fer.Part], presence: float
+) -> list[report.Row]:
+    """Measure every classifier, scaling and rule.
+
+    Args:
+        classifiers: stage 2.
+        parts: the one to select on, the one to report.
+        presence: share of the votes from which an emotion is present.
+    """
+    rows: list[report.Row] = []
+    voted = [part.vote_probabilities() for part in parts]
     for classifier in classifiers:
         plain = fer.uncalibrated(classifier)
-        own = [fer.probabilities(plain or classifier, part.data) for part in (chosen_on, reported)]
+        own = [fer.probabilities(plain or classifier, part.data) for part in parts]
         scaled = {"softmax": own}
         if plain is not None:
-            parts = (chosen_on, reported)
             scaled["calibrated"] = [fer.probabilities(classifier, part.data) for part in parts]
-        known, shares = chosen_on.voted()
-        scaling = fit_scaling(own[0][known], shares)
+        known, votes = voted[0]
+        scaling = fit_scaling(own[0][known], votes)
         scaled["fitted to votes"] = [scaling(p) for p in own]
-        for name, rows in scaled.items():
-            judged = []
-            for part, p in zip((chosen_on, reported), rows, strict=True):
-                known, shares = part.voted()
-                judged.append(
-                    Judged(p[known], shares, multilabel_metrics.at_or_above(shares, share))
-                )
-            head = {"classifier": classifier.name, "scaling": name, "presence": share}
-            runs += [head | run for run in measure(*judged)]
-    return runs
+        for name, of_parts in scaled.items():
+            faces = [
+                VotedFaces(p[known], votes, multilabel_metrics.at_or_above(votes, presence))
+                for p, (known, votes) in zip(of_parts, voted, strict=True)
+            ]
+            head = {"classifier": classifier.name, "scaling": name, "presence": presence}
+            rows += [head | row for row in measure(*faces)]
+    return rows
 
 
-def draw(runs: Sequence[report.Run], path: Path) -> None:
+def draw(rows: Sequence[report.Row], path: Path) -> None:
     """Draw F1 and coverage against the threshold, one panel per classifier and scaling."""
-    curved = [run for run in runs if "curve" in run]
+    curved = [row for row in rows if "curve" in row]
     figure, axes = plots.panels(len(curved))
     names = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "top_two_coverage": "top two named"}
-    for axis, run in zip(axes, curved, strict=True):
-        xs = [point["threshold"] for point in run["curve"]]
-        lines = [(text, xs, [p[key] for p in run["curve"]]) for key, text in names.items()]
+    for axis, row in zip(axes, curved, strict=True):
+        xs = [point["threshold"] for point in row["curve"]]
+        lines = [(text, xs, [p[key] for p in row["curve"]]) for key, text in names.items()]
         plots.draw_lines(axis, lines, "threshold", "")
-        axis.axvline(run["threshold"], color="0.5", linestyle="--", linewidth=1)
-        axis.set(title=f"{run['classifier']}, {run['scaling']}", ylim=(0, 1), xlim=(0, 0.9))
+        axis.axvline(row["threshold"], color="0.5", linestyle="--", linewidth=1)
+        axis.set(title=f"{row['classifier']}, {row['scaling']}", ylim=(0, 1), xlim=(0, 0.9))
         axis.title.set_fontsize(9)
     plots.save(figure, path)
 
@@ -234,21 +241,18 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     report.check_out(arguments.out)
     report.check_out(arguments.picture)
     classifiers = options.load_classifiers(arguments.classifier, arguments.device)
-    names = (fer.CHOSEN_ON, arguments.split)
-    chosen_on, reported = fer.read_parts(arguments.data, arguments.ferplus, names)
-    about = fer.about(reported, arguments.data, arguments.ferplus, made_by)
-    found = judge_all(classifiers, chosen_on, reported, arguments.presence)
-    runs = [run | about for run in found]
-    fer.publish(arguments, runs, COLUMNS, draw)
+    splits = (fer.SELECTION_SPLIT, arguments.split)
+    parts = fer.open_parts(arguments.data, splits, arguments.ferplus)
+    about = parts[1].about() | report.provenance(made_by, arguments.device)
+    rows = [row | about for row in measure_all(classifiers, parts, arguments.presence)]
+    SECTION.publish(arguments, rows, draw)
     print(f"The default threshold, faces.types.DEFAULT_THRESHOLD, is {DEFAULT_THRESHOLD}.")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

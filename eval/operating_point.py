@@ -1,17 +1,17 @@
-"""Choose what a detector shows on validation data: ``python -m eval.operating_point --help``.
+"""Select what a detector shows, on validation data: ``python -m eval.operating_point --help``.
 
 The lowest score threshold whose F1 is within 0.01 of the best (a face counts as found at IoU 0.5;
 ignored ones and detections on them do not count), among those with fewer than 0.05 duplicates per
-picture: of equals, the one that finds most faces. For a detector of Detectron2 also its NMS
+image: of equals, the one that finds most faces. For a detector of Detectron2 also its NMS
 threshold, its box voting (``MODEL.VOTING``) and its containment (``MODEL.CONTAINMENT``), over a
 grid: of the combinations whose F1 is within 0.01 of the best one's, and of these whose AP is, that
-with the fewest duplicates, then the most faces, then the best AP. What a detector finds is computed
-once, unmerged; merging that is what the model itself would do.
+with the fewest duplicates, then the most faces, then the best AP. All boxes are computed once,
+unsuppressed; suppressing them afterwards gives the model's own answer.
 
 ``--write`` puts the choice into a run folder's config.yaml and card.json, for every later use and
 for ``detection.export``, or into the two files of a shipped detector. ``KEY VALUE`` pairs at the
 end override the configuration of a Detectron2 model, such as its test size, and are written with
-the choice, which holds for them alone. Choose on validation data only: never on what is to be
+the choice, which holds for them alone. Select on validation data only: never on what is to be
 reported.
 """
 
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -32,21 +31,22 @@ from torchvision.ops import nms
 from tqdm import tqdm
 
 from eval.data import options
-from eval.data.annotated import locate, read_scenes, scored
-from eval.detection import with_min_size
-from eval.metrics.average_precision import match_scenes
-from eval.metrics.miss_rate import judge
+from eval.data.detections import as_arrays, with_min_size
+from eval.data.images import AnnotatedImages
+from eval.metrics.average_precision import match_images
 from eval.records import report
+from eval.records.sections import Section
 from faces import command
 from faces.coco import AnnotatedImage, Detections, load_coco
 from faces.command import UserError
+from faces.files import write_json, write_text
 from faces.pipeline import Detector
-from faces.provenance import command_line
+from faces.ranking import rank
 
 COMMAND = "eval.operating_point"
 
-MOST_DUPLICATES = 0.05
-"""Duplicate boxes per picture stay below this."""
+MAX_DUPLICATES = 0.05
+"""Duplicates per image stay below this."""
 
 EQUAL = 0.01
 """Smaller differences in F1 or AP are chance: on some hundred faces standard errors are larger."""
@@ -76,6 +76,25 @@ COLUMNS = {
     "validation_ap50": "percent",
 }
 
+SECTION = Section(
+    kind="operating_point",
+    title="What detectors show, chosen on validation",
+    columns={
+        "record": "text",
+        "detector": "text",
+        "images": "count",
+        "nms": "number",
+        "voting": "number",
+        "containment": "number",
+        "chosen_threshold": "number",
+        "f1": "percent",
+        "coverage": "percent",
+        "wrong_per_image": "number",
+        "duplicates_per_image": "number",
+        "validation_ap50": "percent",
+    },
+)
+
 
 @dataclass(frozen=True)
 class Suppression:
@@ -91,67 +110,65 @@ class Suppression:
     voting: float
     containment: float
 
-    def apply(self, found: Detections, most: int) -> Detections:
-        """Return what is left of a picture's boxes, at most ``most`` before containment."""
+    def apply(self, found: Detections, maximum: int) -> Detections:
+        """Return what is left of an image's boxes, at most ``maximum`` before containment."""
         from detection.modeling.suppression import contained, vote
 
         every, score = torch.as_tensor(found.boxes), torch.as_tensor(found.scores)
-        kept = nms(every, score, self.nms)[:most]
+        kept = nms(every, score, self.nms)[:maximum]
         boxes = vote(every[kept], every, score, self.voting).numpy()
         stays = ~contained(boxes, self.containment)
         return Detections(boxes[stays], found.scores[kept.numpy()][stays])
 
 
-def operating_point(scenes: Sequence[AnnotatedImage], found: Sequence[Detections]) -> report.Run:
-    """Choose the threshold for detections as they are; the module's docstring says how.
+def operating_point(images: Sequence[AnnotatedImage], found: Sequence[Detections]) -> report.Row:
+    """Select the threshold for detections as they are; the module's docstring says how.
 
     Returns:
-        ``threshold`` (rounded down to 0.001), ``f1``, ``coverage``, ``wrong_per_image`` (false and
-        duplicates), ``duplicates_per_image``, ``validation_ap``, ``validation_ap50``.
+        ``threshold`` (rounded down to 0.001), ``f1``, ``coverage``, ``wrong_per_image`` (false
+        positives, duplicates included), ``duplicates_per_image``, ``validation_ap``,
+        ``validation_ap50``.
 
     Raises:
         UserError: there is no face, or none is found.
     """
-    judged = judge(scenes, found)
-    duplicates = judged.duplicates_per_image()
-    allowed = judged.whole & (duplicates < MOST_DUPLICATES)
-    if not judged.faces or not allowed.any() or not judged.hits.any():
+    ranked = rank(images, found)
+    best = ranked.select_threshold(EQUAL, MAX_DUPLICATES)
+    if best is None:
         raise UserError("there is no face to find, or the detector finds none: no choice")
-    f1 = np.where(allowed, judged.f1(), -1.0)
-    best = int(np.flatnonzero(f1 >= f1.max() - EQUAL)[-1])
-    precision = match_scenes(scenes, found, areas=("all",))["all"].precision()
+    precision = match_images(images, found, areas=("all",))["all"].precision()
     return {
-        "threshold": float(np.floor(1000 * judged.scores[best]) / 1000),
-        "f1": float(judged.f1()[best]),
-        "coverage": float(judged.hits[best] / judged.faces),
-        "wrong_per_image": float(judged.wrong_per_image()[best]),
-        "duplicates_per_image": float(duplicates[best]),
+        "threshold": float(np.floor(1000 * ranked.scores[best]) / 1000),
+        "f1": float(ranked.f1()[best]),
+        "coverage": float(ranked.matched[best] / ranked.faces),
+        "wrong_per_image": float(ranked.false_positives_per_image()[best]),
+        "duplicates_per_image": float(ranked.duplicates_per_image()[best]),
         "validation_ap": float(precision.mean()),
         "validation_ap50": float(precision[0].mean()),
     }
 
 
 def search(
-    scenes: Sequence[AnnotatedImage], found: Sequence[Detections], most: int
-) -> list[report.Run]:
+    images: Sequence[AnnotatedImage], found: Sequence[Detections], maximum: int
+) -> list[report.Row]:
     """Return the operating point of every combination of the grid.
 
     Args:
-        scenes: the annotated pictures.
+        images: the annotated images.
         found: all boxes in each, nothing suppressed.
-        most: boxes per picture that the model reports (``TEST.DETECTIONS_PER_IMAGE``).
+        maximum: boxes per image that the model reports (``TEST.DETECTIONS_PER_IMAGE``).
     """
     rows = []
     grid = [Suppression(*values) for values in itertools.product(NMS, VOTING, CONTAINMENT)]
     grid = [rule for rule in grid if rule.voting >= rule.nms]
     for rule in tqdm(grid, desc="suppression", disable=None):
-        left = [rule.apply(each, most) for each in found]
-        rows.append(asdict(rule) | operating_point(scenes, left))
+        left = [rule.apply(each, maximum) for each in found]
+        rows.append(asdict(rule) | operating_point(images, left))
     return rows
 
 
-def choose(rows: Sequence[report.Run]) -> report.Run:
-    """Return the row with the fewest duplicates among those as good but for chance.
+def select(rows: Sequence[report.Row]) -> report.Row:
+    """Return the row with the fewest duplicates among those that are equal but for chance.
 
     Their F1 is within ``EQUAL`` of the best, their AP of the best one among these; of several, the
     one that finds most faces, then the one with the best AP.
@@ -184,14 +201,14 @@ def files_to_write(name_or_run: str) -> tuple[Path, Path]:
     return shipped.config, shipped.config.with_suffix(".json")
 
 
-def write_choice(config: Path, card: Path, run: report.Run, overrides: Sequence[str]) -> None:
+def write_choice(config: Path, card: Path, row: report.Row, overrides: Sequence[str]) -> None:
     """Put a choice into a configuration, whose other values stay as written, and into its card.
 
     Args:
         config: the YAML file.
         card: the JSON file beside it.
-        run: what was chosen.
-        overrides: key, value, key, value, … that it was chosen for, and that go along.
+        row: what was selected.
+        overrides: key, value, key, value, … that it was selected for, and that are written too.
     """
     from detection.modeling import checkpoints
     from detection.modeling.config import load_config
@@ -206,33 +223,24 @@ def write_choice(config: Path, card: Path, run: report.Run, overrides: Sequence[
         place[name] = list(value[name]) if isinstance(value[name], tuple) else value[name]
     model = values.setdefault("MODEL", {})
     model |= {
-        "SCORE_THRESHOLD": run["chosen_threshold"],
-        "VOTING": run["voting"],
-        "CONTAINMENT": run["containment"],
+        "SCORE_THRESHOLD": row["chosen_threshold"],
+        "VOTING": row["voting"],
+        "CONTAINMENT": row["containment"],
     }
-    model.setdefault("ROI_HEADS", {})["NMS_THRESH_TEST"] = run["nms"]
+    model.setdefault("ROI_HEADS", {})["NMS_THRESH_TEST"] = row["nms"]
     about = checkpoints.read_card(card) | {
-        "score_threshold": run["chosen_threshold"],
-        "operating_point": report.strict({k: v for k, v in run.items() if k != "grid"}),
+        "score_threshold": row["chosen_threshold"],
+        "operating_point": report.strict({k: v for k, v in row.items() if k != "grid"}),
     }
-    checkpoints.write_text(config, yaml.safe_dump(values))
-    checkpoints.write_text(card, json.dumps(about, indent=2) + "\n")
+    write_text(config, yaml.safe_dump(values))
+    write_json(card, about)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, __doc__)
     result.add_argument("--detector", required=True, metavar="NAME|RUN", help="one detector")
-    result.add_argument(
-        "--coco", type=Path, required=True, metavar="FILE.json", help="validation ground truth"
-    )
-    result.add_argument(
-        "--images", type=Path, required=True, metavar="DIR|ZIP", help="where its pictures lie"
-    )
+    options.add_photo_options(result)
     result.add_argument(
         "--min-size",
         type=command.positive_pixels,
@@ -248,18 +256,30 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def load(name_or_run: str, device: str | None, overrides: Sequence[str] = ()) -> Detector:
-    """Load a detector, a Detectron2 one with ``overrides`` of its configuration.
+def find_all(
+    arguments: argparse.Namespace, images: AnnotatedImages
+) -> tuple[Detector, list[AnnotatedImage], list[Detections]]:
+    """Run the detector over the images; a Detectron2 one reports all its boxes.
 
     Raises:
-        UserError: it cannot be loaded.
+        UserError: it cannot be loaded, or has no configuration for the overrides.
     """
-    from twostage import model_zoo
-
-    try:
-        return model_zoo.load_detector(name_or_run, device, overrides)
-    except model_zoo.ModelError as error:
-        raise UserError(str(error)) from error
+    overrides = arguments.opts
+    [detector] = options.load_detectors([arguments.detector], arguments.device, overrides)
+    if hasattr(detector, "most_detections"):
+        everything = (*overrides, *EVERYTHING)
+        [model] = options.load_detectors([arguments.detector], arguments.device, everything)
+    elif overrides:
+        raise UserError(
+            f"{' '.join(overrides)}: {detector.name} has no configuration of Detectron2 to override"
+        )
+    else:
+        model = detector
+    seen, found = [], []
+    for image, pixels in images:
+        seen.append(image)
+        found.append(as_arrays(model.detect([pixels], min_score=0.0)[0]))
+    return detector, seen, found
 
 
 def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
@@ -267,47 +287,36 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     report.check_out(arguments.out)
     targets = files_to_write(arguments.detector) if arguments.write else None
     truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
-    pictures = locate(truth, arguments.images)
-    overrides = arguments.opts
-    detector = load(arguments.detector, arguments.device, overrides)
-    most = getattr(detector, "most_detections", None)
-    if most is not None:
-        detector = load(arguments.detector, arguments.device, (*overrides, *EVERYTHING))
-    elif overrides:
-        raise UserError(
-            f"{' '.join(overrides)}: {detector.name} has no configuration of Detectron2 to override"
-        )
-    failures: list[str] = []
-    scenes, found = [], []
-    for scene, image in read_scenes(truth, pictures, failures.append):
-        scenes.append(scene)
-        found.append(scored(detector.detect([image], min_score=0.0)[0]))
-    for failure in failures:
-        command.note(COMMAND, failure)
-    rows = [operating_point(scenes, found)] if most is None else search(scenes, found, most)
-    chosen = rows[0] if most is None else choose(rows)
-    run = (
-        {"detector": detector.name, "images": len(scenes), "chosen_threshold": chosen["threshold"]}
-        | {key: value for key, value in chosen.items() if key != "threshold"}
+    images = AnnotatedImages(options.check_truth(truth, COMMAND), arguments.images)
+    detector, seen, found = find_all(arguments, images)
+    status = images.close(COMMAND)
+
+    # Select from the grid, or the threshold alone.
+    maximum = getattr(detector, "most_detections", None)
+    rows = [operating_point(seen, found)] if maximum is None else search(seen, found, maximum)
+    selected = select(rows)
+    row = (
+        {"detector": detector.name, "images": len(seen), "chosen_threshold": selected["threshold"]}
+        | {key: value for key, value in selected.items() if key != "threshold"}
         | {"coco": str(truth.path), "fingerprint": truth.fingerprint}
-        | {"min_size": arguments.min_size, "unreadable": len(failures), "grid": rows}
-        | report.provenance(made_by)
+        | {"min_size": arguments.min_size, "unreadable": len(images.failed), "grid": rows}
+        | report.provenance(made_by, arguments.device)
     )
+
+    # The model's files come first: the record names the configuration by its hash.
     if targets is not None:
-        write_choice(*targets, run, overrides)
-    if arguments.out is not None:  # after the choice, as it names the configuration by its hash
-        report.write_report(arguments.out, [run])
+        write_choice(*targets, row, arguments.opts)
+    if arguments.out is not None:
+        report.write_report(arguments.out, SECTION.kind, [row])
     if len(rows) > 1:
         print(report.table(rows, COLUMNS) + "\n")
-    print(f"chosen:\n{report.table([chosen], COLUMNS)}")
-    return 1 if failures else 0
+    print(f"chosen:\n{report.table([selected], COLUMNS)}")
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

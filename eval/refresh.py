@@ -1,8 +1,8 @@
-"""Measure anew what depends on changed weights: ``python -m eval.refresh --data data``.
+"""Measure again what depends on changed weights: ``python -m eval.refresh --data data``.
 
 In order:
     1. what the cards of shipped networks say of them (``eval.card``),
-    2. the records of results/ with their pictures in docs/, by the commands that they hold:
+    2. the records of results/ with their figures in docs/, by the commands that they hold:
        operating points first, then those that keep packages' answers for others to read,
     3. the systems of the comparison that are shipped, look through a shipped network, or have
        their run folders here,
@@ -15,12 +15,11 @@ and the exit status is 1.
 Not redone: calibration, as it changes the weights (``python -m classification.calibrate NAME``,
 before this); networks that started from the changed ones or were taught by them (the commands are
 on their cards); the thresholds of faces/types.py, which the records of several emotions and of
-unsure faces suggest; the README's two pictures of the page (``tests/browser/screenshots.py``).
+unsure faces suggest; the README's two screenshots of the page (``tests/browser/screenshots.py``).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import sys
@@ -28,13 +27,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baselines.classifier import is_baseline
+from eval.data import options
 from eval.records.comparison import System, read_systems
-from eval.records.report import Run
+from eval.records.report import Row
 from eval.records.staleness import present_hashes
 from eval.systems import python, train_and_measure
-from eval.tables import read_runs
+from eval.tables import read_rows
 from faces.command import UserError, existing, note, run
-from faces.provenance import file_sha256
+from faces.files import file_sha256
 from twostage.model_zoo import shipped_models
 
 COMMAND = "eval.refresh"
@@ -43,7 +43,7 @@ OUTPUTS = ("--out", "--picture", "--figures", "--gallery", "--keep")
 """The options of records' commands that name what is written."""
 
 
-def is_current(record: Run, present: dict[str, str]) -> bool:
+def is_current(record: Row, present: dict[str, str]) -> bool:
     """Tell whether a record names its weights, and they are the shipped ones or a run folder's."""
     measured: dict[str, str] | None = record.get("weights_sha256")
     if measured is None:
@@ -56,7 +56,7 @@ def is_current(record: Run, present: dict[str, str]) -> bool:
     )
 
 
-def stale_commands(records: Sequence[Run], present: dict[str, str]) -> list[list[str]]:
+def stale_commands(records: Sequence[Row], present: dict[str, str]) -> list[list[str]]:
     """Return the commands of the records that are not current, as words, each once, in order."""
     stale = [one["command"] for one in records if not is_current(one, present)]
     commands = [shlex.split(command) for command in dict.fromkeys(stale)]
@@ -70,7 +70,7 @@ def moved(words: Sequence[str], data: Path) -> list[str]:
         UserError: the command is none that can be run again.
     """
     if list(words[:2]) != ["python", "-m"] or "--out" not in words:
-        raise UserError(f"{shlex.join(words)}: no command of a record; measure it anew")
+        raise UserError(f"{shlex.join(words)}: no command of a record; measure it again")
     prefix = f"{DATA}/"
     return [
         str(data / word.removeprefix(prefix)) if word.startswith(prefix) else word
@@ -121,7 +121,7 @@ def refresh(data: Path, runs: Path, results: Path) -> list[str]:
     for name in stale_cards():
         python("-m", "eval.card", name, "--data", fer2013, "--ferplus", ferplus)
     present = present_hashes()
-    records = [one for one in read_runs(results) if "/" not in one["record"]]
+    records = [one for one in read_rows(results) if "/" not in one["record"]]
     left = []
     for words in stale_commands(records, present):
         if absent := absent_runs(words):
@@ -143,11 +143,7 @@ def refresh(data: Path, runs: Path, results: Path) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = options.make_parser(COMMAND, __doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
     parser.add_argument("--runs", type=Path, default=Path("runs/systems"), help="run folders")
     args = parser.parse_args(argv)

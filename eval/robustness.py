@@ -1,10 +1,10 @@
 """How accuracy holds when crops are not FER2013's: ``python -m eval.robustness --help``.
 
-A detector's crops are looser or tighter, blurred and darker than the pictures of a training. Each
-condition changes all pictures of one part of FER2013 alike.
+A detector's crops are looser or tighter, blurred and darker than the images of a training. Each
+condition changes all images of one part of FER2013 alike.
 
 Definitions
-    scale: the side of the square that is cut out, as a share of the picture's; above 1 the border
+    scale: the side of the square that is cut out, as a share of the image's; above 1 the border
         pixels are repeated.
     blur: standard deviation in pixels (of 48) of a Gaussian.
     brightness: factor on the pixels, cut off at 255.
@@ -20,22 +20,21 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from classification.data.fer2013 import SPLITS, Fer2013
-from eval.classification import BATCH, DEFAULT_SPLIT, open_fer2013
+from eval.data import fer2013_parts as fer
 from eval.data import options
-from eval.records import report
-from faces import command
+from eval.data.crop_folders import BATCH
+from eval.records import plots, report
+from eval.records.sections import Section
 from faces.pipeline import EmotionClassifier
-from faces.provenance import command_line
 
 COMMAND = "eval.robustness"
 
 Change = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
-"""A picture (S, S) uint8 and how far → a changed one of the same size."""
+"""An image (S, S) uint8 and the strength → a changed one of the same size."""
 
 
 def rescale(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
@@ -51,7 +50,7 @@ def rescale(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
 
 
 def blur(image: NDArray[np.uint8], deviation: float) -> NDArray[np.uint8]:
-    """Blur by a Gaussian of ``deviation`` pixels; 0 leaves the picture as it is."""
+    """Blur by a Gaussian of ``deviation`` pixels; 0 changes nothing."""
     if deviation == 0:
         return image
     return cv2.GaussianBlur(image, (0, 0), deviation).astype(np.uint8, copy=False)
@@ -70,21 +69,25 @@ CONDITIONS: dict[str, tuple[Change, tuple[float, ...]]] = {
 }
 """What is changed → how, and the values that are measured."""
 
-COLUMNS = {"classifier": "text"} | {
-    key: "percent" for kind in CONDITIONS for key in (f"{kind}_usual", f"{kind}_lowest")
-}
+SECTION = Section(
+    kind="robustness",
+    title="Accuracy when crops are not FER2013's",
+    columns={"record": "text", "split": "text"}
+    | {"classifier": "text"}
+    | {key: "percent" for kind in CONDITIONS for key in (f"{kind}_usual", f"{kind}_lowest")},
+)
 
 _USUAL = {"scale": 1.0, "blur": 0.0, "brightness": 1.0}
 
 
-def measure(data: Fer2013, classifiers: Sequence[EmotionClassifier], part: str) -> list[report.Run]:
+def measure(data: Fer2013, classifiers: Sequence[EmotionClassifier], part: str) -> list[report.Row]:
     """Measure every classifier under every condition.
 
     Returns:
-        One run per classifier: for each kind of change, ``kind``: a list of
+        One row per classifier: for each kind of change, ``kind``: a list of
         {"value", "accuracy"}, and its ``kind_usual`` and ``kind_lowest`` accuracy.
     """
-    runs: list[report.Run] = [
+    rows: list[report.Row] = [
         {"classifier": one.name, "n": len(data.labels)} for one in classifiers
     ]
     conditions = [(kind, value) for kind, (_, values) in CONDITIONS.items() for value in values]
@@ -94,80 +97,67 @@ def measure(data: Fer2013, classifiers: Sequence[EmotionClassifier], part: str) 
             change = CONDITIONS[kind][0]
             for start in range(0, len(data.labels), BATCH):
                 images = data.images[start : start + BATCH]
-                crops = [np.repeat(change(i, value)[:, :, None], 3, axis=2) for i in images]
+                crops = [fer.rgb(change(image, value)) for image in images]
                 labels = data.labels[start : start + BATCH]
-                for row, classifier in enumerate(classifiers):
-                    found = options.top_emotions(classifier, classifier.probabilities(crops))
-                    right[row, column] += int((found == labels).sum())
+                for number, classifier in enumerate(classifiers):
+                    found = classifier.probabilities(crops)
+                    options.check_finite(found, classifier.name)
+                    right[number, column] += int((found.argmax(axis=1) == labels).sum())
                 progress.update(len(crops))
-    for run, counts in zip(runs, right, strict=True):
+    for row, counts in zip(rows, right, strict=True):
         shares = dict(zip(conditions, counts / len(data.labels), strict=True))
         for kind, (_, values) in CONDITIONS.items():
             curve = [{"value": v, "accuracy": float(shares[kind, v])} for v in values]
-            run[kind] = curve
-            run[f"{kind}_usual"] = float(shares[kind, _USUAL[kind]])
-            run[f"{kind}_lowest"] = min(point["accuracy"] for point in curve)
-        run["robustness"] = part
-    return runs
+            row[kind] = curve
+            row[f"{kind}_usual"] = float(shares[kind, _USUAL[kind]])
+            row[f"{kind}_lowest"] = min(point["accuracy"] for point in curve)
+        row["robustness"] = part
+    return rows
 
 
-def draw(runs: Sequence[report.Run], path: Path) -> None:
-    """Draw accuracy against each kind of change into a picture."""
-    figure = Figure(figsize=(3.6 * len(CONDITIONS), 3.4), layout="constrained")
-    for axes, kind in zip(
-        figure.subplots(1, len(CONDITIONS), sharey=True), CONDITIONS, strict=True
-    ):
-        for run in runs:
-            xs = [point["value"] for point in run[kind]]
-            ys = [100 * point["accuracy"] for point in run[kind]]
-            axes.plot(xs, ys, marker="o", markersize=3, label=run["classifier"])
+def draw(rows: Sequence[report.Row], path: Path) -> None:
+    """Draw accuracy against each kind of change."""
+    figure, panels = plots.panels(len(CONDITIONS))
+    for axes, kind in zip(panels, CONDITIONS, strict=True):
+        for row in rows:
+            xs = [point["value"] for point in row[kind]]
+            ys = [100 * point["accuracy"] for point in row[kind]]
+            axes.plot(xs, ys, marker="o", markersize=3, label=row["classifier"])
         axes.axvline(_USUAL[kind], color="0.7", linewidth=0.8, linestyle=":")
         axes.set_xlabel({"scale": "crop scale", "blur": "blur (pixels of 48)"}.get(kind, kind))
+        axes.sharey(panels[0])
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel(f"accuracy on {runs[0]['robustness']} (%)")
-    figure.axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+    panels[0].set_ylabel(f"accuracy on {rows[0]['robustness']} (%)")
+    panels[0].legend(fontsize=8)
+    plots.save(figure, path)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    result = options.make_parser(COMMAND, __doc__)
+    result.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
+    result.add_argument("--split", choices=SPLITS, default=fer.DEFAULT_SPLIT)
+    options.add_models(result, "classifier", required=True)
+    options.add_picture_option(result)
+    options.add_common_options(result)
+    return result
 
 
 def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     report.check_out(arguments.out)
     report.check_out(arguments.picture)
-    command.existing(arguments.data, "--data")
     classifiers = options.load_classifiers(arguments.classifier, arguments.device)
-    data, split, _ = open_fer2013(arguments.data, arguments.split)
-    about = {"split": split, "data": str(arguments.data), "fingerprint": data.fingerprint}
-    runs = [run | about | report.provenance(made_by) for run in measure(data, classifiers, split)]
-    if arguments.out is not None:
-        report.write_report(arguments.out, runs)
-    if arguments.picture is not None:
-        draw(runs, arguments.picture)
-    print(report.table(runs, COLUMNS))
+    part = fer.open_part(arguments.data, arguments.split)
+    about = part.about() | report.provenance(made_by, arguments.device)
+    rows = [row | about for row in measure(part.data, classifiers, part.name)]
+    SECTION.publish(arguments, rows, draw)
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
-    parser.add_argument("--split", choices=SPLITS, default=DEFAULT_SPLIT)
-    parser.add_argument(
-        "--classifier",
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="NAME|RUN",
-        help="shipped classifiers by name, or folders that a training left",
-    )
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the curves there")
-    options.add_common_options(parser)
-    arguments = parser.parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Compose photos with several labelled faces: ``python -m eval.scenes --help``.
 
 For people who have labelled face crops but no photos with boxes and emotions. Crops are blended
-into drawn backgrounds; OUT/annotations.json (COCO, with boxes and emotions) and OUT/images/ are
-what ``eval.joint`` takes. The same crops, numbers and seed give the same files.
+into drawn backgrounds. ``eval.joint`` reads the result: OUT/annotations.json (COCO, with boxes and
+emotions) and OUT/images/. The same crops, options and seed give the same files.
 
     easy: faces of 96-160 px, upright.
     medium: 48-128 px, turned by up to 10°, light and contrast changed, some noise.
@@ -13,7 +13,6 @@ what ``eval.joint`` takes. The same crops, numbers and seed give the same files.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,15 +25,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from classification.data.fer2013 import SPLITS
-from eval.classification import CropReader, fer2013_batches, is_fer2013, open_fer2013
+from eval.data import fer2013_parts as fer
 from eval.data import options
-from eval.data.crop_folders import scan_crops
-from eval.data.images import open_pictures
+from eval.data.crop_folders import CropReader, scan_crops
+from eval.data.images import open_images
 from faces import command
 from faces.command import UserError
 from faces.emotions import EMOTIONS
+from faces.files import write_json
 from faces.pipeline import Image
-from faces.provenance import command_line
 from faces.types import Box
 
 COMMAND = "eval.scenes"
@@ -48,7 +47,7 @@ LIMITS = (
 )
 
 _TRIES = 200
-"""How often a place for a face is sought before the scene goes without it."""
+"""How many places are tried for a face before it is left out."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,10 @@ class Difficulty:
     """How faces are changed.
 
     Attributes:
-        sides: least and greatest side in pixels.
-        turn: greatest angle in degrees, either way.
-        light: greatest change of contrast (a factor) and brightness (of 255), either way.
-        noise: standard deviation of the whole picture's noise, of 255.
+        sides: minimum and maximum side in pixels.
+        turn: maximum angle in degrees, either way.
+        light: maximum change of contrast (a factor) and brightness (of 255), either way.
+        noise: standard deviation of the whole image's noise, of 255.
         covered: share of the faces of which a bar hides up to a quarter.
     """
 
@@ -91,7 +90,7 @@ class ComposedFace:
 
 
 def deal_crops(labels: Sequence[int], rng: np.random.Generator) -> Iterator[int]:
-    """Yield indices of crops for ever: emotions in turn, each emotion's crops in random order."""
+    """Yield indices of crops without end: emotions in turn, each one's crops in random order."""
     queues: dict[int, list[int]] = {label: [] for label in sorted(set(labels))}
     while True:
         for label, queue in queues.items():
@@ -114,10 +113,10 @@ def compose(
         chosen: which of them to show; one for which no free place is found is left out.
         size: width and height in pixels.
         difficulty: how the faces are changed.
-        rng: decides everything.
+        rng: source of all randomness.
 
     Returns:
-        The picture, (H, W, 3) uint8 RGB, and its faces, which do not overlap.
+        The image, (H, W, 3) uint8 RGB, and its faces, which do not overlap.
     """
     canvas = _background(size, rng)
     faces: list[ComposedFace] = []
@@ -131,7 +130,7 @@ def compose(
 
 
 def _background(size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return clouds of muted colour at several scales, with some blurred shapes, as float RGB."""
+    """Return clouds of muted colour at several scales, and some blurred shapes, as float RGB."""
     width, height = size
     canvas = np.full((height, width, 3), rng.uniform(70, 170))
     for cells, strength in ((3, 40), (8, 20), (30, 8)):
@@ -202,21 +201,23 @@ def read_crops(data: Path, split: str | None) -> tuple[list[Image], list[int], s
         UserError: there are none, or ``split`` is named for a plain folder.
     """
     command.existing(data, "--data")
-    if is_fer2013(data, split):
-        part, _, _ = open_fer2013(data, split)
-        batches = list(fer2013_batches(part))
-        fingerprint = part.fingerprint
+    if fer.is_fer2013(data, split):
+        part = fer.open_part(data, split)
+        batches = list(fer.batches(part.data))
+        fingerprint = part.data.fingerprint
     else:
         if split is not None:
             raise UserError(f"{data}: --split is for FER2013; leave it out")
-        store = open_pictures(data)
-        reader = CropReader(store, scan_crops(store), lambda text: command.note(COMMAND, text))
+        store = open_images(data)
+        reader = CropReader(store, scan_crops(store))
         batches = list(reader)
         fingerprint = reader.fingerprint
+        for line in reader.failed:
+            command.note(COMMAND, line)
     crops = [crop for some, _ in batches for crop in some]
     labels = [label for _, some in batches for label in some]
     if not crops:
-        raise UserError(f"{data}: not one of its pictures can be read")
+        raise UserError(f"{data}: not one of its images can be read")
     return crops, labels, fingerprint
 
 
@@ -225,10 +226,10 @@ def compose_set(
 ) -> Iterator[tuple[Image, list[ComposedFace]]]:
     """Yield the scenes of a set."""
     dealt = deal_crops(labels, np.random.default_rng([arguments.seed, 0]))
-    least, most = arguments.faces
+    minimum, maximum = arguments.faces
     for number in range(1, arguments.count + 1):
         rng = np.random.default_rng([arguments.seed, number])
-        chosen = [next(dealt) for _ in range(int(rng.integers(least, most + 1)))]
+        chosen = [next(dealt) for _ in range(int(rng.integers(minimum, maximum + 1)))]
         difficulty = DIFFICULTIES[arguments.difficulty]
         yield compose(crops, chosen, tuple(arguments.size), difficulty, rng)
 
@@ -240,16 +241,16 @@ def write_set(
     count: int,
     info: dict[str, Any],
 ) -> int:
-    """Write pictures and annotations; returns the number of faces."""
+    """Write images and annotations; returns the number of faces."""
     (out / "images").mkdir()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, (picture, faces) in enumerate(
+    for number, (image, faces) in enumerate(
         tqdm(scenes, total=count, unit=" scenes", disable=None), start=1
     ):
         name = f"scene_{number:04d}.png"
-        cv2.imwrite(str(out / "images" / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        height, width = picture.shape[:2]
+        cv2.imwrite(str(out / "images" / name), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        height, width = image.shape[:2]
         images.append({"id": number, "file_name": name, "width": width, "height": height})
         for face in faces:
             box = [face.box.x1, face.box.y1, face.box.width, face.box.height]
@@ -266,18 +267,13 @@ def write_set(
             )
     categories = [{"id": index, "name": name} for index, name in enumerate(EMOTIONS, start=1)]
     document = {"info": info, "images": images, "annotations": annotations}
-    text = json.dumps(document | {"categories": categories}, indent=1)
-    (out / "annotations.json").write_text(text, encoding="utf-8")
+    write_json(out / "annotations.json", document | {"categories": categories}, indent=1)
     return len(annotations)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=f"{__doc__}{LIMITS}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = options.make_parser(COMMAND, f"{__doc__}{LIMITS}")
     result.add_argument(
         "--data",
         type=Path,
@@ -351,9 +347,7 @@ def make(arguments: argparse.Namespace, made_by: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: make(arguments, made_by))
+    return options.run_command(COMMAND, parser(), make, argv)
 
 
 if __name__ == "__main__":

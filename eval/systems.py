@@ -10,7 +10,6 @@ record's: the exit status is 1 if one differs by more than the tolerance that sy
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import shutil
@@ -20,12 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from classification.resplit import COMMAND as RESPLIT
-from classification.training.recipe import RecipeError, load_recipe
+from classification.training.recipe import load_recipe
 from eval import classification
+from eval.data import options
 from eval.data.options import classifier_facts
 from eval.records.comparison import System, read_systems
 from faces.command import UserError, existing, note, run
-from faces.provenance import CardError, file_sha256, read_card
+from faces.files import file_sha256
+from faces.provenance import read_card
 from twostage.model_zoo import shipped_models
 
 COMMAND = "eval.systems"
@@ -61,14 +62,11 @@ def is_trained(system: System, run_folder: Path) -> bool:
     if not card.is_file():
         return False
     words = shlex.split(system.train or "")
-    try:
-        training = read_card(card).get("training", {})
-        if "--recipe" in words:
-            at = words.index("--recipe") + 1
-            recipe = load_recipe(Path(words[at]), words[at + 1 :])
-            return recipe.is_recorded_as(training.get("recipe", {}))
-    except (CardError, RecipeError) as error:
-        raise UserError(str(error)) from error
+    training = read_card(card).get("training", {})
+    if "--recipe" in words:
+        at = words.index("--recipe") + 1
+        recipe = load_recipe(Path(words[at]), words[at + 1 :])
+        return recipe.is_recorded_as(training.get("recipe", {}))
     if "--network" not in words:
         return True
     network = Path(words[words.index("--network") + 1])
@@ -183,11 +181,7 @@ def python(*words: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = options.make_parser(COMMAND, __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="systems (default: all)")
     parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder, or zip")
     parser.add_argument("--runs", type=Path, default=Path("runs/systems"), help="run folders")

@@ -1,18 +1,18 @@
-"""Measure and choose when a face is *unsure*: ``python -m eval.unsure --help``.
+"""Measure and select when a face is *unsure*: ``python -m eval.unsure --help``.
 
-The fewer faces a classifier answers, the fewer answers are wrong, if it leaves out the right ones.
-Three measures of certainty are compared on PublicTest by the area under the risk-coverage curve:
-the top probability, the entropy, the lead of the first emotion over the second. The project's rule
-is the first: a face is unsure if its top probability is below a limit.
-The limit is the highest that leaves ``--coverage`` of PublicTest answered.
+A classifier that leaves out uncertain faces is wrong less often on the others. Three measures of
+certainty are compared on PublicTest by the area under the risk-coverage curve: the top probability,
+the entropy, and the difference between the first and the second probability. The project's rule is
+the first: a face is unsure if its top probability is below a limit. The limit is the highest that
+leaves ``--coverage`` of PublicTest answered.
 
 Definitions
     coverage: faces that are answered (not unsure) / all faces.
     risk, risk_of_unsure: wrong labels among the answered faces, and among the unsure ones had they
         been answered; risk_of_all without the rule. vote_risk, vote_risk_of_unsure: the same, an
         answer being wrong if less than 0.3 of FER+'s voters saw that emotion (with ``--ferplus``).
-    aurc: mean risk over all coverages, per measure, on PublicTest; the lower the better.
-Intervals: 95 %, bootstrap over pictures.
+    aurc: mean risk over all coverages, per measure, on PublicTest; lower is better.
+Intervals: 95 %, bootstrap over images.
 """
 
 from __future__ import annotations
@@ -32,64 +32,69 @@ from eval.metrics import selective
 from eval.metrics.bootstrap import Bootstrap, ratio_metric
 from eval.multilabel import PRESENCE
 from eval.records import plots, report
+from eval.records.sections import Section
 from faces import command
-from faces.provenance import command_line
+from faces.pipeline import EmotionClassifier
 from faces.types import UNSURE_BELOW
 
 COMMAND = "eval.unsure"
 
 COVERAGE = 0.9
-"""Share of PublicTest's faces that keep an answer, where the user names no other."""
+"""Share of PublicTest's faces that keep an answer, if the user names no other."""
 
 POINTS = 100
 """Points of a curve in the record."""
 
-COLUMNS = {
-    "classifier": "text",
-    "unsure_below": "number",
-    "coverage": "percent",
-    "risk_of_all": "percent",
-    "risk": "percent",
-    "risk_ci": "percent",
-    "risk_of_unsure": "percent",
-    "vote_risk": "percent",
-    "vote_risk_of_unsure": "percent",
-    "aurc_top_probability": "number",
-    "aurc_entropy": "number",
-    "aurc_lead_over_the_second": "number",
-}
+SECTION = Section(
+    kind="unsure",
+    title="Unsure faces",
+    columns={
+        "record": "text",
+        "split": "text",
+        "classifier": "text",
+        "unsure_below": "number",
+        "coverage": "percent",
+        "risk_of_all": "percent",
+        "risk": "percent",
+        "risk_ci": "percent",
+        "risk_of_unsure": "percent",
+        "vote_risk": "percent",
+        "vote_risk_of_unsure": "percent",
+        "aurc_top_probability": "number",
+        "aurc_entropy": "number",
+        "aurc_lead_over_the_second": "number",
+    },
+)
 
 
 def measure(
-    chosen_on: tuple[NDArray[np.float64], NDArray[np.bool_]],
+    selection: tuple[NDArray[np.float64], NDArray[np.bool_]],
     reported: tuple[NDArray[np.float64], NDArray[np.bool_]],
     coverage: float,
-) -> report.Run:
-    """Choose the limit on one part and measure it on another.
+) -> report.Row:
+    """Select the limit on one part and measure it on another.
 
     Args:
-        chosen_on: probabilities (N, 7), and which answers are wrong (N,).
+        selection: probabilities (N, 7), and which answers are wrong (N,).
         reported: the same of the other part.
         coverage: share of the first part's faces that keep an answer.
     """
-    limit = selective.threshold_for(selective.top_probability(chosen_on[0]), coverage)
+    limit = selective.threshold_for(selective.top_probability(selection[0]), coverage)
     areas = {
-        f"aurc_{name.replace(' ', '_')}": selective.area_under_risk(of(chosen_on[0]), chosen_on[1])
+        f"aurc_{name.replace(' ', '_')}": selective.area_under_risk(of(selection[0]), selection[1])
         for name, of in selective.CERTAINTIES.items()
     }
     p, wrong = reported
     answered = selective.top_probability(p) >= limit
     boot = Bootstrap.of(len(p))
-    shares = {
+    metrics = {
         "coverage": ratio_metric(answered, np.ones(len(p))),
         "risk": ratio_metric(answered & wrong, answered),
         "risk_of_unsure": ratio_metric(~answered & wrong, ~answered),
         "risk_of_all": ratio_metric(wrong, np.ones(len(p))),
     }
-    run: report.Run = {"n": len(p), "unsure_below": limit, "chosen_coverage": coverage}
-    for name, metric in shares.items():
-        run |= {name: boot.value(metric), f"{name}_ci": boot.interval(metric)}
-    return run | areas | {"curves": _curves(p, wrong)}
+    row: report.Row = {"n": len(p), "unsure_below": limit, "chosen_coverage": coverage}
+    return row | boot.values(metrics) | areas | {"curves": _curves(p, wrong)}
 
 
 def _curves(
@@ -103,10 +108,10 @@ def _curves(
     return drawn
 
 
-def vote_risks(p: NDArray[np.float64], part: fer.Part, limit: float) -> report.Run:
+def vote_risks(p: NDArray[np.float64], part: fer.Part, limit: float) -> report.Row:
     """Return how often the top emotion is one that too few voters saw."""
-    known, shares = part.voted()
-    seen = multilabel_metrics.at_or_above(shares, PRESENCE)
+    known, votes = part.vote_probabilities()
+    seen = multilabel_metrics.at_or_above(votes, PRESENCE)
     wrong = ~(seen & multilabel_metrics.only_the_top(p[known])).any(axis=1)
     answered = selective.top_probability(p[known]) >= limit
     boot = Bootstrap.of(len(known))
@@ -116,17 +121,17 @@ def vote_risks(p: NDArray[np.float64], part: fer.Part, limit: float) -> report.R
     }
 
 
-def draw(runs: Sequence[report.Run], path: Path) -> None:
+def draw(rows: Sequence[report.Row], path: Path) -> None:
     """Draw the risk-coverage curves, one panel per classifier."""
-    figure, axes = plots.panels(len(runs))
-    for axis, run in zip(axes, runs, strict=True):
+    figure, axes = plots.panels(len(rows))
+    for axis, row in zip(axes, rows, strict=True):
         lines = [
             (name, [100 * v for v in xy["coverage"]], [100 * v for v in xy["risk"]])
-            for name, xy in run["curves"].items()
+            for name, xy in row["curves"].items()
         ]
         plots.draw_lines(axis, lines, "faces answered (%)", "wrong among them (%)")
-        axis.plot(100 * run["coverage"], 100 * run["risk"], "ko", markersize=5)
-        axis.set_title(f"{run['classifier']}, unsure below {run['unsure_below']:.2f}", fontsize=9)
+        axis.plot(100 * row["coverage"], 100 * row["risk"], "ko", markersize=5)
+        axis.set_title(f"{row['classifier']}, unsure below {row['unsure_below']:.2f}", fontsize=9)
         axis.set(xlim=(0, 100), ylim=(0, None))
     plots.save(figure, path)
 
@@ -149,28 +154,33 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     report.check_out(arguments.out)
     report.check_out(arguments.picture)
     classifiers = options.load_classifiers(arguments.classifier, arguments.device)
-    names = (fer.CHOSEN_ON, arguments.split)
-    parts = fer.read_parts(arguments.data, arguments.ferplus, names)
-    about = fer.about(parts[1], arguments.data, arguments.ferplus, made_by)
-    runs = []
+    splits = (fer.SELECTION_SPLIT, arguments.split)
+    parts = fer.open_parts(arguments.data, splits, arguments.ferplus)
+    about = parts[1].about() | report.provenance(made_by, arguments.device)
+    rows = []
     for classifier in classifiers:
-        rows = [fer.probabilities(classifier, part.data) for part in parts]
-        judged = [(p, p.argmax(axis=1) != x.data.labels) for p, x in zip(rows, parts, strict=True)]
-        run: report.Run = {"classifier": classifier.name}
-        run |= measure(judged[0], judged[1], arguments.coverage)
+        selection, reported = (_wrong_answers(classifier, part) for part in parts)
+        row: report.Row = {"classifier": classifier.name}
+        row |= measure(selection, reported, arguments.coverage)
         if arguments.ferplus is not None:
-            run |= vote_risks(rows[1], parts[1], run["unsure_below"])
-        runs.append(run | about)
-    fer.publish(arguments, runs, COLUMNS, draw)
+            row |= vote_risks(reported[0], parts[1], row["unsure_below"])
+        rows.append(row | about)
+    SECTION.publish(arguments, rows, draw)
     print(f"In use: unsure below {UNSURE_BELOW} (faces.types.UNSURE_BELOW).")
     return 0
 
 
+def _wrong_answers(
+    classifier: EmotionClassifier, part: fer.Part
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return probabilities (N, 7), and which answers are wrong (N,)."""
+    p = fer.probabilities(classifier, part.data)
+    return p, p.argmax(axis=1) != part.data.labels
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from faces.types import Box
+
 MATCH_IOU = 0.5
 """A detection finds a face from this intersection over union on (PASCAL VOC's rule)."""
 
@@ -41,6 +43,24 @@ def inside_matrix(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     return np.divide(inter, areas, out=np.zeros_like(inter), where=areas > 0)
 
 
+def turned_back(box: Box, turned: int, width: int, height: int) -> Box:
+    """Return a box of a turned image in the image as it was.
+
+    Args:
+        box: in the image after it was turned clockwise.
+        turned: by 0, 90, 180 or 270 degrees.
+        width: of the image before, in pixels.
+        height: of the image before, in pixels.
+    """
+    x1, y1, x2, y2 = box.as_tuple()
+    return {
+        0: box,
+        90: Box(y1, height - x2, y2, height - x1),
+        180: Box(width - x2, height - y2, width - x1, height - y1),
+        270: Box(width - y2, x1, width - y1, x2),
+    }[turned]
+
+
 class Verdict(IntEnum):
     """What a detection turned out to be."""
 
@@ -52,7 +72,7 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class Matching:
-    """The detections of one picture held against its true faces.
+    """The detections of one image held against its ground-truth faces.
 
     Attributes:
         face: shape (N,), int64: index of the face that each detection found, -1 for none.
@@ -79,7 +99,7 @@ def match(boxes: ArrayLike, scores: ArrayLike, faces: ArrayLike, ignored: ArrayL
     Args:
         boxes: N detected boxes.
         scores: N scores, finite.
-        faces: M true boxes, the ignored ones included.
+        faces: M ground-truth boxes, the ignored ones included.
         ignored: M booleans: this face need not be found, nor does finding it count.
     """
     found, truth = _boxes(boxes), _boxes(faces)

@@ -1,4 +1,13 @@
-"""COCO json → checked ground truth of faces, and COCO result files of other packages."""
+"""COCO files: ground truth of faces, checked, and detections that another program made.
+
+This is the one reader for training and evaluation. It decides:
+
+- Where there is a category ``face`` only that one counts, else every category does (seven emotions
+  are seven kinds of face).
+- Boxes are clipped to the image where the file gives its size. A box without area, or wholly
+  outside its image, is passed over and reported as a fault.
+- A file without a face to find is refused, and one whose boxes are fractions of the image.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +26,8 @@ from faces.command import UserError
 from faces.types import Box
 
 ImageId = int | str
+Corners = tuple[float, float, float, float]
+"""(x1, y1, x2, y2) in pixels, perhaps without area."""
 
 MAX_PIXELS = 1e9
 """Coordinates beyond this are refused as damaged."""
@@ -27,7 +38,7 @@ class GroundTruthFace:
     """One annotated face.
 
     Attributes:
-        box: in pixels of the upright picture.
+        box: in pixels of the upright image, clipped to it where its size is known.
         category: name of its category, as in the file.
         ignored: need not be found; detections on it do not count (``iscrowd``, or set aside).
         doubtful: people may argue about its category (the key ``doubtful`` of some sets).
@@ -41,14 +52,14 @@ class GroundTruthFace:
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
-    """One annotated picture.
+    """One annotated image.
 
     Attributes:
         id: as in the file.
         file_name: as in the file.
         size: (width, height) in pixels, or None where the file does not say.
-        unlabelled_faces: the picture shows faces that are not annotated: none of its detections is
-            known to be false.
+        unlabelled_faces: the image shows faces that are not annotated, so none of its detections
+            is known to be false.
         faces: possibly none.
     """
 
@@ -75,93 +86,150 @@ class GroundTruth:
 
     Attributes:
         path: where it was read from.
-        scenes: its pictures, in the file's order.
+        scenes: its annotated images, in the file's order.
         fingerprint: SHA-256 (hex) of the file.
         faults: what was passed over, one line each.
-        limits: what the file's ``info`` says that figures on it cannot show, or nothing.
+        limits: what figures on this file cannot show, as its ``info`` says; "" where it does not.
     """
 
     path: Path
     scenes: tuple[AnnotatedImage, ...]
     fingerprint: str
-    faults: tuple[str, ...] = field(default=())
+    faults: tuple[str, ...] = ()
     limits: str = ""
 
     @property
     def faces(self) -> int:
         """How many faces are to be found."""
-        return sum(not face.ignored for scene in self.scenes for face in scene.faces)
+        return sum(not face.ignored for image in self.scenes for face in image.faces)
+
+    def require_sizes(self) -> None:
+        """Check that the file gives every image's size, which training needs.
+
+        Raises:
+            UserError: it does not; the message names the first such image.
+        """
+        for image in self.scenes:
+            if image.size is None:
+                raise UserError(
+                    f"{self.path}: image {image.id!r} ({image.file_name}) has no width and height; "
+                    "add them, in pixels"
+                )
 
 
 def load_coco(path: Path) -> GroundTruth:
-    """Read and check COCO ground truth; boxes without area are passed over and reported as faults.
+    """Read and check COCO ground truth; the module's docstring says what counts.
 
     Raises:
-        UserError: the file is no COCO ground truth, or contradicts itself.
+        UserError: the file is no COCO ground truth, contradicts itself, or has no face to find.
     """
-    text, document = _read_json(path)
-    if not isinstance(document, dict) or "images" not in document:
-        hint = "; is it a result file (--results)?" if isinstance(document, list) else ""
-        raise UserError(
-            f"{path}: not COCO ground truth: expected an object with images, annotations, "
-            f"categories{hint}"
+    file = _File.read(path)
+    if not isinstance(file.content, dict) or "images" not in file.content:
+        hint = "; is it a result file (--results)?" if isinstance(file.content, list) else ""
+        raise file.error(
+            f"not COCO ground truth: expected an object with images, annotations, categories{hint}"
         )
-    images = _objects(path, document, "images")
-    annotations = _objects(path, document, "annotations")
-    names = {
-        _key(path, c, "id", "category"): str(c.get("name", ""))
-        for c in _objects(path, document, "categories")
-    }
-    faces: dict[ImageId, list[GroundTruthFace]] = {}
-    for image in images:
-        identity = _key(path, image, "id", "image")
-        if identity in faces:
-            raise UserError(f"{path}: the image id {identity!r} occurs twice; ids are unique")
-        faces[identity] = []
-    faults = []
-    for annotation in annotations:
-        where = f"annotation {annotation.get('id', '?')}"
-        identity = _key(path, annotation, "image_id", where)
-        category = _key(path, annotation, "category_id", where)
-        if identity not in faces:
-            raise UserError(f"{path}: {where} is of image {identity!r}, which images lacks")
-        if category not in names:
-            raise UserError(f"{path}: {where} has category {category!r}, not in categories")
-        corners = _bbox(path, annotation, where)
-        if not _has_area(corners):
-            faults.append(f"{where} passed over: its box {annotation['bbox']} has no area")
-            continue
-        crowd = bool(annotation.get("iscrowd", 0))
-        doubtful = bool(annotation.get("doubtful", False))
-        faces[identity].append(GroundTruthFace(Box(*corners), names[category], crowd, doubtful))
-    scenes = tuple(_scene(path, image, faces) for image in images)
-    if not scenes:
-        raise UserError(f"{path}: its list of images is empty; there is nothing to measure")
-    info = document.get("info")
-    limits = str(info.get("limits", "")) if isinstance(info, dict) else ""
-    return GroundTruth(path, scenes, hashlib.sha256(text).hexdigest(), tuple(faults), limits)
-
-
-def _scene(
-    path: Path, image: Mapping[str, Any], faces: Mapping[ImageId, list[GroundTruthFace]]
-) -> AnnotatedImage:
-    identity: ImageId = image["id"]
-    name, width, height = image.get("file_name"), image.get("width"), image.get("height")
-    if not isinstance(name, str) or not name:
-        raise UserError(f"{path}: image {identity!r} has no file_name")
-    sized = isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0
-    return AnnotatedImage(
-        identity,
-        name,
-        (int(width or 0), int(height or 0)) if sized else None,
-        bool(image.get("unlabelled_faces", False)),
-        tuple(faces[identity]),
+    images = _read_images(file)
+    annotations = file.objects("annotations")
+    faces, faults = _read_faces(file, images, annotations)
+    info = file.content.get("info")
+    truth = GroundTruth(
+        path,
+        tuple(replace(image, faces=tuple(faces[image.id])) for image in images.values()),
+        file.sha256,
+        tuple(faults),
+        str(info.get("limits", "")) if isinstance(info, dict) else "",
     )
+    if not truth.faces:
+        first = f"; {faults[0]}" if faults else ""
+        raise file.error(f"has no face to find among its {len(annotations)} annotations{first}")
+    return truth
+
+
+def _read_images(file: _File) -> dict[ImageId, AnnotatedImage]:
+    """Return the images, without their faces yet."""
+    images: dict[ImageId, AnnotatedImage] = {}
+    for item in file.objects("images"):
+        identity = file.key(item, "id", "image")
+        where = f"image {identity!r}"
+        if identity in images:
+            raise file.error(f"the image id {identity!r} occurs twice; ids are unique")
+        name = item.get("file_name")
+        if not isinstance(name, str) or not name:
+            raise file.error(f"{where} has no file_name")
+        width, height = (file.side(item, key, where) for key in ("width", "height"))
+        size = (width, height) if width and height else None
+        unlabelled = file.flag(item, "unlabelled_faces", where)
+        images[identity] = AnnotatedImage(identity, name, size, unlabelled, ())
+    if not images:
+        raise file.error("its list of images is empty; there is nothing to measure")
+    return images
+
+
+def _read_faces(
+    file: _File,
+    images: Mapping[ImageId, AnnotatedImage],
+    annotations: Sequence[Mapping[str, Any]],
+) -> tuple[dict[ImageId, list[GroundTruthFace]], list[str]]:
+    """Return each image's faces, and the faults: annotations that were passed over."""
+    names = {
+        file.key(item, "id", "category"): str(item.get("name", ""))
+        for item in file.objects("categories")
+    }
+    counted = {key for key, name in names.items() if name.strip().lower() == "face"} or set(names)
+    faces: dict[ImageId, list[GroundTruthFace]] = {identity: [] for identity in images}
+    faults: list[str] = []
+    largest, others = 0.0, 0
+    for item in annotations:
+        # what the annotation refers to must exist
+        where = f"annotation {item.get('id', '?')}"
+        identity = file.key(item, "image_id", where)
+        category = file.key(item, "category_id", where)
+        if identity not in images:
+            raise file.error(f"{where} is of image {identity!r}, which images lacks")
+        if category not in names:
+            raise file.error(f"{where} has category {category!r}, not in categories")
+        if category not in counted:
+            others += 1
+            continue
+
+        # its box must have an area inside the image
+        corners = file.corners(item, where)
+        largest = max(largest, *map(abs, corners))
+        size = images[identity].size
+        clipped = _clip(corners, size)
+        if not _has_area(clipped):
+            cause = "lies outside its image" if _has_area(corners) else "has no area"
+            pixels = f" of {size[0]}×{size[1]} pixels" if size and _has_area(corners) else ""
+            faults.append(f"{where} passed over: its box {item['bbox']} {cause}{pixels}")
+            continue
+        crowd, doubtful = (file.flag(item, key, where) for key in ("iscrowd", "doubtful"))
+        faces[identity].append(GroundTruthFace(Box(*clipped), names[category], crowd, doubtful))
+    if others:
+        faults.append(f"{others} annotations passed over: their category is not face")
+    if 0 < largest <= 1:
+        raise file.error(
+            "all boxes lie within 0…1, so they are fractions; COCO's boxes are pixels: multiply "
+            "them by the image's width and height"
+        )
+    return faces, faults
+
+
+def _clip(corners: Corners, size: tuple[int, int] | None) -> Corners:
+    if size is None:
+        return corners
+    x1, y1, x2, y2 = corners
+    return max(x1, 0.0), max(y1, 0.0), min(x2, float(size[0])), min(y2, float(size[1]))
+
+
+def _has_area(corners: Corners) -> bool:
+    x1, y1, x2, y2 = corners
+    return x1 < x2 and y1 < y2 and (x2 - x1) * (y2 - y1) > 0
 
 
 @dataclass(frozen=True)
 class Detections:
-    """The detections in one picture.
+    """The detections in one image.
 
     Attributes:
         boxes: shape (N, 4), (x1, y1, x2, y2) in pixels.
@@ -172,10 +240,10 @@ class Detections:
     scores: NDArray[np.float64]
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[tuple[float, float, float, float], float]]) -> Detections:
+    def of(cls, pairs: Sequence[tuple[Corners, float]]) -> Detections:
         """Build from (box, score) pairs."""
-        boxes = np.array([box for box, _ in rows], np.float64).reshape(-1, 4)
-        return cls(boxes, np.array([score for _, score in rows], np.float64))
+        boxes = np.array([box for box, _ in pairs], np.float64).reshape(-1, 4)
+        return cls(boxes, np.array([score for _, score in pairs], np.float64))
 
     def above(self, threshold: float) -> Detections:
         """Return those with a score of at least ``threshold``."""
@@ -183,125 +251,143 @@ class Detections:
         return Detections(self.boxes[keep], self.scores[keep])
 
 
-def load_results(path: Path, scenes: Collection[AnnotatedImage]) -> dict[ImageId, Detections]:
-    """Read detections made elsewhere.
+def load_results(path: Path, images: Collection[AnnotatedImage]) -> dict[ImageId, Detections]:
+    """Read detections that another program made.
 
     Args:
         path: a COCO result file, ``[{"image_id":…, "bbox":[x, y, width, height], "score":…}, …]``;
-            or an object with ``images`` and scored ``annotations``, whose pictures are told by
+            or an object with ``images`` and scored ``annotations``, whose images are told by
             ``file_name`` (what ``twostage analyze --out NAME.coco.json`` writes). Categories are
             not told apart.
-        scenes: the annotated pictures.
+        images: the annotated images.
 
     Returns:
-        Picture → detections, those without any included.
+        Image → detections, images without any included.
 
     Raises:
-        UserError: the file has another form, or a detection is broken or of no known picture.
+        UserError: the file has another form, or a detection is broken or of no known image.
     """
-    _, document = _read_json(path)
-    by_name: dict[ImageId, ImageId] | None = None
-    if isinstance(document, dict) and "annotations" in document and "images" in document:
-        by_name = _match_names(path, _objects(path, document, "images"), scenes)
-        rows = _objects(path, document, "annotations")
-    elif isinstance(document, list):
-        rows = _objects(path, {"results": document}, "results")
+    # both forms of the file become rows
+    file = _File.read(path)
+    translate: dict[ImageId, ImageId] | None = None
+    if isinstance(file.content, dict) and {"annotations", "images"} <= file.content.keys():
+        translate = _match_names(file, images)
+        rows = file.objects("annotations")
+    elif isinstance(file.content, list):
+        rows = replace(file, content={"results": file.content}).objects("results")
     else:
-        raise UserError(f"{path}: not a COCO result file: expected a list of detections")
-    found: dict[ImageId, list[tuple[tuple[float, float, float, float], float]]] = {
-        scene.id: [] for scene in scenes
-    }
+        raise file.error("not a COCO result file: expected a list of detections")
+
+    # each row is a detection in an annotated image
+    found: dict[ImageId, list[tuple[Corners, float]]] = {image.id: [] for image in images}
     for number, row in enumerate(rows):
         where = f"detection {number}"
-        identity = _key(path, row, "image_id", where)
-        if by_name is not None:
-            if identity not in by_name:
-                raise UserError(
-                    f"{path}: {where} is of image {identity!r}, which the file's own images lack"
+        identity = file.key(row, "image_id", where)
+        if translate is not None:
+            if identity not in translate:
+                raise file.error(
+                    f"{where} is of image {identity!r}, which the file's own images lack"
                 )
-            identity = by_name[identity]
+            identity = translate[identity]
         if identity not in found:
-            raise UserError(
-                f"{path}: {where} is of image {identity!r}, which the ground truth lacks; "
-                "was it made for another --coco file?"
+            raise file.error(
+                f"{where} is of image {identity!r}, which the ground truth lacks; was it made for "
+                "another --coco file?"
             )
         score = _number(row.get("score"))
         if score is None:
-            raise UserError(f"{path}: {where} has no finite score; a result file needs one")
-        corners = _bbox(path, row, where)
+            raise file.error(f"{where} has no finite score; a result file needs one")
+        corners = file.corners(row, where)
         if _has_area(corners):
             found[identity].append((corners, score))
     return {identity: Detections.of(pairs) for identity, pairs in found.items()}
 
 
-def _match_names(
-    path: Path, images: Sequence[Mapping[str, Any]], scenes: Collection[AnnotatedImage]
-) -> dict[ImageId, ImageId]:
+def _match_names(file: _File, images: Collection[AnnotatedImage]) -> dict[ImageId, ImageId]:
     """Return their image id → our image id, by the end of the file name (folders may differ)."""
-    exact = {scene.file_name: scene.id for scene in scenes}
+    exact = {image.file_name: image.id for image in images}
     base: dict[str, list[ImageId]] = {}
-    for scene in scenes:
-        base.setdefault(PurePosixPath(scene.file_name).name, []).append(scene.id)
-    matched: dict[ImageId, ImageId] = {}
     for image in images:
-        identity, name = _key(path, image, "id", "image"), str(image.get("file_name", ""))
+        base.setdefault(PurePosixPath(image.file_name).name, []).append(image.id)
+    matched: dict[ImageId, ImageId] = {}
+    for item in file.objects("images"):
+        identity, name = file.key(item, "id", "image"), str(item.get("file_name", ""))
         candidates = [exact[name]] if name in exact else base.get(PurePosixPath(name).name, [])
         if len(candidates) != 1:
-            cause = "names no picture" if not candidates else "may be one of several pictures"
-            raise UserError(f"{path}: {name!r} {cause} of the ground truth")
+            cause = "names no image" if not candidates else "may be one of several images"
+            raise file.error(f"{name!r} {cause} of the ground truth")
         matched[identity] = candidates[0]
     if len(set(matched.values())) != len(matched):
-        raise UserError(f"{path}: two of its images are the same picture of the ground truth")
+        raise file.error("two of its images are the same image of the ground truth")
     return matched
 
 
-def _read_json(path: Path) -> tuple[bytes, Any]:
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; give the json file")
-    if not path.exists():
-        raise UserError(f"{path}: no such file")
-    data = path.read_bytes()
-    try:
-        return data, json.loads(data.decode("utf-8-sig"))
-    except ValueError as error:  # JSON, UTF-8, or an endless number
-        raise UserError(f"{path}: not valid JSON ({error}); is the file complete?") from error
-    except RecursionError as error:
-        raise UserError(f"{path}: not COCO: its JSON is nested too deeply") from error
+@dataclass(frozen=True)
+class _File:
+    """A JSON file and what its values must be; every error names the file."""
 
+    path: Path
+    content: Any
+    sha256: str
 
-def _objects(path: Path, document: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    value = document.get(key)
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        cause = "has no" if value is None else "has another form of"
-        raise UserError(f"{path}: {cause} list of objects {key!r}; expected COCO's format")
-    return value
+    @classmethod
+    def read(cls, path: Path) -> _File:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; give the json file")
+        if not path.exists():
+            raise UserError(f"{path}: no such file")
+        data = path.read_bytes()
+        try:
+            content = json.loads(data.decode("utf-8-sig"))
+        except ValueError as error:  # JSON, UTF-8, or an endless number
+            raise UserError(f"{path}: not valid JSON ({error}); is the file complete?") from error
+        except RecursionError as error:
+            raise UserError(f"{path}: not COCO: its JSON is nested too deeply") from error
+        return cls(path, content, hashlib.sha256(data).hexdigest())
 
+    def error(self, text: str) -> UserError:
+        return UserError(f"{self.path}: {text}")
 
-def _key(path: Path, item: Mapping[str, Any], key: str, where: str) -> ImageId:
-    value = item.get(key)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise UserError(f"{path}: {where}: {key!r} must be a number or text, got {value!r}")
-    return value
+    def objects(self, key: str) -> list[Mapping[str, Any]]:
+        value = self.content.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            cause = "has no" if value is None else "has another form of"
+            raise self.error(f"{cause} list of objects {key!r}; expected COCO's format")
+        return value
 
+    def key(self, item: Mapping[str, Any], key: str, where: str) -> ImageId:
+        value = item.get(key)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise self.error(f"{where}: {key!r} must be a number or text, got {value!r}")
+        return value
 
-def _bbox(path: Path, item: Mapping[str, Any], where: str) -> tuple[float, float, float, float]:
-    """Return (x1, y1, x2, y2)."""
-    box = item.get("bbox")
-    values = [_number(value) for value in box] if isinstance(box, list) else []
-    known = [value for value in values if value is not None and abs(value) <= MAX_PIXELS]
-    if len(values) != 4 or len(known) != 4:
-        raise UserError(
-            f"{path}: {where}: bbox must be [x, y, width, height] in pixels, got {box!r}"
-        )
-    x, y, width, height = known
-    return x, y, x + width, y + height
+    def side(self, item: Mapping[str, Any], key: str, where: str) -> int | None:
+        """Return a width or height in pixels; None where it is missing, null or 0."""
+        value = item.get(key)
+        number = _number(0 if value is None else value)
+        if number is None or not number.is_integer() or not 0 <= number <= MAX_PIXELS:
+            raise self.error(f"{where}: {key} must be a number of pixels, got {value!r}")
+        return int(number) or None
 
+    def flag(self, item: Mapping[str, Any], key: str, where: str) -> bool:
+        """Return a 0 or 1, also as JSON's booleans or as text; False where missing or null."""
+        value = item.get(key)
+        if value in (None, 0, "0"):
+            return False
+        if value in (1, "1"):
+            return True
+        raise self.error(f"{where}: {key} must be 0 or 1, got {value!r}")
 
-def _has_area(corners: tuple[float, float, float, float]) -> bool:
-    x1, y1, x2, y2 = corners
-    return x1 < x2 and y1 < y2 and (x2 - x1) * (y2 - y1) > 0
+    def corners(self, item: Mapping[str, Any], where: str) -> Corners:
+        box = item.get("bbox")
+        values = [_number(value) for value in box] if isinstance(box, list) else []
+        known = [value for value in values if value is not None and abs(value) <= MAX_PIXELS]
+        if len(values) != 4 or len(known) != 4:
+            raise self.error(f"{where}: bbox must be [x, y, width, height] in pixels, got {box!r}")
+        x, y, width, height = known
+        return x, y, x + width, y + height
 
 
 def _number(value: object) -> float | None:

@@ -1,4 +1,4 @@
-"""What every command shares: one base of all errors that users can cause, one shell around them."""
+"""For every command: the base of all errors that users cause, and the shell around ``main``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 
 
 class UserError(ValueError):
@@ -43,6 +45,35 @@ def run(command: str, action: Callable[[], int], stopped: str = "") -> int:
         return 130
     note(command, cause)
     return 2
+
+
+def expect_interrupts(package: str) -> None:
+    """End a command that is still importing with one line and status 130 at Ctrl-C.
+
+    Called by the ``__init__`` of packages that hold commands. It does something only while
+    ``python -m PACKAGE.COMMAND`` is looking for the command, not for people who import the package.
+    """
+    if sys.argv[:1] == ["-m"]:  # where Python has not found the command's file yet
+        words = sys.orig_argv
+        catch_interrupts(words[words.index("-m") + 1] if "-m" in words[:-1] else package)
+
+
+def catch_interrupts(command: str) -> None:
+    """Let a Ctrl-C that nobody catches end this process with one line and status 130."""
+    others = sys.excepthook
+
+    def hook(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            others(kind, error, traceback)
+            return
+        with suppress(OSError):
+            sys.stdout.flush()
+            print(f"\n{command}: stopped", file=sys.stderr, flush=True)
+        os._exit(130)  # else Python ends itself by the signal, which has no exit status
+
+    sys.excepthook = hook
 
 
 def note(command: str, text: str) -> None:

@@ -1,6 +1,6 @@
-"""The crop rule: a face's box → the square picture that stage 2 looks at. There is no other one.
+"""The crop rule: a face's box → the square image that stage 2 looks at. There is no other one.
 
-The square has whole-pixel corners and the picture's own resolution; each classifier resizes it to
+The square has whole-pixel corners and the image's own resolution; each classifier resizes it to
 its input.
 """
 
@@ -20,22 +20,22 @@ FER2013's own framing is tight, forehead to chin, which is what face detectors b
 """
 
 _MAX_SIDE = 2.0
-"""The square's side never exceeds this many times the picture's longer side."""
+"""The square's side never exceeds this many times the image's longer side."""
 
 
 def crop_face(image: NDArray[np.uint8], box: Box, margin: float = CROP_MARGIN) -> NDArray[np.uint8]:
-    """Cut the square around a box out of a picture, without resizing.
+    """Cut the square around a box out of an image, without resizing.
 
     With (cx, cy) the box's centre and L its longer side, the square has the side
     S = max(1, round(L * (1 + 2 * margin))) and its top left pixel at
     (round(cx - S / 2), round(cy - S / 2)), where halves are rounded up. So a box moved by whole
     pixels gives a square moved by as many, and a square box with whole-pixel corners and margin 0
-    gives its own pixels. Where the square leaves the picture, the picture's nearest pixel is
-    repeated. S is at most twice the picture's longer side, which bounds memory.
+    gives its own pixels. Where the square leaves the image, the image's nearest pixel is
+    repeated. S is at most twice the image's longer side, which bounds memory.
 
     Args:
-        image: the upright picture, (H, W, 3) uint8 RGB, not empty.
-        box: any box, also one partly or wholly outside the picture or smaller than a pixel.
+        image: the upright image, (H, W, 3) uint8 RGB, not empty.
+        box: any box, also one partly or wholly outside the image or smaller than a pixel.
         margin: margin on each side as a fraction of L, above -0.5.
 
     Returns:
@@ -46,7 +46,7 @@ def crop_face(image: NDArray[np.uint8], box: Box, margin: float = CROP_MARGIN) -
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(
-            f"expected a non-empty (H, W, 3) uint8 picture, got {image.shape} {image.dtype}"
+            f"expected a non-empty (H, W, 3) uint8 image, got {image.shape} {image.dtype}"
         )
     if not -0.5 < margin < math.inf:
         raise ValueError(f"margin must be finite and above -0.5, got {margin}")
@@ -61,7 +61,7 @@ def crop_face(image: NDArray[np.uint8], box: Box, margin: float = CROP_MARGIN) -
 def pad_to_square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Make a face crop of any shape square: centred, its edge pixels repeated on the shorter sides.
 
-    This is the crop rule for the box that is the whole picture; a square comes back unchanged.
+    This is the crop rule for the box that is the whole image; a square comes back unchanged.
 
     Args:
         image: a face crop, (H, W, 3) uint8 RGB.

@@ -1,9 +1,11 @@
-"""Results → pictures: numbered boxes with the emotions that each face shows."""
+"""Results → images: numbered boxes with the emotions that each face shows."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from faces.images import ImageError, read_image
 from faces.types import DEFAULT_THRESHOLD, Box, Face, ImageResult
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -30,10 +33,13 @@ The names are always written too: colour is never the only sign.
 """
 
 SOFTWARE = "twostage analyze"
-"""What annotated pictures say, as PNG text, of who wrote them."""
+"""What annotated images say, as PNG text, of who wrote them."""
 
 UNSURE_COLOUR = (220, 220, 220)
 """Of faces that show no emotion clearly."""
+
+PREVIEW_SIDE = 800
+"""Longer side in pixels of what a notebook shows of an image."""
 
 _Area = tuple[int, int, int, int]
 
@@ -45,75 +51,75 @@ def draw_faces(
     notes: Mapping[int, str] | None = None,
     size: float = 1.0,
 ) -> NDArray[np.uint8]:
-    """Return a copy of a picture with its faces boxed, numbered and labelled.
+    """Return a copy of an image with its faces boxed, numbered and labelled.
 
     Numbers count from 1 in the order of ``result.faces``, as in the result files. Each box has the
     colour of its most likely label between two dark lines, and a filled label with every label and
-    its percentage, or ``unsure``. Line and letters grow with the picture; letters shrink down to a
-    legible size where the picture is too narrow. A label stands above, below, beside or inside its
-    box, where it covers least of other labels and faces; inside the picture, if that has the room.
+    its percentage, or ``unsure``. Line and letters grow with the image; letters shrink down to a
+    legible size where the image is too narrow. A label stands above, below, beside or inside its
+    box, where it covers least of other labels and faces; inside the image, if that has the room.
 
     Args:
-        image: the upright picture, (H, W, 3) uint8 RGB, any size.
+        image: the upright image, (H, W, 3) uint8 RGB, any size.
         result: what was found in it; boxes may lie partly or wholly outside.
         threshold: from which probability on an emotion is a label.
         notes: number of a face → one more line of its label.
-        size: of lines and letters; more than 1 for a picture that will be shown smaller.
+        size: of lines and letters; more than 1 for an image that will be shown smaller.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    draw = ImageDraw.Draw(picture)
-    scale = _scale(picture) * size
+    canvas = Image.fromarray(np.ascontiguousarray(image))
+    draw = ImageDraw.Draw(canvas)
+    scale = _scale(canvas) * size
     line = max(1, round(2 * scale))
-    boxes = [_pixels(face.detection.box, picture.size) for face in result.faces]
+    boxes = [_pixels(face.detection.box, canvas.size) for face in result.faces]
     for box, face in sorted(zip(boxes, result.faces, strict=True), key=lambda p: -_area(p[0])):
-        _outline(draw, box, _colour(face, threshold), line, picture.size)
+        _outline(draw, box, _colour(face, threshold), line, canvas.size)
     faces = np.array(boxes, np.int64).reshape(-1, 4)
     taken = np.empty((0, 4), np.int64)
     for number, (box, face) in enumerate(zip(boxes, result.faces, strict=True), start=1):
         lines = label_lines(number, face, threshold)
         if notes and number in notes:
             lines.append(notes[number])
-        font = _font(draw, lines, round(15 * scale), picture.width)
-        area = _place(_text_size(draw, lines, font), box, line, faces, taken, picture.size)
+        font = _font(draw, lines, round(15 * scale), canvas.width)
+        area = _place(_text_size(draw, lines, font), box, line, faces, taken, canvas.size)
         taken = np.vstack([taken, area])
         _label(draw, area, lines, font, _colour(face, threshold))
-    return np.array(picture)
+    return np.array(canvas)
 
 
 def draw_suppressed(
     image: NDArray[np.uint8], boxes: Sequence[tuple[Box, str]], size: float = 1.0
 ) -> NDArray[np.uint8]:
-    """Return a copy of a picture with boxes that do not count as faces: dashed, grey, with a word.
+    """Return a copy of an image with boxes that do not count as faces: dashed, grey, with a word.
 
     Args:
-        image: the upright picture, (H, W, 3) uint8 RGB, any size.
-        boxes: each in pixels of the picture, partly or wholly outside perhaps; and what stands
+        image: the upright image, (H, W, 3) uint8 RGB, any size.
+        boxes: each in pixels of the image, partly or wholly outside perhaps; and what stands
             below it, which may be nothing.
         size: see ``draw_faces``.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    draw = ImageDraw.Draw(picture)
-    scale = _scale(picture) * size
+    canvas = Image.fromarray(np.ascontiguousarray(image))
+    draw = ImageDraw.Draw(canvas)
+    scale = _scale(canvas) * size
     line = max(1, round(1.2 * scale))
     font = _font_of(max(8, round(12 * scale)))
-    areas = [_pixels(box, picture.size) for box, _ in boxes]
+    areas = [_pixels(box, canvas.size) for box, _ in boxes]
     for area in areas:
         _dashed(draw, area, line, dash=max(3, round(6 * scale)))
     for area, (_, text) in zip(areas, boxes, strict=True):
         if not text:
             continue
         width, height = round(draw.textlength(text, font=font)) + 2, _line_height(font)
-        x = max(0, min(area[0], picture.width - width))
-        y = max(0, min(area[3] + 1, picture.height - height))
+        x = max(0, min(area[0], canvas.width - width))
+        y = max(0, min(area[3] + 1, canvas.height - height))
         draw.rectangle((x, y, x + width, y + height - 1), fill="black")
         draw.text((x + 1, y + height // 2), text, fill=UNSURE_COLOUR, font=font, anchor="lm")
-    return np.array(picture)
+    return np.array(canvas)
 
 
 def label_lines(
@@ -138,13 +144,13 @@ def _colour(face: Face, threshold: float | Mapping[str, float]) -> tuple[int, in
     return COLOURS[face.emotions.labels(threshold)[0]]
 
 
-def _scale(picture: Image.Image) -> float:
-    """Return how much larger than on a small picture lines and letters are."""
-    return max(1.0, math.sqrt(picture.width * picture.height) / 700)
+def _scale(canvas: Image.Image) -> float:
+    """Return how much larger than on a small image lines and letters are."""
+    return max(1.0, math.sqrt(canvas.width * canvas.height) / 700)
 
 
 def _pixels(box: Box, size: tuple[int, int]) -> _Area:
-    """Return the first and last column and row that a box covers in the picture, at least one."""
+    """Return the first and last column and row that a box covers in the image, at least one."""
     spans = []
     for low, high, length in ((box.x1, box.x2, size[0]), (box.y1, box.y2, size[1])):
         first = round(min(max(low, 0), length - 1))
@@ -164,7 +170,7 @@ def _outline(
     line: int,
     size: tuple[int, int],
 ) -> None:
-    """Draw a coloured frame between two dark ones, around the box as far as the picture goes."""
+    """Draw a coloured frame between two dark ones, around the box as far as the image goes."""
     gap = _gap(line)
     left, top = max(0, box[0] - gap), max(0, box[1] - gap)
     right, bottom = min(size[0] - 1, box[2] + gap), min(size[1] - 1, box[3] + gap)
@@ -202,7 +208,7 @@ def _gap(line: int) -> int:
 def _font(
     draw: ImageDraw.ImageDraw, lines: Sequence[str], size: int, width: int
 ) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own font, as large as wished or as fits the picture's width."""
+    """Return Pillow's own font, as large as wished or as fits the image's width."""
     while True:
         font = _font_of(size)
         if size <= 8 or _text_size(draw, lines, font)[0] <= width:
@@ -239,9 +245,9 @@ def _place(
     line: int,
     faces: NDArray[np.int64],
     taken: NDArray[np.int64],
-    picture: tuple[int, int],
+    canvas: tuple[int, int],
 ) -> _Area:
-    """Choose where a label covers least, of other labels before all, then of faces."""
+    """Return where a label covers the fewest pixels: of other labels first, then of faces."""
     width, height = size
     left, top, right, bottom = box
     gap = _gap(line)
@@ -253,7 +259,7 @@ def _place(
         *((left - gap - width, y) for y in (top, bottom - height)),
         *((x, y) for y in (bottom - height, top) for x in (left, right - width)),
     ]
-    corners = np.array(candidates).clip(0, np.maximum(np.array(picture) - size, 0))
+    corners = np.array(candidates).clip(0, np.maximum(np.array(canvas) - size, 0))
     areas = np.hstack([corners, corners + size - 1])
     covered = 100.0 * _overlaps(areas, taken) + 4.0 * _overlaps(areas, faces)
     order = np.arange(len(areas)) * 1e-3
@@ -294,8 +300,44 @@ def _luminance(colour: tuple[int, int, int]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+def shrink(image: NDArray[np.uint8], side: int = PREVIEW_SIDE) -> NDArray[np.uint8]:
+    """Return a copy of an image, scaled down if its longer side exceeds ``side`` pixels."""
+    step = max(1, max(image.shape[:2]) // side)  # leaving out rows and columns is quick
+    small = Image.fromarray(np.ascontiguousarray(image[::step, ::step]))
+    small.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=1.0)
+    return np.array(small)
+
+
+def preview_png(result: ImageResult) -> bytes | None:
+    """Return the annotated image of a result as a small PNG.
+
+    The image is ``result.preview``; where there is none, ``result.source`` is read again.
+
+    Returns:
+        None where the image cannot be read, or has another size by now.
+    """
+    small = result.preview
+    if small is None:
+        try:
+            image = read_image(result.source)
+        except ImageError:
+            return None
+        if image.shape[:2] != (result.height, result.width):
+            return None
+        small = shrink(image)
+    x, y = small.shape[1] / result.width, small.shape[0] / result.height
+    faces = []
+    for face in result.faces:
+        x1, y1, x2, y2 = face.box.as_tuple()
+        box = Box(x1 * x, y1 * y, x2 * x, y2 * y)
+        faces.append(replace(face, detection=replace(face.detection, box=box)))
+    file = io.BytesIO()
+    write_annotated(draw_faces(small, replace(result, faces=tuple(faces))), file)
+    return file.getvalue()
+
+
 def write_annotated(image: NDArray[np.uint8], file: Path | IO[bytes]) -> None:
-    """Write an annotated picture (H, W, 3) uint8 as PNG that says who wrote it.
+    """Write an annotated image (H, W, 3) uint8 as PNG that says who wrote it.
 
     Raises:
         OSError: writing failed.
@@ -306,7 +348,7 @@ def write_annotated(image: NDArray[np.uint8], file: Path | IO[bytes]) -> None:
 
 
 def is_annotated(path: Path) -> bool:
-    """Tell whether a file is a picture of ``write_annotated``."""
+    """Tell whether a file is an image of ``write_annotated``."""
     try:
         with Image.open(path) as image:
             return image.info.get("Software") == SOFTWARE

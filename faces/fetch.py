@@ -1,11 +1,11 @@
-"""Fetch pictures from addresses that nobody vouches for: many at once, safely, and resumably.
+"""Fetch images from addresses that nobody vouches for: many at once, safely, and resumably.
 
 - ``http`` and ``https`` only, and only addresses of the public internet: every connection, also
   after a redirect, goes to an IP address that was checked, and not to a name that may mean another
   one a moment later (DNS rebinding). No proxy of the environment is used.
 - Every attempt has time-outs for connecting, for each read and for the whole; what may pass
   (time-outs, broken connections, truncated answers, 429 and 5xx) is tried again.
-- An answer is a picture if it can be decoded, whatever type it claims; larger ones than
+- An answer is an image if it can be decoded, whatever type it claims; larger ones than
   ``Limits.bytes`` are cut off. Files are written whole or not at all, and those that are there are
   not fetched again.
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import itertools
-import os
 import socket
 import threading
 from collections import Counter
@@ -28,7 +27,7 @@ from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from tqdm import tqdm
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -42,6 +41,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util.connection import create_connection
 
+from faces.files import replacing
 from faces.images import ImageError, read_image
 
 SCHEMES = ("http", "https")
@@ -52,15 +52,15 @@ PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses after which another attempt may succeed."""
 
 LONGEST_NAME = 240
-"""Longest file name in bytes; most file systems take 255, the temporary one is longer."""
+"""Longest file name in bytes; most file systems take 255."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a fetch may cost.
+    """Limits of a fetch.
 
     Attributes:
-        bytes: size of a picture.
+        bytes: size of an image in bytes.
         connect: seconds until a connection stands.
         read: seconds between two pieces of an answer.
         total: seconds for one attempt, redirects included.
@@ -80,7 +80,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A picture to fetch: its address, and the name of the file to write."""
+    """An image to fetch: its address, and the name of the file to write."""
 
     url: str
     name: str
@@ -88,7 +88,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a picture.
+    """The outcome of fetching one image.
 
     Attributes:
         url: its address.
@@ -104,7 +104,7 @@ class Outcome:
 
 
 class DeadLinkError(Exception):
-    """An address gives no picture; the message says why.
+    """An address gives no image; the message says why.
 
     Attributes:
         passing: whether another attempt may succeed.
@@ -120,7 +120,7 @@ class _ForbiddenAddressError(HTTPError):
 
 
 def is_public(address: IPAddress) -> bool:
-    """Tell whether an IP address is one of the public internet's; IPv4 inside IPv6 counts as it."""
+    """Tell whether an IP address is public; an IPv4 address inside an IPv6 one counts as itself."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if address in NAT64:
@@ -139,17 +139,17 @@ def fetch_all(
     workers: int = 16,
     private: bool = False,
 ) -> Iterator[Outcome]:
-    """Fetch pictures into a folder, several at a time.
+    """Fetch images into a folder, several at a time.
 
     Args:
-        wanted: the pictures, each name once.
+        wanted: the images, each name once.
         folder: made if missing; files in it are kept.
-        limits: what each may cost; None for the defaults.
+        limits: of each image; None for the defaults.
         workers: how many at a time.
         private: allow addresses of this machine and its network too: for tests, or a mirror there.
 
     Yields:
-        One outcome per picture, in the order of ``wanted``.
+        One outcome per image, in the order of ``wanted``.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -163,16 +163,17 @@ def fetch_all(
             check_name(one.name)
             if path.is_file():
                 return Outcome(one.url, one.name, "there")
-            data = fetcher.picture(one.url)
+            data = fetcher.image(one.url)
         except DeadLinkError as error:
             return Outcome(one.url, one.name, "dead", str(error))
-        write_whole(path, data)
+        with replacing(path) as part:
+            part.write_bytes(data)
         return Outcome(one.url, one.name, "fetched")
 
     pool = ThreadPoolExecutor(workers)
     try:
         results = pool.map(fetch, wanted)
-        yield from tqdm(results, total=len(wanted), unit="picture", desc="fetching", disable=None)
+        yield from tqdm(results, total=len(wanted), unit="image", desc="fetching", disable=None)
     finally:
         fetcher.stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -190,7 +191,7 @@ def check_name(name: str) -> None:
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Return what the report of a download says: counts, and every dead link with its cause."""
+    """Return the report of a download: counts, and every dead link with its cause."""
     counts = Counter(outcome.status for outcome in outcomes)
     return {
         "pictures": len(outcomes),
@@ -202,12 +203,12 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 class _Fetcher:
-    """Fetches one picture after another, from any number of threads."""
+    """Fetches one image after another, from any number of threads."""
 
     def __init__(self, limits: Limits, private: bool) -> None:
         self.limits = limits
         self.stop = threading.Event()
-        self._decoding = threading.Lock()  # one large picture in memory at a time
+        self._decoding = threading.Lock()  # one large image in memory at a time
         self._http = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=limits.connect, read=limits.read),
             headers={
@@ -216,11 +217,10 @@ class _Fetcher:
                 "Connection": "close",
             },
         )
-        kinds = (_AnyHTTP, _AnyHTTPS) if private else (_PublicHTTP, _PublicHTTPS)
-        self._http.pool_classes_by_scheme = dict(zip(SCHEMES, kinds, strict=True))
+        self._http.pool_classes_by_scheme = _pools(private)
 
-    def picture(self, url: str) -> bytes:
-        """Return the bytes of the picture at an address.
+    def image(self, url: str) -> bytes:
+        """Return the bytes of the image at an address.
 
         Raises:
             DeadLinkError: there is none, or not after all attempts.
@@ -255,7 +255,7 @@ class _Fetcher:
             with self._decoding:
                 read_image(data, name=url)
         except ImageError as error:
-            raise DeadLinkError(f"no picture ({kind}): {error.cause}") from error
+            raise DeadLinkError(f"no image ({kind}): {error.cause}") from error
         return data
 
     def _follow(self, url: str, ends: list[Callable[[], None]]) -> tuple[bytes, str]:
@@ -355,47 +355,14 @@ def _connect(made_for: HTTPConnection, private: bool) -> socket.socket:
     raise NewConnectionError(made_for, str(failure)) from failure
 
 
-class _AnyHTTPConnection(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connect(self, private=True)
+def _pools(private: bool) -> dict[str, type[HTTPConnectionPool]]:
+    """Return scheme → pool whose connections are all made by ``_connect``."""
 
+    def connect(made_for: HTTPConnection) -> socket.socket:
+        return _connect(made_for, private)
 
-class _AnyHTTPSConnection(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connect(self, private=True)
-
-
-class _PublicHTTPConnection(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connect(self, private=False)
-
-
-class _PublicHTTPSConnection(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connect(self, private=False)
-
-
-class _AnyHTTP(HTTPConnectionPool):
-    ConnectionCls = _AnyHTTPConnection
-
-
-class _AnyHTTPS(HTTPSConnectionPool):
-    ConnectionCls = _AnyHTTPSConnection
-
-
-class _PublicHTTP(HTTPConnectionPool):
-    ConnectionCls = _PublicHTTPConnection
-
-
-class _PublicHTTPS(HTTPSConnectionPool):
-    ConnectionCls = _PublicHTTPSConnection
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    pools: dict[str, type[HTTPConnectionPool]] = {}
+    for scheme, pool in (("http", HTTPConnectionPool), ("https", HTTPSConnectionPool)):
+        kind = type("Connection", (pool.ConnectionCls,), {"_new_conn": connect})
+        pools[scheme] = type("Pool", (pool,), {"ConnectionCls": kind})
+    return pools

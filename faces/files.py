@@ -12,6 +12,37 @@ from pathlib import Path
 from typing import Any
 
 
+def new_part(path: Path) -> Path:
+    """Make an empty file beside ``path``, under a name that no other process has.
+
+    Raises:
+        OSError: it cannot be made; ``filename`` is ``path``.
+    """
+    name = path.name.encode("utf-8", "surrogateescape")[:200].decode("utf-8", "ignore")
+    part = path.with_name(f"{name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(part, "xb"):
+            return part
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def publish(part: Path, path: Path) -> None:
+    """Let a written part become ``path``, once it is on the disk.
+
+    Raises:
+        OSError: that failed; ``filename`` is ``path``.
+    """
+    try:
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a file to write, beside ``path``; it becomes ``path`` at the end, whole and on disk.
@@ -22,17 +53,13 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; ``filename`` is ``path``.
     """
-    part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+    part = new_part(path)
     try:
-        with open(part, "xb"):  # fails if somebody else has a file of this name
-            pass
         yield part
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        publish(part, path)
     except OSError as error:
         if error.filename in (None, str(part), part):
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
         raise
     finally:
         part.unlink(missing_ok=True)

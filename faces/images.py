@@ -1,6 +1,6 @@
-"""The only place that decodes pictures.
+"""The only place that decodes images.
 
-Every picture becomes (H, W, 3) uint8 RGB, upright, at its full size. What is read, and how:
+Every image becomes (H, W, 3) uint8 RGB, upright, at its full size. What is read, and how:
 
 - JPEG (MPO too), PNG, WebP, GIF, TIFF, BMP, PPM and its kin, AVIF, JPEG 2000, told apart by their
   content; the file's name does not matter. Of animations and multi-page files: the first frame.
@@ -10,7 +10,7 @@ Every picture becomes (H, W, 3) uint8 RGB, upright, at its full size. What is re
   32-bit and floating-point TIFFs have no agreed range: the smallest of 0…1 (floats only), 0…255 and
   0…65535 that holds them all is taken, else their own minimum and maximum; what is not finite is
   black.
-- Everything else is refused with an ``ImageError``, also what is damaged or cut off: half a picture
+- Everything else is refused with an ``ImageError``, also what is damaged or cut off: half an image
   is not analysed as if it were whole.
 
 Nothing global is changed, in Pillow or elsewhere, so that any number of threads may read at once.
@@ -24,7 +24,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,17 @@ from PIL import Image, ImageFile
 
 from faces.paths import ImageError, iter_image_paths
 
-__all__ = ["MAX_PIXELS", "ImageError", "iter_image_paths", "read_image", "read_images"]
+__all__ = [
+    "MAX_PIXELS",
+    "ImageError",
+    "ImageSource",
+    "iter_image_paths",
+    "read_image",
+    "read_images",
+]
 
 MAX_PIXELS = 120_000_000
-"""Larger pictures are refused from their header, before any pixel is decoded.
+"""Larger images are refused from their header, before any pixel is decoded.
 
 The largest that is read takes about a gigabyte of memory while it is decoded.
 """
@@ -64,8 +71,8 @@ _FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"%PDF", "PDF", "export the page as JPEG"),
     (0, b"%!PS", "PostScript", "export it as JPEG"),
     (0, b"\xc5\xd0\xd3\xc6", "PostScript", "export it as JPEG"),
-    (0, b"PK\x03\x04", "a zip archive", "unpack it and take the pictures in it"),
-    (0, b"\x1f\x8b", "a gzip archive", "unpack it and take the pictures in it"),
+    (0, b"PK\x03\x04", "a zip archive", "unpack it and take the images in it"),
+    (0, b"\x1f\x8b", "a gzip archive", "unpack it and take the images in it"),
     (0, b"\x00\x00\x01\x00", "an icon (ICO)", "convert it to PNG"),
 )
 """Offset, bytes found there, what such a file is, the way out."""
@@ -78,37 +85,92 @@ _SUB_IFDS, _DNG_VERSION = 330, 50706
 _WHITE_IS_ZERO, _COLOUR_FILTER_ARRAY, _LINEAR_RAW = 0, 32803, 34892
 
 
-def read_image(
-    source: str | os.PathLike[str] | bytes | BinaryIO, name: str | None = None
-) -> NDArray[np.uint8]:
-    """Read a picture, upright and as RGB; the module's docstring says how each kind is treated.
+ImageSource = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | Image.Image
+    | NDArray[np.uint8]
+)
+"""What an image can be read from: see ``read_image``."""
+
+
+def read_image(source: ImageSource, name: str | None = None) -> NDArray[np.uint8]:
+    """Read an image, upright and as RGB; the module's docstring says how each kind is treated.
 
     Args:
-        source: a path; or the bytes of a file; or a binary stream, which is read from its start if
-            it can be rewound, else from where it stands, and is left open.
-        name: what error messages call the picture; by default the path, or the stream's name.
+        source: a path; the bytes of a file; a binary stream, which is read from its start if it can
+            be rewound, else from where it stands, and is left open; a Pillow image; or an array
+            (H, W, 3) uint8, which is taken as it is. An array must be upright and in the order red,
+            green, blue: nothing can tell that it is not (OpenCV's are blue, green, red).
+        name: what error messages call the image; by default ``source_name(source)``.
 
     Returns:
-        The picture, (H, W, 3) uint8 RGB, contiguous and writable. Coordinates of what is found in
-        it are those of the upright picture at full size.
+        The image, (H, W, 3) uint8 RGB, contiguous and writable. Coordinates of what is found in it
+        are those of the upright image at full size.
 
     Raises:
         ImageError: it cannot be read, for whatever reason; or has more than ``MAX_PIXELS`` pixels.
     """
+    name = name or source_name(source)
+    if isinstance(source, np.ndarray):
+        return _checked_array(source, name)
+    if isinstance(source, Image.Image):
+        return _pixels(source, name, lambda error: f"cannot be decoded: {error}")
     with ExitStack() as stack:
         if isinstance(source, bytes | bytearray | memoryview):
-            name = name or "picture"
             stream: BinaryIO = io.BytesIO(source)
         elif isinstance(source, str | os.PathLike):
-            name = name or os.fspath(source)
             stream = stack.enter_context(_open_file(os.fspath(source), name))
-        else:
-            name = name or str(getattr(source, "name", "picture"))
+        elif hasattr(source, "read"):
             stream = _rewound(source, name)
+        else:
+            kind = type(source).__name__
+            raise ImageError(name, f"a {kind} is no path, bytes, file, array or Pillow image")
         try:
             return _decode(stream, name)
         except OSError as error:
             raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
+
+
+def source_name(source: object) -> str:
+    """Return what to call an image: its path, its stream's name, its Pillow file, or "image"."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    named = getattr(source, "filename" if isinstance(source, Image.Image) else "name", "")
+    return str(named) if isinstance(named, str | os.PathLike) and str(named) else "image"
+
+
+def _checked_array(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """Return an array that is an image as it is, contiguous.
+
+    Raises:
+        ImageError: it is none; the message says how to make it one.
+    """
+    shape = image.shape
+    way_out = ""
+    if image.ndim == 2:
+        way_out = "; it is grey: give np.dstack([image] * 3)"
+    elif image.ndim == 3 and shape[2] == 1:
+        way_out = "; it is grey: give np.repeat(image, 3, axis=2)"
+    elif image.ndim == 3 and shape[2] == 4:
+        way_out = "; it has an alpha channel: give image[:, :, :3]"
+    elif image.ndim == 3 and shape[0] == 3 != shape[2]:
+        way_out = "; its channels come first: give image.transpose(1, 2, 0)"
+    elif image.ndim == 4:
+        way_out = "; these are several images: give one at a time, or use analyze_many"
+    elif image.dtype != np.uint8:
+        way_out = "; scale it to 0…255 and give image.round().astype(np.uint8)"
+    if image.dtype != np.uint8 or image.ndim != 3 or shape[2] != 3 or image.size == 0:
+        raise ImageError(
+            name, f"expected an array (H, W, 3) uint8 RGB, got {shape} {image.dtype}{way_out}"
+        )
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise ImageError(name, _too_large(shape[1], shape[0]))
+    return np.require(image, requirements=["C", "W"])  # PyTorch warns of what is read-only
 
 
 def read_images(
@@ -116,15 +178,15 @@ def read_images(
     on_error: Callable[[ImageError], None],
     exclude: str | os.PathLike[str] | None = None,
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Read the pictures that a user names, one at a time, past those that cannot be read.
+    """Read the images that a user names, one at a time, past those that cannot be read.
 
     Args:
         paths: files, folders and patterns, see ``iter_image_paths``.
-        on_error: called once for everything that failed: a picture, or a path that names none.
-        exclude: a folder whose pictures are passed over, see ``iter_image_paths``.
+        on_error: called once for everything that failed: an image, or a path that names none.
+        exclude: a folder whose images are passed over, see ``iter_image_paths``.
 
     Yields:
-        (path, picture) of every picture that could be read, in order.
+        (path, image) of every image that could be read, in order.
     """
     for path in iter_image_paths(paths, exclude):
         try:
@@ -141,7 +203,7 @@ def _open_file(path: str, name: str) -> BinaryIO:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise ImageError(name, "is a folder, not a picture")
+            raise ImageError(name, "is a folder, not an image")
         if not stat.S_ISREG(mode):  # opening a pipe would wait for its other end
             raise ImageError(name, "is no regular file")
         return open(path, "rb")
@@ -168,52 +230,91 @@ def _rewound(stream: BinaryIO, name: str) -> BinaryIO:
     return io.BytesIO(data)
 
 
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return (width, height) in pixels of the upright image in a file, from its header.
+
+    Raises:
+        ImageError: it is no image; damage behind the header stays unseen.
+    """
+    name = os.fspath(path)
+    with _open_file(name, name) as stream, _opened(stream, name)[0] as opened:
+        if opened.format != "TIFF":  # Pillow turns those while it decodes them
+            width, height = opened.size
+            return (height, width) if _orientation(opened) >= 5 else (width, height)
+    height, width = read_image(name).shape[:2]
+    return width, height
+
+
 def _decode(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
+    opened, head = _opened(stream, name)
+    with opened:
+        return _pixels(opened, name, lambda error: _damage(error, stream, head))
+
+
+def _opened(stream: BinaryIO, name: str) -> tuple[ImageFile.ImageFile, bytes]:
+    """Return an image whose header is read, and the first bytes of its file.
+
+    Raises:
+        ImageError: it is no image of a kind that is read.
+    """
     head = stream.read(_HEAD_BYTES)
     if not head:
-        raise ImageError(name, "is empty (0 bytes); get it anew")
+        raise ImageError(name, "is empty (0 bytes); get it again")
     for offset, magic, kind, way_out in _FOREIGN:
         if head.startswith(magic, offset):
             raise ImageError(name, f"{kind} is not supported; {way_out}")
-    with ExitStack() as stack:
-        # Pillow's plugins raise nearly every exception there is on damaged files.
-        try:
-            picture = _open_picture(stream, head)
-        except Exception as error:
-            raise ImageError(name, _damage(error, stream, head)) from error
-        if picture is None:
-            raise ImageError(name, _no_picture(head))
-        stack.enter_context(picture)
-        width, height = picture.size
-        if width < 1 or height < 1:
-            raise ImageError(name, f"has no pixels ({width}x{height})")
-        if width * height > MAX_PIXELS:
-            raise ImageError(
-                name,
-                f"{width}x{height} pixels are more than the {MAX_PIXELS // 10**6} million that are "
-                "read; scale it down",
-            )
-        if _is_raw(picture, name):
-            raise ImageError(name, f"{_RAW} is not supported; export it as JPEG")
-        try:
-            picture.load()
-        except MemoryError as error:
-            raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
-        except Exception as error:
-            raise ImageError(name, _damage(error, stream, head)) from error
-        try:
-            return _turn(_to_rgb(picture), _orientation(picture))
-        except MemoryError as error:
-            raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
-        except (OSError, ValueError, KeyError) as error:
-            cause = f"pixels of kind {picture.mode} are not supported ({error}); save it as RGB"
-            raise ImageError(name, cause) from error
+    # Pillow's plugins raise nearly every exception there is on damaged files.
+    try:
+        opened = _open_image(stream, head)
+    except Exception as error:
+        raise ImageError(name, _damage(error, stream, head)) from error
+    if opened is None:
+        raise ImageError(name, _no_image(head))
+    return opened, head
 
 
-def _open_picture(stream: BinaryIO, head: bytes) -> ImageFile.ImageFile | None:
+def _pixels(
+    opened: Image.Image, name: str, damage: Callable[[Exception], str]
+) -> NDArray[np.uint8]:
+    """Return the upright pixels of an opened image, which are decoded now.
+
+    Raises:
+        ImageError: it is too large, a camera's RAW file, of an unknown mode, or damaged, which
+            ``damage`` puts into words.
+    """
+    width, height = opened.size
+    if width < 1 or height < 1:
+        raise ImageError(name, f"has no pixels ({width}x{height})")
+    if width * height > MAX_PIXELS:
+        raise ImageError(name, _too_large(width, height))
+    if _is_raw(opened, name):
+        raise ImageError(name, f"{_RAW} is not supported; export it as JPEG")
+    try:
+        opened.load()
+    except MemoryError as error:
+        raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
+    except Exception as error:
+        raise ImageError(name, damage(error)) from error
+    try:
+        return _turn(_to_rgb(opened), _orientation(opened))
+    except MemoryError as error:
+        raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
+    except (OSError, ValueError, KeyError) as error:
+        cause = f"pixels of kind {opened.mode} are not supported ({error}); save it as RGB"
+        raise ImageError(name, cause) from error
+
+
+def _too_large(width: int, height: int) -> str:
+    return (
+        f"{width}x{height} pixels are more than the {MAX_PIXELS // 10**6} million that are read; "
+        "scale it down"
+    )
+
+
+def _open_image(stream: BinaryIO, head: bytes) -> ImageFile.ImageFile | None:
     """Parse the header with the plugin that recognises the content; None if none does.
 
-    ``Image.open`` does the same but warns of pictures over ``Image.MAX_IMAGE_PIXELS``, which cannot
+    ``Image.open`` does the same but warns of images over ``Image.MAX_IMAGE_PIXELS``, which cannot
     be silenced without changing state that all threads share.
     """
     Image.init()
@@ -237,7 +338,7 @@ def _open_picture(stream: BinaryIO, head: bytes) -> ImageFile.ImageFile | None:
 
 
 def _damage(error: Exception, stream: BinaryIO, head: bytes) -> str:
-    """Say what is wrong with a file that starts like a picture but cannot be decoded."""
+    """Say what is wrong with a file that starts like an image but cannot be decoded."""
     text = " ".join(str(error).split()) or type(error).__name__
     if head[4:8] == b"ftyp" and b"heic" in head[:64]:
         return "HEIC is not supported; convert it to JPEG"
@@ -252,30 +353,30 @@ def _damage(error: Exception, stream: BinaryIO, head: bytes) -> str:
             text = f"truncated, {length:,} of {expected:,} bytes"
     if "truncated" in text.lower():
         detail = text.removeprefix("image file is truncated").strip(" ()")
-        return f"the file is truncated{f' ({detail})' if detail else ''}; get it anew"
+        return f"the file is truncated{f' ({detail})' if detail else ''}; get it again"
     return (
         f"the file is damaged, truncated or of an unsupported kind ({text}); "
-        "get it anew or save it as PNG"
+        "get it again or save it as PNG"
     )
 
 
-def _no_picture(head: bytes) -> str:
+def _no_image(head: bytes) -> str:
     lower = head.lower().lstrip(b"\xef\xbb\xbf \t\r\n")
     if b"<svg" in lower:
         return "SVG is not supported; export it as PNG"
     if lower.startswith((b"<!doctype html", b"<html")):
-        return "is a web page, not a picture; perhaps its download failed"
+        return "is a web page, not an image; perhaps its download failed"
     if head[4:8] == b"ftyp":
         return "HEIC and its relatives are not supported; convert it to JPEG"
     if not re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", head):
-        return "is a text file, not a picture"
-    return "is no picture of a known format; convert it to JPEG or PNG"
+        return "is a text file, not an image"
+    return "is no image of a known format; convert it to JPEG or PNG"
 
 
-def _is_raw(picture: ImageFile.ImageFile, name: str) -> bool:
+def _is_raw(opened: Image.Image, name: str) -> bool:
     """Tell a camera's RAW file, of which Pillow would show the small preview, from a TIFF."""
-    tags = getattr(picture, "tag_v2", None)
-    if picture.format != "TIFF" or tags is None:
+    tags = getattr(opened, "tag_v2", None)
+    if opened.format != "TIFF" or tags is None:
         return False
     reduced = isinstance(kind := tags.get(_NEW_SUBFILE_TYPE, 0), int) and kind & 1
     return (
@@ -286,28 +387,30 @@ def _is_raw(picture: ImageFile.ImageFile, name: str) -> bool:
     )
 
 
-def _to_rgb(picture: ImageFile.ImageFile) -> NDArray[np.uint8]:
+def _to_rgb(opened: Image.Image) -> NDArray[np.uint8]:
     """Convert the pixels of any of Pillow's modes, (H, W, 3) uint8."""
-    mode = picture.mode
+    mode = opened.mode
     if mode.startswith("I;16"):
-        return _grey(_scale_16_bit(picture), _white_key(picture))
+        return _grey(_scale_16_bit(opened), _white_key(opened))
     if mode in ("I", "F"):
-        samples = np.asarray(picture)
-        if picture.format != "TIFF":  # PNG and PGM: 16 bits, whatever the mode's width
+        samples = np.asarray(opened)
+        if opened.format not in ("TIFF", None):  # PNG and PGM: 16 bits, whatever the mode's width
             return _grey(_to_8_bits(np.clip(samples, 0, 65535)), None)
         return _grey(_guess_range(samples), None)
-    key = picture.info.get("transparency")
+    key = opened.info.get("transparency")
     if isinstance(key, tuple) and max(key) > 255:  # given in 16 bits, which Pillow has dropped
         key = None
-    if picture.has_transparency_data and (key is not None or "transparency" not in picture.info):
-        layer = picture.convert("RGBA")
+    if opened.has_transparency_data and (key is not None or "transparency" not in opened.info):
+        layer = opened.convert("RGBA")
         below = Image.new("RGB", layer.size, "white")
         below.paste(layer, mask=layer.getchannel("A"))
         return np.array(below)
     if mode in ("1", "L"):
-        return _grey(np.asarray(picture.convert("L")), None)
-    picture.info.pop("transparency", None)
-    return np.array(picture if mode == "RGB" else picture.convert("RGB"))
+        return _grey(np.asarray(opened.convert("L")), None)
+    if "transparency" in opened.info and mode != "RGB":
+        opened = opened.copy()  # the caller's stays as it is
+        del opened.info["transparency"]
+    return np.array(opened if mode == "RGB" else opened.convert("RGB"))
 
 
 def _grey(values: NDArray[np.uint8], white: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
@@ -316,18 +419,18 @@ def _grey(values: NDArray[np.uint8], white: NDArray[np.bool_] | None) -> NDArray
     return np.repeat(values[:, :, None], 3, axis=2)
 
 
-def _scale_16_bit(picture: ImageFile.ImageFile) -> NDArray[np.uint8]:
-    samples = np.asarray(picture)
-    tags = getattr(picture, "tag_v2", {})
+def _scale_16_bit(opened: Image.Image) -> NDArray[np.uint8]:
+    samples = np.asarray(opened)
+    tags = getattr(opened, "tag_v2", {})
     if tags.get(_BITS_PER_SAMPLE) == (12,):
         samples = np.minimum(samples, 4095) * np.uint16(16) + samples // 256
     grey = _to_8_bits(samples)
     return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
 
 
-def _white_key(picture: ImageFile.ImageFile) -> NDArray[np.bool_] | None:
-    key = picture.info.get("transparency")
-    return np.asarray(picture) == key if isinstance(key, int) else None
+def _white_key(opened: Image.Image) -> NDArray[np.bool_] | None:
+    key = opened.info.get("transparency")
+    return np.asarray(opened) == key if isinstance(key, int) else None
 
 
 def _to_8_bits(samples: NDArray[np.generic]) -> NDArray[np.uint8]:
@@ -354,11 +457,11 @@ def _guess_range(samples: NDArray[np.generic]) -> NDArray[np.uint8]:
     return np.rint(shares * 255).clip(0, 255).astype(np.uint8)
 
 
-def _orientation(picture: ImageFile.ImageFile) -> int:
+def _orientation(opened: Image.Image) -> int:
     """Return the EXIF orientation, 1…8; of a loaded TIFF it is 1, as Pillow has turned it."""
     try:
-        value = picture.getexif().get(_ORIENTATION, 1)
-    except Exception:  # unreadable EXIF data is no reason to refuse the picture
+        value = opened.getexif().get(_ORIENTATION, 1)
+    except Exception:  # unreadable EXIF data is no reason to refuse the image
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

@@ -1,4 +1,4 @@
-"""What a user names (files, folders, patterns) → the picture files that it stands for."""
+"""What a user names (files, folders, patterns) → the image files that it stands for."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _WILDCARDS = re.compile(r"[*?[]")
 
 
 class ImageError(UserError):
-    """A picture that cannot be read, or a path that names none.
+    """An image that cannot be read, or a path that names none.
 
     The message names it, the cause and, where there is one, the way out.
 
     Attributes:
-        source: the picture or path, as the user named it.
+        source: the image or path, as the user named it.
         cause: what is wrong with it.
     """
 
@@ -45,7 +45,7 @@ class ImageError(UserError):
 def iter_image_paths(
     paths: Iterable[str | os.PathLike[str]], exclude: str | os.PathLike[str] | None = None
 ) -> Iterator[Path | ImageError]:
-    """Expand what a user names into picture files, lazily and each once.
+    """Expand what a user names into image files, lazily and each once.
 
     - A path that exists is taken as it stands, also one with ``*``, ``?`` or ``[`` in its name: a
       file whatever its suffix; a folder for the files below it with one of ``PICTURE_SUFFIXES``.
@@ -62,11 +62,11 @@ def iter_image_paths(
     Args:
         paths: what the user named.
         exclude: a folder, perhaps not there yet, of which folders and patterns yield nothing: where
-            the pictures that the caller makes meanwhile go.
+            the images that the caller makes meanwhile go.
 
     Yields:
         The path of a file; or, in its place, an ``ImageError`` for a path that does not exist or
-        cannot be looked at, a folder without pictures, a pattern that matches none. It is yielded,
+        cannot be looked at, a folder without images, a pattern that matches none. It is yielded,
         not raised, so that the caller can report it and go on.
     """
     named = [os.fspath(path) for path in paths]
@@ -89,11 +89,11 @@ def iter_image_paths(
 
 def _expand(path: str) -> Iterator[Path | ImageError]:
     if os.path.isdir(path):
-        found, nothing = _walk(path), "the folder holds no pictures"
+        found, nothing = _walk(path), "the folder holds no images"
     elif _exists(path):
         found, nothing = iter([Path(path)]), ""
     elif _WILDCARDS.search(path):
-        found, nothing = _match(path), "no picture matches this pattern"
+        found, nothing = _match(path), "no image matches this pattern"
     else:
         found, nothing = iter(()), "no such file or folder"
     empty = True
@@ -118,7 +118,7 @@ def _exists(path: str) -> bool:
         return False
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
 
 
@@ -136,7 +136,7 @@ def _entries(folder: str) -> tuple[list[str], list[str]] | ImageError:
 
 
 def _walk(folder: str) -> Iterator[Path | ImageError]:
-    """Yield the pictures below a folder; not recursive, as folders can nest deeper than calls."""
+    """Yield the images below a folder; not recursive, as folders can nest deeper than calls."""
     waiting = [folder]
     while waiting:
         here = waiting.pop()
@@ -146,7 +146,7 @@ def _walk(folder: str) -> Iterator[Path | ImageError]:
             continue
         files, folders = entries
         for name in files:
-            if _is_picture(name) and not name.startswith("."):
+            if _is_image(name) and not name.startswith("."):
                 yield Path(here, name)
         paths = [os.path.join(here, name) for name in folders if not name.startswith(".")]
         waiting.extend(path for path in reversed(paths) if not os.path.islink(path))
@@ -166,7 +166,7 @@ def _match(pattern: str) -> Iterator[Path | ImageError]:
         elif os.path.isdir(found):
             if enter:
                 yield from _walk(found)
-        elif any_suffix or _is_picture(found):
+        elif any_suffix or _is_image(found):
             yield Path(found)
 
 

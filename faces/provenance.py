@@ -1,11 +1,8 @@
-"""Where a figure or a set of weights came from: the command, the commit, the files' hashes."""
+"""Where a figure or a set of weights came from: the command, the commit, the card."""
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import json
-import math
 import shlex
 import subprocess
 import sys
@@ -27,14 +24,18 @@ def read_card(path: Path) -> dict[str, Any]:
         CardError: it cannot be read, or holds something else.
     """
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except OSError as error:
         raise CardError(f"{path}: cannot be read: {error.strerror}; restore it") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CardError(f"{path}: not valid JSON ({error}); restore it") from error
     if not isinstance(card, dict):
         raise CardError(f"{path}: no JSON object; restore it")
     return card
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
 
 
 def command_line(module: str, argv: Sequence[str] | None = None) -> str:
@@ -47,22 +48,6 @@ def command_line(module: str, argv: Sequence[str] | None = None) -> str:
     """
     words = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--resume"]
     return shlex.join(["python", "-m", module, *words])
-
-
-def run_share(text: str) -> tuple[str, float]:
-    """Read RUN=SHARE, one member of a mean of runs.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not of that form, or the share is not in 0..1.
-    """
-    name, _, number = text.rpartition("=")
-    try:
-        share = float(number)
-    except ValueError:
-        share = math.nan
-    if not name or not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: not RUN=SHARE with a share above 0 and up to 1")
-    return name, share
 
 
 def git_commit() -> str | None:
@@ -84,9 +69,3 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,10 +1,10 @@
 r"""Results → files: JSON lines, JSON, CSV, COCO. Written as they come, so memory stays flat.
 
-A sink writes to ``NAME.PID.part`` beside its target and moves it there when the ``with`` block is
+A sink writes to ``NAME.….part`` beside its target and moves it there when the ``with`` block is
 left. Also when it is left by an exception, Ctrl-C included: then the target is a valid file with
-the pictures finished by then (unless there are none: an older target is kept). Only where writing
-itself fails, a full disk for instance, the target is left as it was and the part files stay (COCO's
-annotations have one of their own until the end).
+the images finished by then (unless there are none: an older target is kept). Only where writing
+itself fails, on a full disk for instance, the target is left as it was and the part files stay
+(COCO's annotations have one of their own until the end).
 
 JSON is strict and in UTF-8. Parts of a file name that are not valid text become ``\udcXX``
 escapes, which Python's reader turns back into the very name.
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Self
 
 from faces.command import UserError
 from faces.emotions import EMOTIONS
+from faces.files import new_part, publish
 from faces.types import DEFAULT_THRESHOLD, Box, ImageResult
 
 SCHEMA_VERSION = 1
@@ -45,16 +46,17 @@ class SinkError(UserError):
 
 
 def result_to_dict(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD) -> dict[str, Any]:
-    """Return one picture's result as the JSON object that the project publishes.
+    """Return one image's result as the JSON object that the project publishes.
 
-    Boxes are cut to the picture and rounded to 1/100 pixel (a box wholly outside is left as it is);
+    Boxes are clipped to the image and rounded to 1/100 pixel (a box wholly outside stays as it is);
     scores and probabilities are rounded to six decimals, the latter after scaling their sum to 1.
     ``labels`` and ``unsure`` follow from the unrounded probabilities.
 
     Returns:
-        ``{"schema_version": 1, "source": str, "width": px, "height": px, "seconds": s, "faces":
-        [{"box": [x1, y1, x2, y2], "score": 0…1, "emotions": {name: 0…1 for the seven}, "labels":
-        [names, most likely first], "unsure": bool}, …]}``.
+        ``{"schema_version": 1, "source": str, "width": px, "height": px, "seconds": s,
+        "smallest_face": px or null, "turned": degrees, "faces": [{"box": [x1, y1, x2, y2],
+        "score": 0…1, "emotions": {name: 0…1 for the seven}, "labels": [names, most likely first],
+        "unsure": bool}, …]}``; see ``ImageResult``.
     """
     faces = []
     for face in result.faces:
@@ -75,8 +77,30 @@ def result_to_dict(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD
         "width": int(result.width),
         "height": int(result.height),
         "seconds": round(float(result.seconds), 4),
+        "smallest_face": None if result.smallest_face is None else round(result.smallest_face, 2),
+        "turned": result.turned,
         "faces": faces,
     }
+
+
+def json_line(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD) -> bytes:
+    """Return ``result_to_dict`` as one line of UTF-8, its end included."""
+    return _json(result_to_dict(result, threshold)) + b"\n"
+
+
+def csv_rows(result: ImageResult, threshold: Threshold) -> list[list[Any]]:
+    """Return one row per face of an image, in the order of ``CSV_COLUMNS``.
+
+    ``face`` counts from 1, ``labels`` are joined by ``;``, ``unsure`` is a bool.
+    """
+    return [
+        [
+            *(result.source, result.width, result.height, number),
+            *(*face["box"], face["score"], *face["emotions"].values()),
+            *(";".join(face["labels"]), face["unsure"]),
+        ]
+        for number, face in enumerate(result_to_dict(result, threshold)["faces"], start=1)
+    ]
 
 
 def open_sink(path: str | os.PathLike[str], threshold: Threshold = DEFAULT_THRESHOLD) -> Sink:
@@ -101,14 +125,14 @@ def open_sink(path: str | os.PathLike[str], threshold: Threshold = DEFAULT_THRES
 class _Position(NamedTuple):
     """Up to where a sink's files are complete; replaced as a whole, so no interrupt splits it."""
 
-    pictures: int = 0
+    images: int = 0
     faces: int = 0
     end: int = 0
     waiting_end: int = 0
 
 
 class Sink(ABC):
-    """An open result file: ``write`` one picture at a time, leave the ``with`` block to finish it.
+    """An open result file: ``write`` one image at a time, leave the ``with`` block to finish it.
 
     Raises:
         SinkError: on construction and entry, where the target cannot be written; by ``write`` and
@@ -122,18 +146,19 @@ class Sink(ABC):
     def __init__(self, path: Path, threshold: Threshold) -> None:
         self.path = path
         self._threshold = threshold
-        self._part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        self._waiting_part = path.with_name(f"{path.name}.{os.getpid()}.annotations.part")
+        self._part = self._waiting_part = path  # until they are made
         self._file: FileIO | None = None
-        self._waiting: FileIO | None = None  # what must follow the last picture
+        self._waiting: FileIO | None = None  # what must follow the last image
         self._at = _Position()
         self._check_target()
 
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = FileIO(self._part, "w+")
-            self._waiting = FileIO(self._waiting_part, "w+")
+            self._part = new_part(self.path)
+            self._waiting_part = new_part(self.path.with_name(f"{self.path.name}.annotations"))
+            self._file = FileIO(self._part, "r+")
+            self._waiting = FileIO(self._waiting_part, "r+")
         except OSError as error:
             raise SinkError(f"{self.path}: cannot be written: {error.strerror}") from error
         self._append(self._file, 0, self._head)
@@ -141,7 +166,7 @@ class Sink(ABC):
         return self
 
     def write(self, result: ImageResult) -> None:
-        """Add one picture; once this returns, a crash of the program does not lose it."""
+        """Add one image; once this returns, a crash of the program does not lose it."""
         if self._file is None or self._waiting is None:
             raise SinkError(f"{self.path}: not open; use the sink in a `with` block")
         at = self._at
@@ -149,7 +174,7 @@ class Sink(ABC):
         self._append(self._file, at.end, record)
         self._append(self._waiting, at.waiting_end, waiting)
         self._at = _Position(
-            at.pictures + 1,
+            at.images + 1,
             at.faces + len(result.faces),
             at.end + len(record),
             at.waiting_end + len(waiting),
@@ -169,7 +194,7 @@ class Sink(ABC):
                 if self._at.waiting_end == 0:
                     self._waiting_part.unlink()
                 return
-            if error is not None and self._at.pictures == 0:
+            if error is not None and self._at.images == 0:
                 self._part.unlink()
                 self._waiting_part.unlink()
                 return
@@ -180,7 +205,7 @@ class Sink(ABC):
                 while block := waiting.read(1 << 20):
                     _write_all(file, block)
                 _write_all(file, self._tail)
-                os.replace(self._part, self.path)
+                publish(self._part, self.path)
                 self._waiting_part.unlink()
             except OSError as failure:
                 raise self._failed(failure) from failure
@@ -214,52 +239,45 @@ class Sink(ABC):
 
     @abstractmethod
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
-        """Return what a picture adds to the file, and what it adds to the part after all pictures.
+        """Return what an image adds to the file, and what it adds to the part after all images.
 
         Both start with their separator from what stands before them.
         """
 
 
 class JsonLinesSink(Sink):
-    """One JSON object per line and picture."""
+    """One JSON object per line and image."""
 
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
-        return _json(result_to_dict(result, self._threshold)) + b"\n", b""
+        return json_line(result, self._threshold), b""
 
 
 class JsonSink(Sink):
-    """One JSON array with an object per picture, each on a line of its own."""
+    """One JSON array with an object per image, each on a line of its own."""
 
     _head = b"["
     _tail = b"\n]\n"
 
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
         plain = result_to_dict(result, self._threshold)
-        return _separator(self._at.pictures) + _json(plain), b""
+        return _separator(self._at.images) + _json(plain), b""
 
 
 class CsvSink(Sink):
-    """A header (``CSV_COLUMNS``), then one row per face; pictures without faces have no row.
+    """A header (``CSV_COLUMNS``), then one row per face; images without faces have no row.
 
-    ``face`` counts from 1 in each picture, ``labels`` are joined by ``;``. A source that begins
-    like a formula has an apostrophe in front, see ``spreadsheet_text``.
+    ``face`` counts from 1 in each image, ``labels`` are joined by ``;``. A source that begins like
+    a formula has an apostrophe in front, see ``spreadsheet_text``.
     """
 
     _head = ",".join(CSV_COLUMNS).encode() + b"\n"
 
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
         rows = ""
-        for number, face in enumerate(result_to_dict(result, self._threshold)["faces"], start=1):
+        for source, *values, unsure in csv_rows(result, self._threshold):
+            row = [spreadsheet_text(source), *values, str(unsure).lower()]
             text = io.StringIO()
-            csv.writer(
-                text, lineterminator="\r\n"
-            ).writerow(  # quotes both, as they may stand alone
-                [
-                    *(spreadsheet_text(result.source), result.width, result.height, number),
-                    *(*face["box"], face["score"], *face["emotions"].values()),
-                    *(";".join(face["labels"]), str(face["unsure"]).lower()),
-                ]
-            )
+            csv.writer(text, lineterminator="\r\n").writerow(row)  # so that it quotes either
             rows += text.getvalue().removesuffix("\r\n") + "\n"
         return _utf_8(rows), b""
 
@@ -287,7 +305,7 @@ class CocoSink(Sink):
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
         plain = result_to_dict(result, self._threshold)
         image = {
-            "id": self._at.pictures + 1,
+            "id": self._at.images + 1,
             "file_name": plain["source"],
             **{key: plain[key] for key in ("width", "height", "seconds")},
         }
@@ -305,7 +323,7 @@ class CocoSink(Sink):
                 **face,
             }
             annotations += _separator(number) + _json(annotation)
-        return _separator(self._at.pictures) + _json(image), annotations
+        return _separator(self._at.images) + _json(image), annotations
 
 
 _KINDS: dict[str, type[Sink]] = {
@@ -337,7 +355,7 @@ def _separator(before: int) -> bytes:
 
 
 def _rounded(box: Box, width: int, height: int) -> list[float]:
-    """Return (x1, y1, x2, y2), cut to the picture and rounded, as far as an area remains."""
+    """Return (x1, y1, x2, y2), clipped to the image and rounded, as far as an area remains."""
     corners = [float(value) for value in box.as_tuple()]
     x1, y1, x2, y2 = (
         round(min(max(value, 0.0), float(limit)), 2)

@@ -1,16 +1,21 @@
 """What flows between the stages: frozen, validated value types.
 
-Coordinates are pixels of the upright picture, x to the right and y down, with (0, 0) the top left
-corner of the top left pixel, so that a picture of width W spans x from 0 to W.
+Coordinates are pixels of the upright image, x to the right and y down, with (0, 0) the top left
+corner of the top left pixel, so that an image of width W spans x from 0 to W.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from faces.emotions import EMOTIONS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 DEFAULT_THRESHOLD = 0.3
 """An emotion counts as shown from this probability on, where the user names no other threshold."""
@@ -179,14 +184,20 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:
-    """Everything found in one picture.
+    """Everything found in one image; a notebook shows it as the annotated image.
 
     Attributes:
-        source: where the picture came from, as the user named it.
-        width: width of the upright picture in pixels.
-        height: height of the upright picture in pixels.
-        seconds: wall-clock time of both stages for this picture.
+        source: where the image came from, as the user named it.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
+        seconds: wall-clock time of both stages for this image.
         faces: most confident detection first.
+        smallest_face: the shorter side, in pixels, of the smallest faces that could be seen; None
+            where the detector does not tell.
+        turned: by how many degrees the image was turned clockwise to stand upright: 0, 90, 180,
+            270. Boxes are of the image as it is stored.
+        preview: the image, (h, w, 3) uint8 RGB, not larger than ``faces.draw.PREVIEW_SIDE``; None
+            where ``source`` is a path that can be read again. Not compared, not written to files.
     """
 
     source: str
@@ -194,3 +205,12 @@ class ImageResult:
     height: int
     seconds: float
     faces: tuple[Face, ...]
+    smallest_face: float | None = None
+    turned: int = 0
+    preview: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the annotated image for a notebook; None where the image is not at hand."""
+        from faces.draw import preview_png  # here, as drawing needs these types
+
+        return preview_png(self)

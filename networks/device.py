@@ -5,15 +5,11 @@ from __future__ import annotations
 from faces.command import UserError
 
 
-class DeviceError(UserError):
-    """A device cannot be used; the message says which, why, and what to do."""
-
-
 def usable_device(name: str | None) -> str:
     """Return ``name``, or ``cuda`` where there is a GPU and else ``cpu`` if it is None.
 
     Raises:
-        DeviceError: this machine lacks the device, or PyTorch knows none of that name.
+        UserError: this machine lacks the device, or PyTorch knows none of that name.
     """
     import torch  # here, as not every command that could say --device needs it
 
@@ -26,7 +22,7 @@ def usable_device(name: str | None) -> str:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         cause = str(error).splitlines()[0].split(". ")[0]
-        raise DeviceError(
+        raise UserError(
             f"device {name}: not usable here ({cause}); leave it out, or try cpu"
         ) from error
     return name

@@ -6,6 +6,7 @@ This is the one place that asks what the processor can do.
 from __future__ import annotations
 
 import os
+import platform
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from faces.command import UserError
 
 _BF16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
 _ISAS_WITH_BF16 = ("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX10", "DEFAULT")
+_INSTRUCTIONS = ("SSE41", "AVX", "AVX2", "AVX512")
 
 
 def cpu_has_bf16() -> bool:
@@ -36,6 +38,31 @@ def _flags_have_bf16() -> bool:
         return False
     flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
     return not _BF16_FLAGS.isdisjoint(flags.split())
+
+
+def processor_name() -> str:
+    """Return the name of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def processor_class() -> str:
+    """Return for which class of processors times hold that are measured here.
+
+    It is the widest instructions that the networks may use and the number format that pays, such
+    as ``AVX-512, bfloat16`` or ``AVX2, float32``. What makes a processor pass for a lesser one
+    (``ATEN_CPU_CAPABILITY`` for PyTorch, ``ONEDNN_MAX_CPU_ISA`` for it and OpenVINO) counts.
+    """
+    widest = str(torch.backends.cpu.get_cpu_capability())
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper().split("_")[0]
+    known = [name for name in (widest, limit) if name in _INSTRUCTIONS]
+    name = min(known, key=_INSTRUCTIONS.index) if known else widest
+    number = "bfloat16" if cpu_has_bf16() else "float32"
+    return f"{name.replace('AVX512', 'AVX-512')}, {number}"
 
 
 def best_dtype(device: torch.device) -> torch.dtype:

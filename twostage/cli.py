@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from tabulate import tabulate
 from tqdm import tqdm
 
-from faces.command import UserError
-from faces.draw import draw_faces, is_annotated, write_annotated
+from faces.annotated_folder import AnnotatedFolder
+from faces.command import UserError, run
+from faces.draw import draw_faces
 from faces.emotions import EMOTIONS, canonical_emotion
-from faces.images import read_images
-from faces.paths import PICTURE_SUFFIXES, ImageError
-from faces.pipeline import Pipeline
-from faces.sinks import SinkError, open_sink
+from faces.images import read_image, read_images
+from faces.paths import ImageError
+from faces.pipeline import Image
+from faces.scope import MIN_FACE, add_scope_options
+from faces.sinks import json_line, open_sink
 from faces.types import DEFAULT_THRESHOLD, ImageResult
-from twostage.model_zoo import ModelError, load_classifier, load_detector, shipped_models
+from twostage import __version__, load_pipeline
+from twostage.model_zoo import shipped_models
 
-Threshold = float | dict[str, float]
+Threshold = float | Mapping[str, float]
 
-
-class UsageError(UserError):
-    """The command line asks for something impossible."""
+STANDARD = "-"
+"""Stands for standard input among the photos, for standard output as ``--out``."""
 
 
 def parse_threshold(words: Sequence[str]) -> Threshold:
     """Turn ``["0.4"]`` or ``["happy=0.5", "fear=0.2"]`` into what ``labels`` takes.
 
     Raises:
-        UsageError: a word is neither a probability in 0..1 nor emotion=probability.
+        UserError: a word is neither a probability in 0..1 nor emotion=probability.
     """
     limits: dict[str, float] = {}
     for word in words:
@@ -53,35 +51,31 @@ def parse_threshold(words: Sequence[str]) -> Threshold:
                 raise ValueError(f"{emotion} is named twice")
             limits[canonical_emotion(emotion)] = value
         except ValueError as error:
-            raise UsageError(
+            raise UserError(
                 f"--threshold {word}: {error}; give one number (--threshold 0.4) or "
                 "emotion=number (--threshold happy=0.5 fear=0.2), after the photos"
             ) from error
     return limits or DEFAULT_THRESHOLD
 
 
-def describe(result: ImageResult, threshold: float | Mapping[str, float]) -> str:
-    """Return a picture's line and its table of faces, as the terminal shows them."""
+def describe(result: ImageResult, threshold: Threshold) -> str:
+    """Return an image's line and its table of faces, as the terminal shows them."""
     lines = [
         f"{result.source}: {result.width}×{result.height} pixels, "
         f"{_count(len(result.faces), 'face')}, {result.seconds:.2f} s"
     ]
+    if result.turned:
+        lines[0] += f", turned by {result.turned}°"
+    if (result.smallest_face or 0) > 2 * MIN_FACE:
+        lines[0] += f"; faces under {result.smallest_face:.0f} pixels cannot be seen"
     if result.faces:
         rows = []
         for number, face in enumerate(result.faces, start=1):
-            shares = face.emotions.as_dict()
-            labels = face.emotions.labels(threshold)
-            shown = labels or [face.emotions.top]
-            text = ", ".join(f"{label} {shares[label]:.0%}" for label in shown)
-            box = face.detection.box
-            rows.append(
-                (
-                    number,
-                    f"{box.x1:.0f},{box.y1:.0f} – {box.x2:.0f},{box.y2:.0f}",
-                    f"{face.detection.score:.2f}",
-                    f"unsure ({text})" if face.emotions.unsure(threshold) else text,
-                )
-            )
+            shown = face.labels(threshold) or [face.emotions.top]
+            text = ", ".join(f"{label} {face.emotions[label]:.0%}" for label in shown)
+            corners = f"{face.box.x1:.0f},{face.box.y1:.0f} – {face.box.x2:.0f},{face.box.y2:.0f}"
+            words = f"unsure ({text})" if face.unsure(threshold) else text
+            rows.append((number, corners, f"{face.score:.2f}", words))
         heads = ("face", "box (pixels)", "score", "emotions")
         lines.append(tabulate(rows, headers=heads, disable_numparse=True))
     return "\n".join(lines)
@@ -91,111 +85,109 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-class AnnotatedFolder:
-    """Writes annotated pictures into one folder, each under a name of its own.
-
-    Args:
-        folder: made if missing.
-        inputs: what the user named as photos.
-
-    Raises:
-        UsageError: the folder cannot be made or written to, is the photos' own, or holds pictures
-            that no such folder wrote.
-    """
-
-    def __init__(self, folder: Path, inputs: Sequence[str]) -> None:
-        for path in map(Path, inputs):
-            if folder.resolve() in (path.resolve(), path.resolve().parent):
-                raise UsageError(
-                    f"--annotated {folder}: is the photos' own folder, where they could be "
-                    "overwritten; name another"
-                )
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"--annotated {folder}: cannot be made: {error.strerror}") from error
-        if not os.access(folder, os.W_OK):
-            raise UsageError(f"--annotated {folder}: may not be written to")
-        for path in folder.iterdir():
-            if path.suffix.lower() in PICTURE_SUFFIXES and not is_annotated(path):
-                raise UsageError(
-                    f"--annotated {folder}: holds pictures that were not made here, such as "
-                    f"{path.name}, and could be overwritten; name a new folder"
-                )
-        self.folder = folder
-        self.first: Path | None = None
-        self.count = 0
-        self._last_number: dict[str, int] = {}
-
-    def write(self, source: str, image: NDArray[np.uint8]) -> None:
-        """Write the annotated ``source``: ``photo.jpg`` → ``photo.png``, the next ``photo-2.png``.
-
-        Raises:
-            ImageError: writing failed; nothing is left half written.
-        """
-        path = self.folder / f"{self._name(Path(source).stem)}.png"
-        part = path.with_name(f"{path.name}.part")
-        try:
-            write_annotated(image, part)
-            os.replace(part, path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            cause = f"cannot be written: {error.strerror or error}"
-            raise ImageError(str(path), cause) from error
-        self.first = self.first or path
-        self.count += 1
-
-    def _name(self, stem: str) -> str:
-        number = self._last_number.get(stem.casefold(), 0) + 1
-        while number > 1 and f"{stem}-{number}".casefold() in self._last_number:
-            number += 1
-        self._last_number[stem.casefold()] = number
-        name = stem if number == 1 else f"{stem}-{number}"
-        self._last_number.setdefault(name.casefold(), 1)
-        return name
-
-
 def analyze(args: argparse.Namespace) -> int:
-    """Run ``twostage analyze``; returns 0, or 1 if a picture failed."""
+    """Run ``twostage analyze``; returns 0, or 1 if an image failed."""
+    # what cannot be asked for is refused before anything is loaded
     threshold = parse_threshold(args.threshold)
+    if STANDARD in args.paths:
+        check_standard_input(args.paths)
     annotated = AnnotatedFolder(args.annotated, args.paths) if args.annotated else None
-    failed = analysed = found = 0
+    shown = sys.stderr if args.out == STANDARD else sys.stdout
+    analysed = found = failed = 0
     with ExitStack() as stack:
-        sink = stack.enter_context(open_sink(args.out, threshold)) if args.out else None
-        detector = load_detector(args.detector, args.device)
-        classifier = load_classifier(args.classifier, args.device)
-        pipeline = Pipeline(detector, classifier)
-        bar = stack.enter_context(
-            tqdm(unit=" pictures", desc="analysing", disable=None, leave=False)
+        write = writer_of(args.out, threshold, stack)
+        pipeline = load_pipeline(
+            args.detector,
+            args.classifier,
+            device=args.device,
+            detail=args.detail,
+            min_face=args.min_face,
+            rotations=args.rotations,
         )
+        bar = stack.enter_context(tqdm(unit=" images", desc="analysing", disable=None, leave=False))
 
         def report(error: ImageError) -> None:
             nonlocal failed
             failed += 1
             bar.write(f"twostage: {error}", file=sys.stderr)
 
-        for source, image in read_images(args.paths, report, exclude=args.annotated):
-            result = pipeline.analyze(image, source)
-            if sink:
-                sink.write(result)
+        # one image at a time, so that memory stays flat
+        for source, image in images_of(args.paths, report, args.annotated):
+            result = pipeline.classify(image, pipeline.locate(image), source)
+            if write:
+                write(result)
             if annotated:
                 try:
                     annotated.write(source, draw_faces(image, result, threshold))
                 except ImageError as error:
                     report(error)
-            bar.write(describe(result, threshold) + "\n", file=sys.stdout)
+            bar.write(describe(result, threshold) + "\n", file=shown)
             analysed += 1
             found += len(result.faces)
             bar.update()
-    if args.out:
-        print(f"wrote {args.out}")
+
+    # what was done
+    if args.out and args.out != STANDARD:
+        print(f"wrote {args.out}", file=shown)
     if annotated and annotated.count:
         others = annotated.count - 1
-        more = f" and {_count(others, 'more picture')} beside it" if others else ""
-        print(f"wrote {annotated.first}{more}")
-    pictures, faces = _count(analysed, "picture"), _count(found, "face")
-    print(f"{pictures} analysed, {faces} found, {failed} failed")
+        more = f" and {_count(others, 'more image')} beside it" if others else ""
+        print(f"wrote {annotated.first}{more}", file=shown)
+    images, faces = _count(analysed, "image"), _count(found, "face")
+    print(f"{images} analysed, {faces} found, {failed} failed", file=shown)
     return 1 if failed else 0
+
+
+def check_standard_input(paths: Sequence[str]) -> None:
+    """Check that an image can be read from standard input.
+
+    Raises:
+        UserError: other photos are named too, or nothing comes in.
+    """
+    if len(paths) > 1:
+        raise UserError(f"{STANDARD} (standard input) stands alone, without other photos")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UserError(f"{STANDARD}: give an image on standard input: … < photo.jpg")
+
+
+def images_of(
+    paths: Sequence[str], on_error: Callable[[ImageError], None], exclude: Path | None
+) -> Iterator[tuple[str, Image]]:
+    """Yield name and image of every photo, as ``read_images``, or of standard input."""
+    if STANDARD not in paths:
+        yield from read_images(paths, on_error, exclude)
+        return
+    try:
+        image = read_image(sys.stdin.buffer, "stdin")
+    except ImageError as error:
+        on_error(error)
+    else:
+        yield "stdin", image
+
+
+def writer_of(
+    out: str | None, threshold: Threshold, stack: ExitStack
+) -> Callable[[ImageResult], None] | None:
+    """Return what writes results: to a file, to standard output as JSON lines, or nowhere.
+
+    Args:
+        out: the option ``--out``.
+        threshold: probability from which an emotion is a label.
+        stack: closes the file.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    if out is None:
+        return None
+    if out != STANDARD:
+        return stack.enter_context(open_sink(out, threshold)).write
+
+    def print_line(result: ImageResult) -> None:
+        sys.stdout.buffer.write(json_line(result, threshold))
+        sys.stdout.buffer.flush()
+
+    return print_line
 
 
 def list_models(args: argparse.Namespace) -> int:
@@ -215,6 +207,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="twostage",
         description="Find every face in a photo and say which emotions it shows.",
     )
+    parser.add_argument("--version", action="version", version=f"twostage {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
         "analyze",
@@ -222,12 +215,16 @@ def build_parser() -> argparse.ArgumentParser:
         description="Find the faces in photos and say which emotions they show.",
         epilog=f"The emotions are {', '.join(EMOTIONS)}.",
     )
-    command.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, patterns")
     command.add_argument(
-        "--out", type=Path, metavar="FILE",
-        help="write results; by extension: .jsonl, .json, .csv (a row per face), .coco.json",
+        "paths", nargs="+", metavar="PATH",
+        help="files, folders, patterns; or - for one image on standard input",
     )  # fmt: skip
-    command.add_argument("--annotated", type=Path, metavar="DIR", help="write pictures with boxes")
+    command.add_argument(
+        "--out", metavar="FILE",
+        help="write results; by extension: .jsonl, .json, .csv (a row per face), .coco.json; or - "
+        "for JSON lines on standard output",
+    )  # fmt: skip
+    command.add_argument("--annotated", type=Path, metavar="DIR", help="write images with boxes")
     command.add_argument(
         "--detector", default="default", metavar="NAME|RUN",
         help="a shipped detector, or the folder of a training run",
@@ -242,6 +239,12 @@ def build_parser() -> argparse.ArgumentParser:
         f"for some (default {DEFAULT_THRESHOLD})",
     )  # fmt: skip
     command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 (default: a GPU if any)")
+    add_scope_options(command)
+    command.add_argument(
+        "--rotations", action="store_true",
+        help="try each photo in four turns, for photos that lie on their side (takes four times as "
+        "long)",
+    )  # fmt: skip
     command.set_defaults(run=analyze)
     command = commands.add_parser("models", help="list the shipped models")
     command.set_defaults(run=list_models)
@@ -249,22 +252,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 1 (a picture failed), 2 (misuse), 130."""
+    """Run the command line; returns the exit status: 0, 1 (an image failed), 2 (misuse), 130."""
     args = build_parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid text
-    try:
-        status: int = args.run(args)
-    except (UsageError, ModelError, SinkError) as error:
-        print(f"twostage: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ntwostage: stopped; what was finished is written", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    return status
+    return run("twostage", lambda: args.run(args), "what was finished is written")
 
 
 if __name__ == "__main__":

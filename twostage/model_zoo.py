@@ -7,6 +7,7 @@ and wrong arguments answer at once.
 from __future__ import annotations
 
 import importlib.util
+import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from faces.command import UserError
+from faces.files import file_sha256
 from faces.pipeline import Detector, EmotionClassifier
-from faces.provenance import CardError, file_sha256, read_card
-from networks.device import DeviceError, usable_device
+from faces.provenance import read_card
+from faces.scope import Scope
+from networks.device import usable_device
 from networks.torchvision_import import import_torchvision
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -25,10 +28,6 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 DEFAULT = "default"
 """The name that stands for the best shipped model of a stage."""
-
-
-class ModelError(UserError):
-    """A model cannot be loaded; the message names it, the cause and the way out."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class ShippedModel:
         about: one line for people who choose.
         weights_of: a shipped model whose weights this one uses with another config; "" is its own.
             Its card then says what differs from that model's.
-        classical: others' detector that comes with a package; it has no files here.
+        classical: a detector of another package; it has no files here.
         needs: the module of an optional package without which it cannot be loaded; "" is none.
     """
 
@@ -72,10 +71,10 @@ class ShippedModel:
         """Read the model card: data, training, figures, licence, limits, sha256 of the weights.
 
         Raises:
-            ModelError: it cannot be read.
+            UserError: it cannot be read.
         """
         names = dict.fromkeys((self.weights_of or self.name, self.name))
-        cards = [_read_card(WEIGHTS / f"{name}.json") for name in names]
+        cards = [read_card(WEIGHTS / f"{name}.json") for name in names]
         return {key: value for card in cards for key, value in card.items()}
 
 
@@ -87,7 +86,10 @@ def shipped_models(stage: str) -> dict[str, ShippedModel]:
 
 
 def load_detector(
-    name_or_run: str, device: str | None = None, overrides: Sequence[str] = ()
+    name_or_run: str | os.PathLike[str],
+    device: str | None = None,
+    overrides: Sequence[str] = (),
+    scope: Scope = Scope(),  # noqa: B008  (frozen)
 ) -> Detector:
     """Load stage 1.
 
@@ -96,35 +98,31 @@ def load_detector(
             ``detection.train`` left.
         device: ``cpu``, ``cuda``, ``cuda:1``; None takes a GPU if there is one.
         overrides: key, value, key, value, … of a Detectron2 model's configuration.
+        scope: how closely a Detectron2 model looks; others' detectors have ways of their own.
 
     Raises:
-        ModelError: there is no such model, its files are damaged, or the device is missing.
+        UserError: there is no such model, its files are damaged, or the device is missing.
     """
-    model = _find("detector", name_or_run)
+    model = _find("detector", os.fspath(name_or_run))
     import_torchvision()
-    from detection.errors import DetectionError
+    target = usable_device(device)
+    if isinstance(model, ShippedModel) and model.classical:
+        from detection.inference.classical import CLASSICAL
 
-    target = check_device(device)
-    try:
-        if isinstance(model, ShippedModel) and model.classical:
-            from detection.inference.classical import CLASSICAL
+        return CLASSICAL[model.name](target)
+    _import_detectron2()
+    from detection.inference import detectron
 
-            return CLASSICAL[model.name](target)
-        import_detectron2()
-        from detection.inference import detectron
-
-        if isinstance(model, Path):
-            found: Detector = detectron.load_run(model, target, overrides)
-        else:
-            found = detectron.load_detector(
-                model.config, model.weights, target, model.name, overrides=overrides
-            )
-    except DetectionError as error:
-        raise ModelError(str(error)) from error
-    return found
+    if isinstance(model, Path):
+        return detectron.load_run(model, target, overrides, scope)
+    return detectron.load_detector(
+        model.config, model.weights, target, model.name, overrides=overrides, scope=scope
+    )
 
 
-def load_classifier(name_or_run: str, device: str | None = None) -> EmotionClassifier:
+def load_classifier(
+    name_or_run: str | os.PathLike[str], device: str | None = None
+) -> EmotionClassifier:
     """Load stage 2.
 
     Args:
@@ -134,8 +132,9 @@ def load_classifier(name_or_run: str, device: str | None = None) -> EmotionClass
         device: ``cpu``, ``cuda``, ``cuda:1``; None takes a GPU if there is one.
 
     Raises:
-        ModelError: there is no such model, its files are damaged, or the device is missing.
+        UserError: there is no such model, its files are damaged, or the device is missing.
     """
+    name_or_run = os.fspath(name_or_run)
     if "+" in name_or_run and not Path(name_or_run).is_dir():
         from classification.inference.ensemble import Ensemble
 
@@ -144,39 +143,36 @@ def load_classifier(name_or_run: str, device: str | None = None) -> EmotionClass
     import_torchvision()
     import torch
 
-    from baselines.classifier import BaselineError, is_baseline, load_baseline
-    from classification.inference.classifier import NetworkClassifier, WeightsError
+    from baselines.classifier import is_baseline, load_baseline
+    from classification.inference.classifier import NetworkClassifier
 
-    target = torch.device(check_device(device))
+    target = torch.device(usable_device(device))
     path = model / "model.safetensors" if isinstance(model, Path) else model.weights
     if not path.is_file():
-        raise ModelError(
+        raise UserError(
             f"{path.parent}: no run of classification.train or baselines.train, {path.name} is "
             "missing (was the first epoch finished?); give the folder that its --out named, or a "
             "shipped classifier"
         )
-    try:
-        if is_baseline(path):
-            return load_baseline(path, model.name)
-        return NetworkClassifier.load(path, target, model.name)
-    except (WeightsError, BaselineError) as error:
-        raise ModelError(str(error)) from error
+    if is_baseline(path):
+        return load_baseline(path, model.name)
+    return NetworkClassifier.load(path, target, model.name)
 
 
 def classifier_facts(name_or_run: str) -> dict[str, Any]:
-    """Return what a record says of a classifier beside its figures.
+    """Return what a record says of a classifier beside its metrics.
 
     Args:
         name_or_run: as in ``load_classifier``.
 
     Returns:
         ``weights_sha256``: model → sha256 of its weights file, and of the network whose embedding
-        it looks at; ``weights_bytes``; and, None where a card does not say: ``parameters``,
+        it takes as input; ``weights_bytes``; and, None where a card does not say: ``parameters``,
         ``training_hours``, ``training_command``, ``history`` (one object per epoch). For an
         ensemble the sums, without command and history.
 
     Raises:
-        ModelError: there is no such classifier.
+        UserError: there is no such classifier.
     """
     if "+" in name_or_run and not Path(name_or_run).is_dir():
         members = [classifier_facts(name) for name in name_or_run.split("+")]
@@ -191,7 +187,7 @@ def classifier_facts(name_or_run: str) -> dict[str, Any]:
         weights, card = model.weights, model.card()
     else:
         weights, path = model / "model.safetensors", model / "card.json"
-        card = _read_card(path) if path.is_file() else {}
+        card = read_card(path) if path.is_file() else {}
     training = card.get("training", {})
     hashes = {model.name: file_sha256(weights)}
     if training.get("network_sha256"):
@@ -206,28 +202,16 @@ def classifier_facts(name_or_run: str) -> dict[str, Any]:
     }
 
 
-def check_device(name: str | None) -> str:
-    """Return ``name``, or the best device's name if it is None.
-
-    Raises:
-        ModelError: this machine lacks the device, or PyTorch knows none of that name.
-    """
-    try:
-        return usable_device(name)
-    except DeviceError as error:
-        raise ModelError(str(error)) from error
-
-
-def import_detectron2() -> None:
+def _import_detectron2() -> None:
     """Import Detectron2.
 
     Raises:
-        ModelError: it is not installed; the message says how to get it.
+        UserError: it is not installed; the message says how to get it.
     """
     try:
         import detectron2  # noqa: F401
     except ImportError as error:
-        raise ModelError(
+        raise UserError(
             f"Detectron2 is not installed ({error}); run `make setup`, which builds it, or install "
             "an official build into this environment"
         ) from error
@@ -247,11 +231,11 @@ def _find(stage: str, name_or_run: str) -> ShippedModel | Path:
         return folder.resolve()
     if stage == "classifier":
         if command := _training_command(folder.name):
-            raise ModelError(
+            raise UserError(
                 f"classifier {name_or_run!r}: is not shipped; make it: {command}; then give "
                 f"runs/{folder.name}"
             )
-    raise ModelError(
+    raise UserError(
         f"{stage} {name_or_run!r}: neither a shipped one ({', '.join((DEFAULT, *models))}) nor the "
         "folder of a training run"
     )
@@ -268,21 +252,14 @@ def _training_command(name: str) -> str | None:
     return command_for(name)
 
 
-def _read_card(path: Path) -> dict[str, Any]:
-    try:
-        return read_card(path)
-    except CardError as error:
-        raise ModelError(str(error)) from error
-
-
 def _verify(model: ShippedModel) -> None:
     restore = "restore it: git checkout -- weights"
     if not model.weights.is_file():
-        raise ModelError(f"{model.weights}: the shipped weights are missing; {restore}")
+        raise UserError(f"{model.weights}: the shipped weights are missing; {restore}")
     found = file_sha256(model.weights)
     expected = model.card()["sha256"]
     if found != expected:
-        raise ModelError(
+        raise UserError(
             f"{model.weights}: is damaged or changed (sha256 {found[:12]}…, its card says "
             f"{expected[:12]}…); {restore}"
         )

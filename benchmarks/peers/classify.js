@@ -129,7 +129,7 @@ async function main() {
   if (options.times) {
     const times = {};
     for (const batch of options.batches) times[batch] = await msPerFace(classify, crops, batch);
-    write(options.times, JSON.stringify(times));
+    write(options.times, JSON.stringify({ ms: times, precision: null }));
   }
 }
 

@@ -23,7 +23,7 @@ Row = tuple[float, float, float, float, float]
 
 
 class _Peer:
-    """A detector that takes one picture at a time."""
+    """A detector that takes one image at a time."""
 
     name: str
     score_threshold = 0.5
@@ -31,7 +31,7 @@ class _Peer:
     def detect(
         self, images: Sequence[Image], min_score: float | None = None
     ) -> list[list[Detection]]:
-        """Find the faces of each picture; see ``Detector``."""
+        """Find the faces of each image; see ``Detector``."""
         least = max(LEAST, self.score_threshold if min_score is None else min_score)
         return [detections(self.find(image, least), image, least) for image in images]
 
@@ -41,7 +41,7 @@ class _Peer:
 
 
 def detections(rows: Iterable[Row], image: Image, least: float) -> list[Detection]:
-    """Clip boxes to the picture, drop empty and weak ones, and sort them by falling score."""
+    """Clip boxes to the image, drop empty and weak ones, and sort them by falling score."""
     height, width = image.shape[:2]
     found = []
     for x1, y1, x2, y2, score in rows:

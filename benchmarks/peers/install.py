@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from faces.command import UserError
+from faces.command import UserError, run
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent.parent / ".peers"
@@ -23,15 +22,11 @@ NODE_MISSING = (
 STAMP = "installed-from"
 
 
-class PeersError(UserError):
-    """The packages cannot be installed; the message says why and what to do."""
-
-
 def install_python(target: Path) -> None:
     """Install the packages of ``python.txt`` into a folder, without their requirements.
 
     Raises:
-        PeersError: pip failed.
+        UserError: pip failed.
     """
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--disable-pip-version-check"]
     listed = HERE / "python.txt"
@@ -42,11 +37,11 @@ def install_node(target: Path) -> None:
     """Install the packages of ``package-lock.json`` into a folder; none of their scripts is run.
 
     Raises:
-        PeersError: npm is missing or failed.
+        UserError: npm is missing or failed.
     """
     npm = shutil.which("npm")
     if npm is None:
-        raise PeersError(NODE_MISSING)
+        raise UserError(NODE_MISSING)
     inputs = [HERE / "package.json", HERE / "package-lock.json"]
     fresh = _fresh(target)
     if not _is_installed(target, inputs):
@@ -65,10 +60,10 @@ def _install(target: Path, inputs: Sequence[Path], command: Sequence[str]) -> No
     print(f"{target.name}: installing ({_names(inputs[0])})", flush=True)
     if subprocess.run(command).returncode:
         shutil.rmtree(_fresh(target), ignore_errors=True)
-        raise PeersError(f"{command[0]} failed, see above; is the network there? Repeat make peers")
+        raise UserError(f"{command[0]} failed, see above; is the network there? Repeat make peers")
     (_fresh(target) / STAMP).write_text(_fingerprint(inputs), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
-    os.replace(_fresh(target), target)
+    _fresh(target).rename(target)
 
 
 def _fresh(target: Path) -> Path:
@@ -91,18 +86,28 @@ def _is_installed(target: Path, inputs: Sequence[Path]) -> bool:
     return stamp.is_file() and stamp.read_text(encoding="utf-8") == _fingerprint(inputs)
 
 
-def main() -> int:
-    """Install all that can be; returns the exit status."""
-    status = 0
+def install_all() -> int:
+    """Install all that can be installed.
+
+    Raises:
+        UserError: some could not; the rest is there.
+    """
+    failures = []
     PEERS.mkdir(exist_ok=True)
     for name, install in (("python", install_python), ("node", install_node)):
         shutil.rmtree(_fresh(PEERS / name), ignore_errors=True)
         try:
             install(PEERS / name)
-        except PeersError as error:
-            print(f"make peers: {error}", file=sys.stderr)
-            status = 1
-    return status
+        except UserError as error:
+            failures.append(str(error))
+    if failures:
+        raise UserError("; ".join(failures))
+    return 0
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    return run("make peers", install_all)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ NODE_PEERS = ROOT / ".peers" / "node" / "node_modules"
 
 @dataclass(frozen=True)
 class Spread:
-    """Times of several rounds, in milliseconds: their median, least and most."""
+    """Times of several rounds, in milliseconds: their median, minimum and maximum."""
 
     median: float
     low: float
@@ -131,6 +131,21 @@ def environment_of(threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(paths),
     }
+
+
+def conditions(arguments: Namespace, made_by: str) -> report.Row:
+    """Return what every row says of how it was measured; ask before anything is."""
+    return {
+        "rounds": arguments.rounds,
+        "load_before": os.getloadavg()[0],
+        **report.provenance(made_by, "cpu"),
+        "threads": arguments.threads,
+    }
+
+
+def title(text: str, row: report.Row) -> str:
+    """Return the title of a panel: ``text``, and what the times in it hold for."""
+    return f"{text}, threads: {row['threads']}, {row['processor_class']}"
 
 
 def spreads(times: Sequence[Mapping[str, float]]) -> dict[str, Spread]:

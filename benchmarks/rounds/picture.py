@@ -1,14 +1,15 @@
-"""Accuracy beside speed, as a picture."""
+"""Accuracy beside speed, as a figure."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+
+from eval.records.plots import save
 
 OURS, THEIRS = "#0072b2", "#d55e00"
 """Blue and vermilion of Okabe and Ito's palette; the names are written beside the points."""
@@ -21,7 +22,7 @@ class Point:
     Attributes:
         name: written beside the point.
         ours: decides colour and shape.
-        ms: median milliseconds, with the least and the most.
+        ms: median milliseconds, with the minimum and the maximum.
         quality: in percent, with the ends of its interval.
     """
 
@@ -40,7 +41,7 @@ def draw(panels: Sequence[tuple[str, Sequence[Point]]], axis: str, unit: str, pa
         unit: what the milliseconds are of, such as ``face``.
         path: to write.
     """
-    figure = Figure(figsize=(5.5 * len(panels), 4.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(5.5 * len(panels), 4.6), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for panel, (title, points) in zip(axes, panels, strict=True):
         for place, point in enumerate(sorted(points, key=lambda one: one.ms)):
@@ -76,6 +77,4 @@ def draw(panels: Sequence[tuple[str, Sequence[Point]]], axis: str, unit: str, pa
     figure.supxlabel(
         "circles: this project; squares: packages; bars: rounds, 95 % interval", size=8
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, path)
+    save(figure, path)

@@ -1,14 +1,13 @@
 """Measure one classifier in a process of its own.
 
 It reads crops (.npy, (N, S, S, 3) uint8 RGB, or a folder of PNGs, as ``eval.crops`` makes) and
-writes its probabilities (csv, see ``eval.data.score_files``) and its times (json: batch size →
-milliseconds per face).
+writes its probabilities (csv, see ``eval.data.score_files``) and its times (json: ``ms``, batch
+size → milliseconds per face; ``precision``, the number format where it is known).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,13 +18,18 @@ import numpy as np
 
 from benchmarks.peers.classifiers import CLASSIFIERS
 from eval.data.score_files import write_scores
+from eval.records.report import precision_of
+from faces.command import run
+from faces.files import write_json
 from faces.images import read_image
 from faces.pipeline import EmotionClassifier, Image
 
-SECONDS = 1.0
-"""So long each batch size is measured."""
+COMMAND = "benchmarks.rounds.run_classifier"
 
-LEAST_CALLS = 5
+SECONDS = 1.0
+"""For so long each batch size is measured."""
+
+MINIMUM_CALLS = 5
 
 
 def load(name: str, threads: int) -> EmotionClassifier:
@@ -62,12 +66,12 @@ def ms_per_item(
         call: what is measured; it is called once before, untimed.
         items: are taken in turn.
         batch: items per call; where there are fewer, they are repeated.
-        seconds: the calls go on for so long, and at least ``LEAST_CALLS`` times.
+        seconds: the calls go on for so long, and at least ``MINIMUM_CALLS`` times.
     """
     call([items[i % len(items)] for i in range(batch)])
     times: list[float] = []
     end = time.perf_counter() + seconds
-    while len(times) < LEAST_CALLS or time.perf_counter() < end:
+    while len(times) < MINIMUM_CALLS or time.perf_counter() < end:
         first = len(times) * batch
         chosen = [items[(first + i) % len(items)] for i in range(batch)]
         start = time.perf_counter()
@@ -76,10 +80,23 @@ def ms_per_item(
     return 1000 * float(np.median(times)) / batch
 
 
+def measure(arguments: argparse.Namespace) -> int:
+    """Do what the command line asks; returns the exit status."""
+    names, crops = read_crops(arguments.crops)
+    classifier = load(arguments.name, arguments.threads)
+    if arguments.scores is not None:
+        rows = [classifier.probabilities(crops[i : i + 64]) for i in range(0, len(crops), 64)]
+        write_scores(arguments.scores, names, np.concatenate([np.zeros((0, 7), np.float32), *rows]))
+    if arguments.times is not None:
+        times = {str(n): ms_per_item(classifier.probabilities, crops, n) for n in arguments.batches}
+        write_json(arguments.times, {"ms": times, "precision": precision_of(classifier)})
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.rounds.run_classifier", description=__doc__.splitlines()[0]
+        prog=f"python -m {COMMAND}", description=__doc__.splitlines()[0]
     )
     parser.add_argument("name", help="a package's classifier, or one of ours")
     parser.add_argument("--crops", type=Path, required=True, metavar="FILE.npy|DIR")
@@ -87,16 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--times", type=Path, metavar="FILE.json")
     parser.add_argument("--batches", type=int, nargs="+", default=[], metavar="N")
     parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args(argv)
-    names, crops = read_crops(args.crops)
-    classifier = load(args.name, args.threads)
-    if args.scores is not None:
-        rows = [classifier.probabilities(crops[i : i + 64]) for i in range(0, len(crops), 64)]
-        write_scores(args.scores, names, np.concatenate([np.zeros((0, 7), np.float32), *rows]))
-    if args.times is not None:
-        times = {str(n): ms_per_item(classifier.probabilities, crops, n) for n in args.batches}
-        args.times.write_text(json.dumps(times), encoding="utf-8")
-    return 0
+    arguments = parser.parse_args(argv)
+    return run(COMMAND, lambda: measure(arguments))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ It writes its detections (COCO results) and its time (json).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +16,17 @@ import numpy as np
 
 from benchmarks.peers.detectors import DETECTORS
 from benchmarks.rounds.run_classifier import ms_per_item
-from eval.data.annotated import locate, read_scenes
+from eval.data.images import AnnotatedImages
+from eval.records.report import precision_of
 from faces.coco import GroundTruth, load_coco
-from faces.command import UserError
+from faces.command import run
+from faces.files import write_json
 from faces.pipeline import Detector, Image
 
-PICTURES = 20
-"""So many pictures, spread over the set, are timed; they lie in memory."""
+TIMED = 20
+"""Number of images that are timed: spread over the set, in memory."""
+
+COMMAND = "benchmarks.rounds.run_detector"
 
 SECONDS = 4.0
 
@@ -42,7 +45,7 @@ def load(name: str, threads: int) -> Detector:
 
 
 def letterbox(image: Image, width: int, height: int) -> Image:
-    """Scale a picture so that it just fits, and centre it on grey, (height, width, 3)."""
+    """Scale an image so that it just fits, and centre it on grey, (height, width, 3)."""
     scale = min(width / image.shape[1], height / image.shape[0])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -54,13 +57,13 @@ def letterbox(image: Image, width: int, height: int) -> Image:
 
 
 def find_all(detector: Detector, truth: GroundTruth, images: Path) -> list[dict[str, Any]]:
-    """Return what a detector finds in all pictures, at their own size, as COCO results.
+    """Return what a detector finds in all images, at their own size, as COCO results.
 
     Raises:
-        UserError: a picture cannot be read.
+        UserError: an image cannot be read.
     """
     results = []
-    for scene, image in read_scenes(truth, locate(truth, images), _refuse):
+    for scene, image in AnnotatedImages(truth, images, strict=True):
         for found in detector.detect([image], min_score=0.0)[0]:
             x1, y1, x2, y2 = found.box.as_tuple()
             results.append(
@@ -74,22 +77,31 @@ def find_all(detector: Detector, truth: GroundTruth, images: Path) -> list[dict[
     return results
 
 
-def timed_pictures(truth: GroundTruth, images: Path, size: tuple[int, int]) -> list[Image]:
-    """Return ``PICTURES`` of the pictures, evenly spread, at a size (width, height)."""
-    step = max(1, len(truth.scenes) // PICTURES)
-    some = GroundTruth(truth.path, truth.scenes[::step][:PICTURES], truth.fingerprint)
-    scenes = read_scenes(some, locate(some, images), _refuse)
-    return [letterbox(image, *size) for _, image in scenes]
+def timed_images(truth: GroundTruth, images: Path, size: tuple[int, int]) -> list[Image]:
+    """Return ``TIMED`` of the images, evenly spread, at a size (width, height)."""
+    step = max(1, len(truth.scenes) // TIMED)
+    some = GroundTruth(truth.path, truth.scenes[::step][:TIMED], truth.fingerprint)
+    return [letterbox(pixels, *size) for _, pixels in AnnotatedImages(some, images, strict=True)]
 
 
-def _refuse(problem: str) -> None:
-    raise UserError(problem)
+def measure(arguments: argparse.Namespace) -> int:
+    """Do what the command line asks; returns the exit status."""
+    truth = load_coco(arguments.coco)
+    detector = load(arguments.name, arguments.threads)
+    if arguments.results is not None:
+        found = find_all(detector, truth, arguments.images)
+        write_json(arguments.results, found)
+    pictures = timed_images(truth, arguments.images, tuple(arguments.size))
+    ms = ms_per_item(detector.detect, pictures, 1, SECONDS)
+    times = {"ms": ms, "threshold": detector.score_threshold, "precision": precision_of(detector)}
+    write_json(arguments.times, times)
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.rounds.run_detector", description=(__doc__ or "").splitlines()[0]
+        prog=f"python -m {COMMAND}", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("name", help="a package's detector, or one of ours")
     parser.add_argument("--coco", type=Path, required=True)
@@ -98,17 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, metavar="FILE.json", help="of all pictures")
     parser.add_argument("--times", type=Path, required=True, metavar="FILE.json")
     parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args(argv)
-    truth = load_coco(args.coco)
-    detector = load(args.name, args.threads)
-    if args.results is not None:
-        found = find_all(detector, truth, args.images)
-        args.results.write_text(json.dumps(found), encoding="utf-8")
-    pictures = timed_pictures(truth, args.images, tuple(args.size))
-    ms = ms_per_item(detector.detect, pictures, 1, SECONDS)
-    times = {"ms": ms, "threshold": detector.score_threshold}
-    args.times.write_text(json.dumps(times), encoding="utf-8")
-    return 0
+    arguments = parser.parse_args(argv)
+    return run(COMMAND, lambda: measure(arguments))
 
 
 if __name__ == "__main__":

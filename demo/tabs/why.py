@@ -12,6 +12,7 @@ from demo.analysis import analysis_of, analyzed
 from demo.controls import Look, choose_photo, session, worker
 from demo.render import cards, explanations
 from demo.session import Analysis, Choice, Photo
+from faces.command import UserError
 from faces.crops import crop_face
 from faces.emotions import EMOTIONS
 from faces.pipeline import Image
@@ -104,7 +105,7 @@ def show_card(stage: str, name: str) -> None:
     """Show a model's card, and how often the model is right."""
     try:
         card = model_zoo.shipped_models(stage)[name].card()
-    except model_zoo.ModelError:
+    except UserError:
         st.caption(f"{cards.plain(name)} has no card.")
         return
     st.subheader(f"The {stage}: {cards.plain(name)}", anchor=False)

@@ -1,30 +1,35 @@
-"""Classifiers' probabilities on parts of FER2013, with the truth in labels and in votes."""
+"""Parts of FER2013 with FER+'s votes, and what classifiers say of them."""
 
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.data.fer2013 import SPLITS, Fer2013, load_fer2013, pixel_twins
 from classification.data.ferplus import FERPLUS_CLASSES, FerPlus, load_ferplus
 from classification.inference.calibration import one_hot
-from eval.classification import BATCH, DEFAULT_SPLIT
 from eval.data import options
-from eval.records import report
+from eval.data.crop_folders import BATCH, Batch
+from eval.data.images import open_images
 from faces import command
 from faces.command import UserError
 from faces.emotions import EMOTIONS
+from faces.paths import PICTURE_SUFFIXES
 from faces.pipeline import EmotionClassifier, Image
 
-CHOSEN_ON = "PublicTest"
-"""Whatever an evaluation chooses, it chooses on this part."""
+DEFAULT_SPLIT = "PublicTest"
+"""FER2013's validation part; PrivateTest is for final models and must be asked for."""
+
+SELECTION_SPLIT = "PublicTest"
+"""Whatever an evaluation selects (a threshold, a scaling), it selects on this part."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +38,28 @@ class Part:
 
     Attributes:
         name: its official name.
-        data: its pictures and labels.
+        data: its images and labels.
+        differences: how its class counts differ from the official ones, one line each.
+        duplicates_in_training: which images are pixel for pixel in Training too, shape (N,), bool;
+            None for Training, and where Training is not in the data.
         votes: FER+'s, if they were asked for.
+        source: what a record says of the files: ``data``, ``ferplus``.
     """
 
     name: str
     data: Fer2013
+    differences: tuple[str, ...]
+    duplicates_in_training: NDArray[np.bool_] | None
     votes: FerPlus | None
+    source: dict[str, str | None]
 
     @property
-    def labels(self) -> NDArray[np.float64]:
-        """The labels as shares, (N, 7)."""
+    def label_probabilities(self) -> NDArray[np.float64]:
+        """The labels as probabilities, (N, 7): 1 for the label."""
         return one_hot(self.data.labels, len(EMOTIONS))
 
-    def voted(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Return the pictures that FER+ can judge, and the shares of their votes.
+    def vote_probabilities(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return the images that FER+ can judge, and the distribution of their votes.
 
         That is where more than half of the voters chose one of the seven emotions; the others saw
         contempt or no face, or could not tell.
@@ -61,6 +73,89 @@ class Part:
         known = np.flatnonzero(2 * others.sum(axis=1) < votes.sum(axis=1))
         return known, self.votes.shares()[known].astype(np.float64)
 
+    def sorted(self) -> Part:
+        """Return the part in an order that does not depend on the form of the data."""
+        order = self.data.order()
+        duplicates, votes = self.duplicates_in_training, self.votes
+        return replace(
+            self,
+            data=self.data.take(order),
+            duplicates_in_training=None if duplicates is None else duplicates[order],
+            votes=None if votes is None else FerPlus(votes.votes[order]),
+        )
+
+    def about(self) -> dict[str, Any]:
+        """Return what every row on the part says of its data."""
+        return {
+            "split": self.name,
+            **self.source,
+            "fingerprint": self.data.fingerprint,
+            "official": not self.differences,
+        }
+
+
+def open_part(path: Path, split: str | None = None, ferplus: Path | None = None) -> Part:
+    """Read one part of FER2013.
+
+    Args:
+        path: any form of FER2013.
+        split: an official part; None for ``DEFAULT_SPLIT``, or the only part that is there.
+        ferplus: FER+'s votes.
+
+    Raises:
+        UserError: data or votes cannot be read, or the data lack the part or hold several others.
+    """
+    [part] = open_parts(path, [split], ferplus)
+    return part
+
+
+def open_parts(path: Path, splits: Sequence[str | None], ferplus: Path | None = None) -> list[Part]:
+    """Read several parts of FER2013 at once; see ``open_part``."""
+    command.existing(path, "--data")
+    whole = load_fer2013(path, progress=sys.stderr.isatty())
+    present = [name for name in SPLITS if (whole.splits == name).any()]
+    training = whole.split("Training") if "Training" in present else None
+    source = {"data": str(path), "ferplus": None if ferplus is None else str(ferplus)}
+    parts = []
+    for name in splits:
+        if name is None:
+            name = present[0] if len(present) == 1 else DEFAULT_SPLIT
+            if name not in present:
+                raise UserError(
+                    f"{path}: has no {name}; choose a part: --split {' or '.join(present)}"
+                )
+        if name not in present:
+            raise UserError(f"{path}: has no image of {name}, only of {', '.join(present)}")
+        data = whole.split(name)
+        differences = (d for d in data.differences_from_official() if d.startswith(f"{name}/"))
+        duplicates = None
+        if training is not None and name != "Training":
+            duplicates = pixel_twins(data, training)
+        votes = None if ferplus is None else load_ferplus(ferplus, data)
+        parts.append(Part(name, data, tuple(differences), duplicates, votes, source))
+    return parts
+
+
+def is_fer2013(path: Path, split: str | None = None) -> bool:
+    """Tell FER2013 from a plain folder of crops, by file names alone.
+
+    It is FER2013 if it is a csv, holds a csv and no image, or FER2013's csv by name; or if most of
+    its images are called ``Training_…``, ``PublicTest_…`` or ``PrivateTest_…`` and their class
+    folders lie in ``train`` or ``test``. Where a part is asked for (``split``), the images' names
+    are enough.
+    """
+    if path.is_file() and path.suffix.lower() == ".csv":
+        return True
+    names = [PurePosixPath(name) for name in open_images(path).names]
+    images = [name for name in names if name.suffix.lower() in PICTURE_SUFFIXES]
+    if not images or any(name.name in ("fer2013.csv", "icml_face_data.csv") for name in names):
+        return any(name.suffix.lower() == ".csv" for name in names)
+    prefixes = tuple(f"{part}_" for part in SPLITS)
+    named = [name for name in images if name.name.startswith(prefixes)]
+    if split is None:
+        named = [n for n in named if len(n.parts) > 2 and n.parts[-3].lower() in ("train", "test")]
+    return 2 * len(named) > len(images)
+
 
 def make_parser(name: str, text: str, *, votes_required: bool) -> ArgumentParser:
     """Return a parser with the options of the evaluations of FER2013's probabilities.
@@ -70,11 +165,7 @@ def make_parser(name: str, text: str, *, votes_required: bool) -> ArgumentParser
         text: its docstring.
         votes_required: whether it cannot do without FER+.
     """
-    parser = ArgumentParser(
-        prog=f"python -m {name}",
-        description=text.replace("%", "%%"),
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+    parser = options.make_parser(name, text)
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR|ZIP|CSV", help="FER2013 in any form"
     )
@@ -85,70 +176,37 @@ def make_parser(name: str, text: str, *, votes_required: bool) -> ArgumentParser
         "--split",
         choices=("PublicTest", "PrivateTest"),
         default=DEFAULT_SPLIT,
-        help="part that is reported (default %(default)s); whatever is chosen is chosen on "
-        f"{CHOSEN_ON}",
+        help="part that is reported (default %(default)s); whatever is selected is selected on "
+        f"{SELECTION_SPLIT}",
     )
-    parser.add_argument(
-        "--classifier",
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="NAME|RUN",
-        help="shipped classifiers by name, or folders that a training left",
-    )
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the curves there")
+    options.add_models(parser, "classifier", required=True)
+    options.add_picture_option(parser)
     options.add_common_options(parser)
     return parser
 
 
-def read_parts(data: Path, ferplus: Path | None, names: Sequence[str]) -> list[Part]:
-    """Read parts of FER2013 and their votes.
-
-    Raises:
-        UserError: data or votes cannot be read.
-    """
-    command.existing(data, "--data")
-    try:
-        whole = load_fer2013(data, progress=sys.stderr.isatty())
-        parts = [whole.split(name) for name in names]
-        votes = [None if ferplus is None else load_ferplus(ferplus, part) for part in parts]
-    except Fer2013Error as error:
-        raise UserError(str(error)) from error
-    return [Part(n, p, v) for n, p, v in zip(names, parts, votes, strict=True)]
+def rgb(image: NDArray[np.uint8]) -> Image:
+    """Return a grey image, (H, W) uint8, as (H, W, 3)."""
+    return np.repeat(image[:, :, None], 3, axis=2)
 
 
-def publish(
-    arguments: Namespace,
-    runs: Sequence[report.Run],
-    columns: Mapping[str, str],
-    draw: Callable[[Sequence[report.Run], Path], None],
-) -> None:
-    """Write the record and the picture where they were asked for, and print the table."""
-    if arguments.out is not None:
-        report.write_report(arguments.out, runs)
-    if arguments.picture is not None:
-        draw(runs, arguments.picture)
-    print(report.table(runs, columns))
-
-
-def about(part: Part, data: Path, ferplus: Path | None, made_by: str) -> report.Run:
-    """Return what every run on a part says of its data and making."""
-    own = [d for d in part.data.differences_from_official() if d.startswith(f"{part.name}/")]
-    return {
-        "split": part.name,
-        "data": str(data),
-        "ferplus": None if ferplus is None else str(ferplus),
-        "fingerprint": part.data.fingerprint,
-        "official": not own,
-    } | report.provenance(made_by)
+def batches(data: Fer2013) -> Iterator[Batch]:
+    """Yield FER2013's images as RGB crops, with a progress bar."""
+    with tqdm(total=len(data.labels), unit=" faces", disable=None) as progress:
+        for start in range(0, len(data.labels), BATCH):
+            labels = data.labels[start : start + BATCH].tolist()
+            yield list(map(rgb, data.images[start : start + BATCH])), labels
+            progress.update(len(labels))
 
 
 def probabilities(classifier: EmotionClassifier, data: Fer2013) -> NDArray[np.float64]:
-    """Return a classifier's probabilities on all pictures, (N, 7) float64."""
-    return score_crops(classifier, [np.repeat(i[:, :, None], 3, axis=2) for i in data.images])
+    """Return a classifier's probabilities on all images, (N, 7) float64."""
+    return probabilities_of_crops(classifier, list(map(rgb, data.images)))
 
 
-def score_crops(classifier: EmotionClassifier, crops: Sequence[Image]) -> NDArray[np.float64]:
+def probabilities_of_crops(
+    classifier: EmotionClassifier, crops: Sequence[Image]
+) -> NDArray[np.float64]:
     """Return a classifier's probabilities, (N, 7) float64, with a progress bar.
 
     Raises:
@@ -158,10 +216,9 @@ def score_crops(classifier: EmotionClassifier, crops: Sequence[Image]) -> NDArra
     with tqdm(total=len(crops), desc=classifier.name, unit=" faces", disable=None) as progress:
         for start in range(0, len(crops), BATCH):
             rows.append(classifier.probabilities(crops[start : start + BATCH]))
+            options.check_finite(rows[-1], classifier.name)
             progress.update(len(rows[-1]))
-    scores = np.concatenate(rows)
-    options.top_emotions(classifier, scores)
-    return scores.astype(np.float64)
+    return np.concatenate(rows).astype(np.float64)
 
 
 def uncalibrated(classifier: EmotionClassifier) -> EmotionClassifier | None:

@@ -1,23 +1,26 @@
-"""A folder or a zip of pictures behind one interface: names, and the bytes behind a name."""
+"""Images for an evaluation: the files of a folder or zip, and the images of a COCO file."""
 
 from __future__ import annotations
 
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from tqdm import tqdm
+
+from faces import command
+from faces.coco import AnnotatedImage, GroundTruth, GroundTruthFace, ImageId
 from faces.command import UserError
-
-
-class UnreadableFileError(Exception):
-    """The bytes of one file cannot be had; the message says why."""
+from faces.images import ImageError, read_image
+from faces.pipeline import Image
+from faces.types import Box
 
 
 @dataclass(frozen=True)
-class PictureStore:
+class ImageStore:
     """Files under a folder, or in a zip.
 
     Attributes:
@@ -32,37 +35,32 @@ class PictureStore:
     _open: Callable[[str], bytes]
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of one of ``names``.
+        """Return the bytes of one file.
 
         Raises:
-            UnreadableFileError: the file is gone, may not be read, or is damaged or encrypted.
+            ImageError: it is gone, may not be read, or is damaged or encrypted.
         """
         try:
             return self._open(name)
         except OSError as error:
-            raise UnreadableFileError(error.strerror or str(error)) from error
-        except (
-            RuntimeError,
-            NotImplementedError,
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-        ) as error:
-            raise UnreadableFileError(f"damaged or encrypted in the zip: {error}") from error
+            cause = error.strerror or str(error)
+        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as e:
+            cause = f"damaged or encrypted in the zip: {e}"
+        raise ImageError(self.label(name), cause)
 
     def label(self, name: str) -> str:
-        """Return how to name one file to the user."""
+        """Return how messages name one file."""
         return f"{self.path}/{name}"
 
 
-def open_pictures(path: Path) -> PictureStore:
+def open_images(path: Path) -> ImageStore:
     """Open a folder (symbolic links are followed) or a zip.
 
     Raises:
         UserError: ``path`` is neither.
     """
     if path.is_dir():
-        return PictureStore(path, False, _walk(path), lambda name: (path / name).read_bytes())
+        return ImageStore(path, False, _walk(path), lambda name: (path / name).read_bytes())
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     try:
@@ -72,7 +70,7 @@ def open_pictures(path: Path) -> PictureStore:
             f"{path}: neither a folder nor a readable zip ({error}); unpack other archives first"
         ) from error
     names = (info.filename for info in archive.infolist() if not info.is_dir())
-    return PictureStore(path, True, tuple(sorted(filter(_shown, names))), archive.read)
+    return ImageStore(path, True, tuple(sorted(filter(_is_visible, names))), archive.read)
 
 
 def _walk(root: Path) -> tuple[str, ...]:
@@ -85,8 +83,142 @@ def _walk(root: Path) -> tuple[str, ...]:
             continue
         seen.add(real)
         names += (Path(folder, file).relative_to(root).as_posix() for file in files)
-    return tuple(sorted(filter(_shown, names)))
+    return tuple(sorted(filter(_is_visible, names)))
 
 
-def _shown(name: str) -> bool:
+def _is_visible(name: str) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+class AnnotatedImages:
+    """The images of a COCO file: found at once, read one at a time, past those of no use.
+
+    An image is of no use if it cannot be read or has another size than its annotations say. Boxes
+    are clipped at their image; a face wholly outside is dropped.
+
+    Args:
+        truth: the annotations.
+        path: a folder, which ``file_name`` is relative to; or a zip, where a ``file_name`` may lie
+            in any one folder.
+        strict: whether an image of no use ends the evaluation.
+
+    Attributes:
+        truth: the annotations.
+        path: the folder or zip.
+        names: image → its name in the folder or zip.
+        failed: the images of no use so far, one line each.
+        dropped: the faces dropped so far, one line each.
+        faces: how many faces there are to find in the images so far.
+
+    Raises:
+        UserError: ``path`` is neither, or images are missing (the first ones are named); with
+            ``strict``, while reading, an image is of no use.
+    """
+
+    def __init__(self, truth: GroundTruth, path: Path, *, strict: bool = False) -> None:
+        self.truth, self.path, self.strict = truth, path, strict
+        self.failed: list[str] = []
+        self.dropped: list[str] = []
+        self.faces = 0
+        self._store = open_images(path)
+        self.names = self._find()
+
+    def _find(self) -> dict[ImageId, str]:
+        """Return the name of every image in the store."""
+        known = set(self._store.names)
+        by_file: dict[str, list[str]] = {}
+        for name in self._store.names:
+            by_file.setdefault(PurePosixPath(name).name, []).append(name)
+        names, missing = {}, []
+        for image in self.truth.scenes:
+            wanted = PurePosixPath(image.file_name).as_posix()
+            if wanted in known:
+                candidates = [wanted]
+            elif not self._store.is_zip:  # also hidden files, if the COCO file names them
+                candidates = [wanted] if (self.path / wanted).is_file() else []
+            else:
+                same_file = by_file.get(PurePosixPath(wanted).name, [])
+                candidates = [name for name in same_file if name.endswith(f"/{wanted}")]
+            if len(candidates) > 1:
+                raise UserError(
+                    f"{self.path}: {image.file_name} is there more than once ({candidates[0]}, "
+                    f"{candidates[1]}); unpack it and give the folder of this --coco file"
+                )
+            if candidates:
+                names[image.id] = candidates[0]
+            else:
+                missing.append(image.file_name)
+        if missing:
+            shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+            raise UserError(
+                f"{self.path}: lacks {len(missing)} of the {len(self.truth.scenes)} images of "
+                f"{self.truth.path}: {shown}; give the folder that its file_name entries are "
+                "relative to as --images"
+            )
+        return names
+
+    def __iter__(self) -> Iterator[tuple[AnnotatedImage, Image]]:
+        """Yield (annotated image, its pixels (H, W, 3) uint8 RGB), with a progress bar."""
+        progress = tqdm(self.truth.scenes, desc=self.truth.path.name, unit=" images", disable=None)
+        for image in progress:
+            name = self.names[image.id]
+            label = self._store.label(name)
+            try:
+                pixels = read_image(self._store.read(name), name=label)
+                height, width = pixels.shape[:2]
+                if image.size is not None and image.size != (width, height):
+                    raise ImageError(
+                        label,
+                        f"is {width}×{height} pixels, but {self.truth.path} was made for "
+                        f"{image.size[0]}×{image.size[1]}; its boxes would not fit",
+                    )
+            except ImageError as error:
+                if self.strict:
+                    raise
+                self.failed.append(str(error))
+                continue
+            inside = tuple(self._clip(image.faces, label, width, height))
+            self.faces += sum(not face.ignored for face in inside)
+            yield replace(image, faces=inside), pixels
+
+    def _clip(
+        self, faces: Iterable[GroundTruthFace], label: str, width: int, height: int
+    ) -> Iterator[GroundTruthFace]:
+        """Clip boxes at the image, as ``load_coco`` does where the file gives the image's size."""
+        for face in faces:
+            x1, y1, x2, y2 = face.box.as_tuple()
+            corners = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+            if corners[0] < corners[2] and corners[1] < corners[3]:
+                yield replace(face, box=Box(*corners))
+            else:
+                self.dropped.append(
+                    f"{label}: the box {face.box.as_tuple()} lies outside its {width}×{height} "
+                    "pixels"
+                )
+
+    def close(self, name: str) -> int:
+        """Tell on standard error what was left out; return the exit status, 1 if an image was.
+
+        Args:
+            name: of the command.
+
+        Raises:
+            UserError: no image could be used, or no face is left to find.
+        """
+        note_dropped(name, "faces", self.dropped)
+        for line in self.failed:
+            command.note(name, line)
+        if self.failed:
+            count = f"{len(self.failed)} of {len(self.truth.scenes)}"
+            command.note(name, f"images left out: {count}")
+        if len(self.failed) == len(self.truth.scenes):
+            raise UserError(f"{self.path}: none of its images could be used")
+        if not self.faces:
+            raise UserError(f"{self.path}: no image that could be used has a face to find")
+        return 1 if self.failed else 0
+
+
+def note_dropped(name: str, what: str, lines: Sequence[str]) -> None:
+    """Tell on standard error how many things were dropped, and name one."""
+    if lines:
+        command.note(name, f"{what} dropped: {len(lines)}, the first: {lines[0]}")

@@ -1,9 +1,8 @@
-"""Options and models that the evaluation commands share."""
+"""Options, models and ground truth that the evaluation commands share."""
 
 from __future__ import annotations
 
-import os
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +12,42 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from faces.command import UserError
+from eval.data.images import note_dropped
+from faces.coco import GroundTruth
+from faces.command import UserError, run
 from faces.pipeline import Detector, EmotionClassifier
+from faces.provenance import command_line
+from faces.scope import Scope
 
 T = TypeVar("T", Detector, EmotionClassifier)
+
+
+def make_parser(name: str, text: str) -> ArgumentParser:
+    """Return a parser for the command ``name``, with its docstring as help."""
+    return ArgumentParser(
+        prog=f"python -m {name}",
+        description=text.replace("%", "%%"),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+
+
+def run_command(
+    name: str,
+    parser: ArgumentParser,
+    action: Callable[[Namespace, str], int],
+    argv: Sequence[str] | None,
+) -> int:
+    """Parse a command line and run its action; return the exit status (``faces.command.run``).
+
+    Args:
+        name: of the command.
+        parser: of its options.
+        action: does what the options and the command line, as a record has it, ask.
+        argv: the words of the command line; None for those of this process.
+    """
+    arguments = parser.parse_args(argv)
+    made_by = command_line(name, argv)
+    return run(name, lambda: action(arguments, made_by))
 
 
 def add_common_options(parser: ArgumentParser) -> None:
@@ -28,13 +59,51 @@ def add_common_options(parser: ArgumentParser) -> None:
 
 
 def add_photo_options(parser: ArgumentParser) -> None:
-    """Add the options for labelled photos: ``--coco`` and ``--images``."""
+    """Add the options for annotated images: ``--coco`` and ``--images``."""
     parser.add_argument(
         "--coco", type=Path, required=True, metavar="FILE.json", help="ground truth"
     )
     parser.add_argument(
-        "--images", type=Path, required=True, metavar="DIR|ZIP", help="where its pictures lie"
+        "--images",
+        type=Path,
+        required=True,
+        metavar="DIR|ZIP",
+        help="where its images lie",
     )
+
+
+def add_models(parser: ArgumentParser, stage: str, *, required: bool = False) -> None:
+    """Add ``--detector`` or ``--classifier``, which take any number of models."""
+    parser.add_argument(
+        f"--{stage}",
+        nargs="+",
+        action="extend",
+        required=required,
+        default=None if required else [],
+        metavar="NAME|RUN",
+        help=f"shipped {stage}s by name, or folders that a training left",
+    )
+
+
+def add_picture_option(parser: ArgumentParser) -> None:
+    """Add ``--picture``, for the commands that draw curves."""
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the curves there")
+
+
+def check_truth(truth: GroundTruth, name: str) -> GroundTruth:
+    """Return the ground truth; tell on standard error what was dropped from it.
+
+    Args:
+        truth: as it will be used.
+        name: of the command.
+
+    Raises:
+        UserError: no face is left to find.
+    """
+    note_dropped(name, f"{truth.path}: annotations", truth.faults)
+    if not truth.faces:
+        raise UserError(f"{truth.path}: has no face to find; there is nothing to measure")
+    return truth
 
 
 @contextmanager
@@ -51,18 +120,29 @@ def new_folder(path: Path) -> Iterator[Path]:
         part = Path(name, path.name)
         part.mkdir()
         yield part
-        os.replace(part, path)
+        part.rename(path)
 
 
-def load_detectors(names: Sequence[str], device: str | None) -> list[Detector]:
+def load_detectors(
+    names: Sequence[str],
+    device: str | None,
+    overrides: Sequence[str] = (),
+    scope: Scope = Scope(),  # noqa: B008  (frozen)
+) -> list[Detector]:
     """Load stage-1 models by shipped name or run folder.
+
+    Args:
+        names: shipped names or run folders.
+        device: as PyTorch names it; None for the best there is.
+        overrides: key, value, key, value, … of the configuration of a Detectron2 model.
+        scope: how closely they look.
 
     Raises:
         UserError: one of them cannot be loaded.
     """
     from twostage.model_zoo import load_detector
 
-    return _load(names, lambda name: load_detector(name, device=device))
+    return _load(names, lambda name: load_detector(name, device, overrides, scope))
 
 
 def load_classifiers(names: Sequence[str], device: str | None) -> list[EmotionClassifier]:
@@ -92,20 +172,19 @@ def _load(names: Sequence[str], load: Callable[[str], T]) -> list[T]:
     for name in names:
         model = load(name)
         if any(model.name == other.name for other in models):
-            model.name = name  # two runs may have folders of one name; reports must tell them apart
+            model.name = name  # two run folders may have one name; rows must tell them apart
         models.append(model)
     return models
 
 
-def top_emotions(classifier: EmotionClassifier, scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the index of the most likely emotion of each face, shape (N,).
+def check_finite(probabilities: NDArray[np.float32], name: str) -> None:
+    """Refuse probabilities that are not finite; nan would pass for the most likely emotion.
 
     Raises:
-        UserError: a probability is not finite; nan would pass for the most likely one.
+        UserError: one is not; the message names the classifier ``name``.
     """
-    if not np.isfinite(scores).all():
+    if not np.isfinite(probabilities).all():
         raise UserError(
-            f"{classifier.name}: gives probabilities that are not finite; its weights are damaged, "
-            "or its training diverged"
+            f"{name}: gives probabilities that are not finite; its weights are damaged, or its "
+            "training diverged"
         )
-    return np.asarray(scores.argmax(axis=1), np.int64)

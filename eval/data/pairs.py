@@ -1,4 +1,4 @@
-"""Both stages on labelled photos: what every detector-classifier pair found and said.
+"""Both stages on annotated images: what every pair of a detector and a classifier answered.
 
 ``eval.joint`` defines the metrics and is the command.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -14,203 +14,158 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.data import options
-from eval.data.annotated import TimedDetector, scored
+from eval.data.detections import DetectionSource, as_arrays
 from faces.boxes import Matching, match
 from faces.coco import AnnotatedImage, Detections, GroundTruth, GroundTruthFace, ImageId
 from faces.command import UserError
 from faces.crops import crop_face
 from faces.emotions import EMOTIONS, canonical_emotion
-from faces.pipeline import Detector, EmotionClassifier, Image
-from faces.types import Box
+from faces.pipeline import Detector, EmotionClassifier, Image, Pipeline
+from faces.types import Box, Detection
 
 TRUTH = "truth"
-"""The name, where detectors have theirs, of the faces as their true boxes show them."""
+"""Stands in for a detector's name where the ground-truth boxes are used."""
 
-LEAST_SCORE = 0.05
+MIN_SCORE = 0.05
 """Detections from this score on enter average precision, as in Detectron2's evaluations."""
 
-Rows = NDArray[np.float32]
-"""Probabilities, shape (N, 7)."""
+Probabilities = NDArray[np.float32]
+"""Shape (N, 7), in the order of ``EMOTIONS``; rows sum to 1."""
 
 
 def crop_name(image: ImageId, index: int) -> str:
-    """Return the name of the ``index``-th box of a picture; ``/`` and the like become ``-``."""
+    """Return the name of the ``index``-th box of an image; ``/`` and the like become ``-``."""
     return f"{re.sub(r'[^0-9A-Za-z.]+', '-', str(image))}_{index}"
 
 
-class Finder(Protocol):
-    """Stage 1 in an evaluation: a detector, or detections made elsewhere."""
+class ProbabilitySource(Protocol):
+    """Stage 2 in an evaluation: a classifier, or probabilities made elsewhere."""
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """What records call it."""
         ...
 
-    @property
-    def threshold(self) -> float:
-        """The score from which on a detection counts as shown."""
+    def knows(self, detector: str) -> bool:
+        """Tell whether there are probabilities for this detector's boxes (``TRUTH``: true ones)."""
         ...
 
-    @property
-    def ms_per_image(self) -> float:
-        """Mean time of a picture in milliseconds; nan where it was not measured."""
-        ...
-
-    def find(self, scene: AnnotatedImage, image: Image) -> Detections:
-        """Return the detections in a picture from ``LEAST_SCORE`` on."""
+    def classify(
+        self, detector: str, image: AnnotatedImage, pixels: Image, boxes: NDArray[np.float64]
+    ) -> Probabilities:
+        """Return the probabilities of the faces in all boxes (N, 4) of an image."""
         ...
 
 
-class Judge(Protocol):
-    """Stage 2 in an evaluation: a classifier, or scores made elsewhere."""
+class _NoDetector:
+    """Stands in for stage 1 in a pipeline whose boxes come from elsewhere."""
 
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-        ...
+    name, score_threshold = "none", 1.0
 
-    def knows(self, finder: str) -> bool:
-        """Tell whether there are scores for the boxes of this finder (``TRUTH``: the true ones)."""
-        ...
-
-    def judge(
-        self, finder: str, scene: AnnotatedImage, image: Image, boxes: NDArray[np.float64]
-    ) -> Rows:
-        """Return the probabilities of the faces in all boxes (N, 4) of a picture, (N, 7)."""
-        ...
+    def detect(
+        self, images: Sequence[Image], min_score: float | None = None
+    ) -> list[list[Detection]]:
+        return [[] for _ in images]
 
 
-class LiveFinder:
-    """A detector that is run, and timed."""
-
-    def __init__(self, detector: Detector) -> None:
-        self.name, self.threshold = detector.name, detector.score_threshold
-        self._run = TimedDetector(detector, min(LEAST_SCORE, detector.score_threshold))
-
-    @property
-    def ms_per_image(self) -> float:
-        """Mean time of a call in milliseconds."""
-        return self._run.ms_per_image
-
-    def find(self, scene: AnnotatedImage, image: Image) -> Detections:
-        """Run the detector."""
-        return scored(self._run(image))
-
-
-@dataclass(frozen=True)
-class FiledFinder:
-    """Detections of a COCO result file (``faces.coco.load_results``)."""
-
-    name: str
-    threshold: float
-    by_image: Mapping[ImageId, Detections]
-    ms_per_image: float = float("nan")
-
-    def find(self, scene: AnnotatedImage, image: Image) -> Detections:
-        """Look the picture up."""
-        return self.by_image[scene.id]
-
-
-class LiveJudge:
-    """A classifier that is run on crops."""
+class LiveClassifier:
+    """A classifier that is run on the crops that the pipeline cuts."""
 
     def __init__(self, classifier: EmotionClassifier) -> None:
-        self.name, self._classifier = classifier.name, classifier
+        self.name = classifier.name
+        self._pipeline = Pipeline(_NoDetector(), classifier)
 
-    def knows(self, finder: str) -> bool:
+    def knows(self, detector: str) -> bool:
         """Tell that it can look at any box."""
         return True
 
-    def judge(
-        self, finder: str, scene: AnnotatedImage, image: Image, boxes: NDArray[np.float64]
-    ) -> Rows:
+    def classify(
+        self, detector: str, image: AnnotatedImage, pixels: Image, boxes: NDArray[np.float64]
+    ) -> Probabilities:
         """Cut the crops and classify them."""
-        if not len(boxes):
-            return np.zeros((0, len(EMOTIONS)), np.float32)
-        crops = [crop_face(image, Box(*box)) for box in boxes.tolist()]
-        scores = self._classifier.probabilities(crops)
-        options.top_emotions(self._classifier, scores)
-        return scores
+        found = self._pipeline.classify_boxes(pixels, [Box(*box) for box in boxes.tolist()])
+        options.check_finite(found, self.name)
+        return found
 
 
 @dataclass(frozen=True)
-class FiledJudge:
-    """Scores that another program wrote: finder → name of the crop → probabilities."""
+class SavedProbabilities:
+    """Probabilities that another program wrote: detector → name of the crop → probabilities."""
 
     name: str
-    by_finder: Mapping[str, Mapping[str, NDArray[np.float32]]]
+    by_detector: Mapping[str, Mapping[str, NDArray[np.float32]]]
 
-    def knows(self, finder: str) -> bool:
-        """Tell whether there is a file for this finder."""
-        return finder in self.by_finder
+    def knows(self, detector: str) -> bool:
+        """Tell whether there is a file for this detector."""
+        return detector in self.by_detector
 
-    def judge(
-        self, finder: str, scene: AnnotatedImage, image: Image, boxes: NDArray[np.float64]
-    ) -> Rows:
-        """Look the boxes up by their order in the picture."""
-        rows = self.by_finder[finder]
-        named = [rows[crop_name(scene.id, index)] for index in range(len(boxes))]
+    def classify(
+        self, detector: str, image: AnnotatedImage, pixels: Image, boxes: NDArray[np.float64]
+    ) -> Probabilities:
+        """Look the boxes up by their order in the image."""
+        rows = self.by_detector[detector]
+        named = [rows[crop_name(image.id, index)] for index in range(len(boxes))]
         return np.array(named, np.float32).reshape(-1, len(EMOTIONS))
 
 
 @dataclass
-class Faces:
-    """The faces that are to be found, over all pictures; lists of one length.
+class TrueFaces:
+    """The ground-truth faces that are to be found, over all images; lists of one length.
 
     Attributes:
-        picture: number of the picture.
+        image: number of the image.
         label: index into ``EMOTIONS``.
         doubtful: whether its label is arguable.
         height: of its box in pixels.
         brightness: mean value of its crop's pixels, 0..255.
-        together: how many faces its picture has.
+        in_image: how many faces its image has.
     """
 
-    picture: list[int] = field(default_factory=list)
+    image: list[int] = field(default_factory=list)
     label: list[int] = field(default_factory=list)
     doubtful: list[bool] = field(default_factory=list)
     height: list[float] = field(default_factory=list)
     brightness: list[float] = field(default_factory=list)
-    together: list[int] = field(default_factory=list)
+    in_image: list[int] = field(default_factory=list)
 
-    def add(self, number: int, scene: AnnotatedImage, image: Image) -> None:
-        """Append a picture's faces."""
-        counted = [face for face in scene.faces if not face.ignored]
+    def add(self, number: int, image: AnnotatedImage, pixels: Image) -> None:
+        """Append an image's faces."""
+        counted = [face for face in image.faces if not face.ignored]
         for face in counted:
-            self.picture.append(number)
+            self.image.append(number)
             self.label.append(EMOTIONS.index(face.category))
             self.doubtful.append(face.doubtful)
             self.height.append(face.box.height)
-            self.brightness.append(float(crop_face(image, face.box).mean()))
-            self.together.append(len(counted))
+            self.brightness.append(float(crop_face(pixels, face.box).mean()))
+            self.in_image.append(len(counted))
 
 
 @dataclass
 class Answers:
-    """What one pair said.
+    """What one pair of a detector and a classifier answered, a list entry per image.
 
     Attributes:
-        finder: stage 1's name.
-        judge: stage 2's name.
-        found: per picture, all detections from ``LEAST_SCORE`` on.
-        rows: per picture, their probabilities, (N, 7).
-        matchings: per picture, of the detections at or above the threshold, in their order.
-        shown: per picture, the indices of those among ``found``.
-        through_truth: per picture, the probabilities of the counted faces through their true boxes,
-            nan where unknown.
+        detector: stage 1's name.
+        classifier: stage 2's name.
+        detections: all from ``MIN_SCORE`` on.
+        probabilities: of the detections, (N, 7).
+        matchings: of the detections at or above the threshold, in their order.
+        shown: the indices of those among ``detections``.
+        on_true_boxes: the probabilities of the faces to be found in their true boxes, nan where
+            unknown.
     """
 
-    finder: str
-    judge: str
-    found: list[Detections] = field(default_factory=list)
-    rows: list[Rows] = field(default_factory=list)
+    detector: str
+    classifier: str
+    detections: list[Detections] = field(default_factory=list)
+    probabilities: list[Probabilities] = field(default_factory=list)
     matchings: list[Matching] = field(default_factory=list)
     shown: list[NDArray[np.intp]] = field(default_factory=list)
-    through_truth: list[Rows] = field(default_factory=list)
+    on_true_boxes: list[Probabilities] = field(default_factory=list)
 
 
 Watcher = Callable[[AnnotatedImage, Image, Answers], None]
-"""Called with the first pair's answers after every picture, whose entries are then the last."""
+"""Called with the first pair's answers after every image, whose entries are then the last."""
 
 
 def label_faces(truth: GroundTruth, ignore: Collection[str] = ()) -> GroundTruth:
@@ -237,80 +192,96 @@ def label_faces(truth: GroundTruth, ignore: Collection[str] = ()) -> GroundTruth
                 f"--ignore-class {face.category!r}"
             ) from error
 
-    scenes = (replace(s, faces=tuple(label(face) for face in s.faces)) for s in truth.scenes)
-    return replace(truth, scenes=tuple(scenes))
+    images = (replace(i, faces=tuple(label(face) for face in i.faces)) for i in truth.scenes)
+    return replace(truth, scenes=tuple(images))
 
 
-def ask_all(
-    pictures: Iterable[tuple[AnnotatedImage, Image]],
-    finders: Sequence[Finder],
-    judges: Sequence[Judge],
+def answer_all(
+    images: Iterable[tuple[AnnotatedImage, Image]],
+    detectors: Sequence[DetectionSource],
+    classifiers: Sequence[ProbabilitySource],
     watch: Watcher | None = None,
-) -> tuple[list[AnnotatedImage], Faces, list[Answers]]:
-    """Run every pair over the pictures, one at a time; each finder sees each picture once.
+) -> tuple[list[AnnotatedImage], TrueFaces, list[Answers]]:
+    """Run every pair over the images, one at a time; each detector sees each image once.
 
     Args:
-        pictures: labelled scenes (``label_faces``) with their pictures.
-        finders: stage 1.
-        judges: stage 2; pairs for which a judge has no scores are left out.
+        images: labelled (``label_faces``), with their pixels.
+        detectors: stage 1.
+        classifiers: stage 2; pairs without probabilities are left out.
         watch: see ``Watcher``.
 
     Returns:
-        The scenes that came, their faces, and each pair's answers, finders in the outer order.
+        The images that came, their faces, and each pair's answers, detectors in the outer order.
     """
-    scenes: list[AnnotatedImage] = []
-    faces = Faces()
+    seen: list[AnnotatedImage] = []
+    faces = TrueFaces()
     pairs = {
-        (f.name, j.name): Answers(f.name, j.name)
-        for f in finders
-        for j in judges
-        if j.knows(f.name)
+        (d.name, c.name): Answers(d.name, c.name)
+        for d in detectors
+        for c in classifiers
+        if c.knows(d.name)
     }
-    for scene, image in pictures:
-        faces.add(len(scenes), scene, image)
-        scenes.append(scene)
-        through_truth = {j.name: _through_truth(j, scene, image) for j in judges}
-        for finder in finders:
-            found = finder.find(scene, image)
-            shown = np.flatnonzero(found.scores >= finder.threshold)
-            matching = match(found.boxes[shown], found.scores[shown], scene.boxes, scene.ignored)
-            for judge in judges:
-                answers = pairs.get((finder.name, judge.name))
+    for image, pixels in images:
+        faces.add(len(seen), image, pixels)
+        seen.append(image)
+        on_true_boxes = {c.name: _on_true_boxes(c, image, pixels) for c in classifiers}
+        for detector in detectors:
+            found = detector.find(image, pixels)
+            shown = np.flatnonzero(found.scores >= detector.threshold)
+            matching = match(found.boxes[shown], found.scores[shown], image.boxes, image.ignored)
+            for classifier in classifiers:
+                answers = pairs.get((detector.name, classifier.name))
                 if answers is None:
                     continue
-                answers.found.append(found)
-                answers.rows.append(judge.judge(finder.name, scene, image, found.boxes))
+                said = classifier.classify(detector.name, image, pixels, found.boxes)
+                answers.detections.append(found)
+                answers.probabilities.append(said)
                 answers.matchings.append(matching)
                 answers.shown.append(shown)
-                answers.through_truth.append(through_truth[judge.name])
+                answers.on_true_boxes.append(on_true_boxes[classifier.name])
         if watch is not None and pairs:
-            watch(scene, image, next(iter(pairs.values())))
-    return scenes, faces, list(pairs.values())
+            watch(image, pixels, next(iter(pairs.values())))
+    return seen, faces, list(pairs.values())
 
 
-def _through_truth(judge: Judge, scene: AnnotatedImage, image: Image) -> Rows:
-    """Return the probabilities of the counted faces in their true boxes."""
-    if not judge.knows(TRUTH):
-        return np.full((int((~scene.ignored).sum()), len(EMOTIONS)), np.nan, np.float32)
-    return judge.judge(TRUTH, scene, image, scene.boxes)[~scene.ignored]
+def _on_true_boxes(
+    classifier: ProbabilitySource, image: AnnotatedImage, pixels: Image
+) -> Probabilities:
+    """Return the probabilities of the faces to be found in their true boxes."""
+    if not classifier.knows(TRUTH):
+        return np.full((int((~image.ignored).sum()), len(EMOTIONS)), np.nan, np.float32)
+    return classifier.classify(TRUTH, image, pixels, image.boxes)[~image.ignored]
 
 
-def matched_crops(
-    pictures: Iterable[tuple[AnnotatedImage, Image]], detector: Detector
-) -> tuple[list[Image], list[int]]:
-    """Return the labelled faces that a detector finds, as its own boxes show them.
+@dataclass(frozen=True)
+class MatchedFace:
+    """A ground-truth face that a detector found.
 
-    Returns:
-        Crops, and as many indices into ``EMOTIONS``.
+    Attributes:
+        number: of the image, counted from 0.
+        pixels: of the image.
+        box: the detector's.
+        face: the annotation.
     """
-    crops: list[Image] = []
-    labels: list[int] = []
-    for scene, image in pictures:
-        found = scored(detector.detect([image])[0])
-        for index, face in enumerate(
-            match(found.boxes, found.scores, scene.boxes, scene.ignored).face
-        ):
-            if face >= 0:
-                crops.append(crop_face(image, Box(*found.boxes[index].tolist())))
-                labels.append(EMOTIONS.index(scene.faces[face].category))
-    return crops, labels
+
+    number: int
+    pixels: Image
+    box: Box
+    face: GroundTruthFace
+
+    @property
+    def label(self) -> int:
+        """Its emotion's index into ``EMOTIONS``."""
+        return EMOTIONS.index(self.face.category)
+
+
+def matched_faces(
+    images: Iterable[tuple[AnnotatedImage, Image]], detector: Detector
+) -> Iterator[MatchedFace]:
+    """Yield the labelled faces that a detector finds, with its boxes."""
+    for number, (image, pixels) in enumerate(images):
+        found = as_arrays(detector.detect([pixels])[0])
+        matching = match(found.boxes, found.scores, image.boxes, image.ignored)
+        for corners, index in zip(found.boxes.tolist(), matching.face, strict=True):
+            if index >= 0:
+                yield MatchedFace(number, pixels, Box(*corners), image.faces[index])

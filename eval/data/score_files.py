@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,19 +12,19 @@ from numpy.typing import NDArray
 
 from faces.command import UserError
 from faces.emotions import EMOTIONS, canonical_emotion
+from faces.files import replacing
 
 SUM_TOLERANCE = 0.02
-"""By so much may a row of probabilities miss 1 (``human`` and others round)."""
+"""How far the sum of a row may be from 1 (``human`` and others round)."""
 
 
-def write_scores(path: Path, names: Sequence[str], scores: NDArray[np.float32]) -> None:
+def write_scores(path: Path, names: Sequence[str], probabilities: NDArray[np.float32]) -> None:
     """Write probabilities, (N, 7) in the order of ``EMOTIONS``, as csv with a header."""
-    with _replacing(path).open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("name", *EMOTIONS))
-        for name, row in zip(names, scores.tolist(), strict=True):
+        for name, row in zip(names, probabilities.tolist(), strict=True):
             writer.writerow((name, *(f"{value:.6g}" for value in row)))
-    os.replace(_replacing(path), path)
 
 
 def read_scores(path: Path, names: Sequence[str]) -> NDArray[np.float32]:
@@ -33,13 +32,13 @@ def read_scores(path: Path, names: Sequence[str]) -> NDArray[np.float32]:
 
     Args:
         path: the file.
-        names: of the pictures wanted.
+        names: of the images wanted.
 
     Returns:
         (N, 7) float32 in the orders of ``names`` and ``EMOTIONS``; rows sum to 1.
 
     Raises:
-        UserError: the file is of another form, a picture is missing or occurs twice, or a row
+        UserError: the file is of another form, an image is missing or occurs twice, or a row
             holds no probabilities.
     """
     try:
@@ -57,11 +56,11 @@ def read_scores(path: Path, names: Sequence[str]) -> NDArray[np.float32]:
     missing = [name for name in names if name not in found]
     if missing:
         raise UserError(
-            f"{path}: lacks {len(missing)} of {len(names)} pictures, such as {missing[0]}; was it "
+            f"{path}: lacks {len(missing)} of {len(names)} images, such as {missing[0]}; was it "
             "made from the same data?"
         )
-    scores = np.array([found[name] for name in names], np.float32).reshape(-1, len(EMOTIONS))
-    return np.asarray(scores / scores.sum(axis=1, keepdims=True), np.float32)
+    rows = np.array([found[name] for name in names], np.float32).reshape(-1, len(EMOTIONS))
+    return np.asarray(rows / rows.sum(axis=1, keepdims=True), np.float32)
 
 
 def _columns(path: Path, header: Sequence[str]) -> list[str]:
@@ -89,7 +88,3 @@ def _probabilities(where: str, cells: Sequence[str | None]) -> list[float]:
     if not all(value >= 0 for value in values) or abs(sum(values) - 1) > SUM_TOLERANCE:
         raise UserError(f"{where}: not seven probabilities that sum to 1: {cells}")
     return values
-
-
-def _replacing(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -1,7 +1,7 @@
-"""Average precision as COCO defines it: matched by pycocotools, for any weighting of the pictures.
+"""Average precision as COCO defines it: matched by pycocotools, for any weighting of the images.
 
-Matching takes seconds and does not depend on which pictures count how often, so it is done once;
-figures and their bootstrap intervals follow from it.
+Matching takes seconds and does not depend on the weights, so it is done once; figures and their
+bootstrap intervals follow from it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from eval.metrics.bootstrap import Metric, Weights
 from faces.coco import AnnotatedImage, Detections
 
 MAX_DETECTIONS = 1000
-"""Detections counted per picture; COCO's own 100 would cut off crowds."""
+"""Detections counted per image; COCO's own 100 would cut off crowds."""
 
 RECALLS = np.linspace(0.0, 1.0, 101)
-"""The recalls at which COCO reads the precision."""
+"""The recalls at which COCO samples the precision."""
 
 AREAS = ("all", "small", "medium", "large")
 """COCO's ranges of face area: any; below 32², from 32² to 96², above 96² square pixels."""
@@ -56,18 +56,18 @@ class AveragePrecision:
 
 @dataclass(frozen=True)
 class ApMatches:
-    """The matched detections of P pictures in one range of face areas.
+    """The matched detections of P images in one range of face areas.
 
     The D detections, those ignored at every IoU left out, are sorted by falling score.
 
     Attributes:
-        picture: index of each one's picture, shape (D,).
+        image: index of each one's image, shape (D,).
         hit: whether it finds a face, by IoU 0.50, 0.55, …, 0.95, shape (10, D).
-        false: whether it finds none and counts, shape (10, D).
-        faces: how many faces each picture has to be found, shape (P,).
+        false: whether it is a false positive, shape (10, D).
+        faces: how many faces each image has to be found, shape (P,).
     """
 
-    picture: NDArray[np.int64]
+    image: NDArray[np.int64]
     hit: NDArray[np.bool_]
     false: NDArray[np.bool_]
     faces: NDArray[np.float64]
@@ -76,7 +76,7 @@ class ApMatches:
         """Return the interpolated precision, as COCO's ``accumulate`` does.
 
         Args:
-            weights: how often each picture counts, shape (P,); None for once.
+            weights: how often each image counts, shape (P,); None for once.
 
         Returns:
             Shape (10, 101): by IoU and by recall in ``RECALLS``; nan where there is no face.
@@ -86,57 +86,57 @@ class ApMatches:
         faces = float(counts @ self.faces)
         if not faces:
             return np.full_like(result, np.nan)
-        each = counts[self.picture]
+        each = counts[self.image]
         for row, hit, false in zip(result, self.hit, self.false, strict=True):
             places = np.flatnonzero(hit)
-            right = each[places].cumsum()
-            wrong = (each * false).cumsum()[places]
-            precision = right / (right + wrong + np.spacing(1))
+            true_positives = each[places].cumsum()
+            false_positives = (each * false).cumsum()[places]
+            precision = true_positives / (true_positives + false_positives + np.spacing(1))
             envelope = np.maximum.accumulate(precision[::-1])[::-1]
-            index = np.searchsorted(right / faces, RECALLS, side="left")
+            index = np.searchsorted(true_positives / faces, RECALLS, side="left")
             reached = index < len(places)
             row[reached] = envelope[index[reached]]
         return result
 
 
-def match_scenes(
-    scenes: Sequence[AnnotatedImage],
+def match_images(
+    images: Sequence[AnnotatedImage],
     detections: Sequence[Detections],
     areas: Sequence[str] = AREAS,
     max_detections: int = MAX_DETECTIONS,
 ) -> dict[str, ApMatches]:
-    """Match detections to the faces of the same pictures as COCO does, all categories merged.
+    """Match detections to the faces of the same images as COCO does, all categories merged.
 
     Ignored faces are COCO crowds: a detection that matches no other face and has at least the IoU
-    threshold's share of its area inside one is left out of account, however many there are.
+    threshold's share of its area inside one does not count, however many there are.
 
     Args:
-        scenes: the annotated pictures.
-        detections: what was found in each, in the same order.
+        images: the annotated images.
+        detections: in each of them, in the same order.
         areas: names in ``AREAS``.
-        max_detections: per picture, the highest scores first.
+        max_detections: per image, the highest scores first.
 
     Returns:
         Area range → matches.
     """
     truth: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
-    for image_id, (scene, scored) in enumerate(zip(scenes, detections, strict=True), start=1):
-        for face in scene.faces:
+    for image_id, (image, scored) in enumerate(zip(images, detections, strict=True), start=1):
+        for face in image.faces:
             truth.append(_annotation(len(truth), image_id, face.box.as_tuple(), face.ignored))
         for box, score in zip(scored.boxes.tolist(), scored.scores.tolist(), strict=True):
             found.append(_annotation(len(found), image_id, box, False) | {"score": score})
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = _Evaluation(_coco(len(scenes), truth), _coco(len(scenes), found), "bbox")
+        evaluation = _Evaluation(_coco(len(images), truth), _coco(len(images), found), "bbox")
         evaluation.params.maxDets = [max_detections]
-        chosen = [AREAS.index(area) for area in areas]
-        evaluation.params.areaRng = [evaluation.params.areaRng[index] for index in chosen]
+        ranges = evaluation.params.areaRng
+        evaluation.params.areaRng = [ranges[AREAS.index(area)] for area in areas]
         evaluation.params.areaRngLbl = list(areas)
         evaluation.evaluate()
-    pictures: Any = evaluation.evalImgs
-    count = len(scenes)
+    results: Any = evaluation.evalImgs
+    count = len(images)
     return {
-        area: _gathered(pictures[index * count : (index + 1) * count])
+        area: _sort(results[index * count : (index + 1) * count])
         for index, area in enumerate(areas)
     }
 
@@ -149,19 +149,19 @@ def summarise(matches: dict[str, ApMatches]) -> AveragePrecision:
 
 
 def average_precision(
-    scenes: Sequence[AnnotatedImage],
+    images: Sequence[AnnotatedImage],
     detections: Sequence[Detections],
     max_detections: int = MAX_DETECTIONS,
 ) -> AveragePrecision:
-    """Compute COCO's figures; see ``match_scenes``."""
-    return summarise(match_scenes(scenes, detections, max_detections=max_detections))
+    """Compute COCO's figures; see ``match_images``."""
+    return summarise(match_images(images, detections, max_detections=max_detections))
 
 
 def ap_metrics(matches: ApMatches) -> dict[str, Metric]:
-    """Return ``ap``, ``ap50`` and ``ap75`` as functions of the pictures' weights.
+    """Return ``ap``, ``ap50`` and ``ap75`` as functions of the images' weights.
 
-    The latest weights' values are kept: the three figures, and several intervals over the same
-    drawings, cost one computation.
+    The values of the latest weights are kept: the three figures, and several intervals over the
+    same resamples, cost one computation.
     """
     latest: list[tuple[Weights, NDArray[np.float64]]] = []
 
@@ -181,19 +181,19 @@ def ap_metrics(matches: ApMatches) -> dict[str, Metric]:
     }
 
 
-def _gathered(pictures: Sequence[dict[str, Any] | None]) -> ApMatches:
-    """Sort what pycocotools says of each picture (None: neither faces nor detections) by score."""
+def _sort(results: Sequence[dict[str, Any] | None]) -> ApMatches:
+    """Sort pycocotools' results of all images (None: neither faces nor detections) by score."""
     numbers, scores = [np.zeros(0, np.int64)], [np.zeros(0)]
     matched, ignored = [np.zeros((10, 0), bool)], [np.zeros((10, 0), bool)]
-    faces = np.zeros(len(pictures))
-    for number, picture in enumerate(pictures):
-        if picture is None:
+    faces = np.zeros(len(results))
+    for number, result in enumerate(results):
+        if result is None:
             continue
-        faces[number] = np.count_nonzero(np.asarray(picture["gtIgnore"]) == 0)
-        scores.append(np.asarray(picture["dtScores"], np.float64))
+        faces[number] = np.count_nonzero(np.asarray(result["gtIgnore"]) == 0)
+        scores.append(np.asarray(result["dtScores"], np.float64))
         numbers.append(np.full(len(scores[-1]), number))
-        matched.append(picture["dtMatches"] > 0)
-        ignored.append(picture["dtIgnore"].astype(bool))
+        matched.append(result["dtMatches"] > 0)
+        ignored.append(result["dtIgnore"].astype(bool))
     hits, skipped = np.concatenate(matched, axis=1), np.concatenate(ignored, axis=1)
     order = np.argsort(-np.concatenate(scores), kind="stable")
     order = order[~skipped[:, order].all(axis=0)]
@@ -226,10 +226,10 @@ def _annotation(count: int, image_id: int, box: Sequence[float], crowd: bool) ->
     }
 
 
-def _coco(pictures: int, annotations: list[dict[str, Any]]) -> COCO:
+def _coco(images: int, annotations: list[dict[str, Any]]) -> COCO:
     coco = COCO()
     dataset: Any = {
-        "images": [{"id": number} for number in range(1, pictures + 1)],
+        "images": [{"id": number} for number in range(1, images + 1)],
         "annotations": annotations,
         "categories": [{"id": 1, "name": "face"}],
     }

@@ -1,26 +1,27 @@
-"""Intervals by drawing the pictures anew (Efron, 1979), the same draws for all that is compared."""
+"""Bootstrap intervals over images (Efron, 1979), the same resamples for all that is compared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 1000
-"""How often the pictures are drawn anew."""
+"""How many resamples an interval is taken from."""
 
 Weights = NDArray[np.float64]
-"""How often each picture counts, shape (R, P): one row per drawing."""
+"""How often each image counts, shape (R, P): one row per resample."""
 
 Metric = Callable[[Weights], NDArray[np.float64]]
-"""A figure as a function of the pictures' weights: (R, P) → (R,); nan where undefined."""
+"""A figure as a function of the images' weights: (R, P) → (R,); nan where undefined."""
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Drawings of P pictures with replacement.
+    """Resamples of P images, drawn with replacement.
 
     Attributes:
         weights: shape (R, P).
@@ -29,33 +30,50 @@ class Bootstrap:
     weights: Weights
 
     @classmethod
-    def of(cls, pictures: int, resamples: int = RESAMPLES, seed: int = 0) -> Bootstrap:
-        """Draw; the same numbers give the same drawings."""
+    def of(cls, images: int, resamples: int = RESAMPLES, seed: int = 0) -> Bootstrap:
+        """Draw; the same arguments give the same resamples."""
         rng = np.random.default_rng(seed)
-        even = np.full(pictures, 1 / pictures) if pictures else np.zeros(0)
-        shape = (resamples, pictures)
-        drawn = rng.multinomial(pictures, even, resamples) if pictures else np.zeros(shape)
+        even = np.full(images, 1 / images) if images else np.zeros(0)
+        shape = (resamples, images)
+        drawn = rng.multinomial(images, even, resamples) if images else np.zeros(shape)
         return cls(np.asarray(drawn, np.float64))
 
     def value(self, metric: Metric) -> float:
-        """Return the figure on the pictures as they are."""
+        """Return the figure on the images as they are."""
         return float(metric(np.ones((1, self.weights.shape[1])))[0])
 
     def interval(self, metric: Metric) -> tuple[float, float]:
-        """Return the figure's 95 % percentile interval, undefined drawings left out."""
+        """Return the figure's 95 % percentile interval; resamples without a value do not count."""
         return _percentiles(metric(self.weights))
 
     def difference(self, one: Metric, other: Metric) -> tuple[float, tuple[float, float]]:
-        """Return figure minus other figure on the same pictures, and its 95 % interval."""
+        """Return figure minus other figure on the same images, and its 95 % interval."""
         value = self.value(one) - self.value(other)
         return value, _percentiles(one(self.weights) - other(self.weights))
+
+    def values(self, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+        """Return ``NAME`` and ``NAME_ci`` for all metrics: value and interval."""
+        found: dict[str, Any] = {}
+        for name, metric in metrics.items():
+            found |= {name: self.value(metric), f"{name}_ci": self.interval(metric)}
+        return found
+
+    def differences(
+        self, metrics: Mapping[str, Metric], others: Mapping[str, Metric]
+    ) -> dict[str, Any]:
+        """Return ``NAME_difference`` to the same metric of ``others``, ``NAME_difference_ci``."""
+        found: dict[str, Any] = {}
+        for name, metric in metrics.items():
+            value, interval = self.difference(metric, others[name])
+            found |= {f"{name}_difference": value, f"{name}_difference_ci": interval}
+        return found
 
 
 def ratio_metric(parts: ArrayLike, wholes: ArrayLike) -> Metric:
     """Return the metric sum of parts / sum of wholes.
 
     Args:
-        parts: what counts in each picture, shape (P,).
+        parts: the count in each image, shape (P,).
         wholes: of how many, shape (P,).
     """
     above, below = np.asarray(parts, np.float64), np.asarray(wholes, np.float64)

@@ -1,12 +1,15 @@
-"""Metrics of one label per face, in numpy alone; empty inputs are legal."""
+"""Metrics of one label per face; empty inputs are legal."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from faces.emotions import EMOTIONS
 
 Z_95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution: two-sided 95 %."""
@@ -40,10 +43,10 @@ def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> ND
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """How well one class is recognised.
+    """Precision, recall and F1 of one class.
 
     Attributes:
-        precision: right / predicted as this class; 0 where it is never predicted (scikit-learn's
+        precision: right / predicted as this class; 0 where none is predicted (scikit-learn's
             ``zero_division=0``); nan for a class absent from the truth.
         recall: right / truly this class; nan for a class absent from the truth.
         f1: their harmonic mean, 2·right / (predicted + true); nan for a class absent from truth.
@@ -106,3 +109,34 @@ def wilson_interval(right: int, total: int, z: float = Z_95) -> tuple[float, flo
     low = 0.0 if right == 0 else centre - half
     high = 1.0 if right == total else centre + half
     return (low, high)
+
+
+def summarise(confusion: NDArray[np.int64]) -> dict[str, Any]:
+    """Return ``n`` and the metrics of a confusion matrix over all classes."""
+    n = int(confusion.sum())
+    return {
+        "n": n,
+        "accuracy": accuracy(confusion),
+        "accuracy_ci": wilson_interval(int(np.trace(confusion)), n),
+        "macro_f1": macro_f1(confusion),
+        "balanced_accuracy": balanced_accuracy(confusion),
+    }
+
+
+def figures(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) -> dict[str, Any]:
+    """Measure a classifier's answers.
+
+    Args:
+        probabilities: shape (N, 7), in the order of ``EMOTIONS``.
+        truth: shape (N,), indices into ``EMOTIONS``.
+
+    Returns:
+        What ``summarise`` returns, ``per_class`` (emotion → ``ClassScores`` as an object) and
+        ``confusion`` (rows: truth).
+    """
+    confusion = confusion_matrix(truth, probabilities.argmax(1), len(EMOTIONS))
+    per_class = zip(EMOTIONS, class_scores(confusion), strict=True)
+    return summarise(confusion) | {
+        "per_class": {emotion: asdict(scores) for emotion, scores in per_class},
+        "confusion": confusion,
+    }

@@ -1,4 +1,4 @@
-"""What the answers of a detector-classifier pair amount to; ``eval.joint`` defines the metrics."""
+"""Metrics of a detector-classifier pair's answers; ``eval.joint`` defines them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.data.pairs import Answers, Faces
-from eval.metrics.average_precision import match_scenes
+from eval.data.pairs import Answers, TrueFaces
+from eval.metrics.average_precision import match_images
 from eval.metrics.bootstrap import Bootstrap, Metric, Weights, divide, ratio_metric
-from eval.records import report
 from faces.boxes import Verdict
 from faces.coco import AnnotatedImage, Detections
 from faces.emotions import EMOTIONS
@@ -25,92 +25,92 @@ BRIGHTNESSES = (0, 85, 170, math.inf)
 """Bounds of the slices by the crop's mean value: thirds of 0..255."""
 
 CROWDS = (1, 2, 4, math.inf)
-"""Bounds of the slices by faces per picture."""
+"""Bounds of the slices by faces per image."""
 
 COMPARED = ("coverage", "accuracy_on_matched", "joint_accuracy", "macro_joint_accuracy")
-"""The figures whose difference to the first pair is taken."""
+"""The metrics whose difference to the first pair is taken."""
 
 Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class FaceAnswers:
-    """A pair's answers per face to be found, and its mistakes per picture.
+    """A pair's answers per face to be found, and its detector's errors per image.
 
     Attributes:
-        picture: number of each face's picture, shape (F,).
+        image: number of each face's image, shape (F,).
         label: index into ``EMOTIONS``, shape (F,).
-        found: shape (F,), bool.
-        right: found, and its emotion named rightly, shape (F,), bool.
-        right_on_truth: named rightly through the true box, shape (F,); nan where unknown.
-        named: how often each emotion was named in each picture, shape (P, 7), detections on ignored
-            faces left out, and false ones where the picture has unlabelled faces.
-        false: false detections per picture, shape (P,).
+        found: whether a detection matches it, shape (F,), bool.
+        right: found, with the right emotion, shape (F,), bool.
+        right_on_truth: right in the true box, shape (F,); nan where unknown.
+        predicted: how often each emotion was predicted in each image, shape (P, 7), without
+            detections on ignored faces, and without false positives where the image has unlabelled
+            faces.
+        false: false positives per image, shape (P,).
         duplicates: shape (P,).
-        complete: which pictures have all their faces labelled, shape (P,), bool.
+        complete: which images have all their faces labelled, shape (P,), bool.
     """
 
-    picture: NDArray[np.int64]
+    image: NDArray[np.int64]
     label: NDArray[np.int64]
     found: Flags
     right: Flags
     right_on_truth: NDArray[np.float64]
-    named: NDArray[np.float64]
+    predicted: NDArray[np.float64]
     false: NDArray[np.float64]
     duplicates: NDArray[np.float64]
     complete: Flags
 
     def of(self, keep: Flags) -> FaceAnswers:
-        """Return the answers about some of the faces; the mistakes stay those of all pictures."""
-        kept = (self.picture, self.label, self.found, self.right, self.right_on_truth)
-        names = ("picture", "label", "found", "right", "right_on_truth")
-        parts = {name: values[keep] for name, values in zip(names, kept, strict=True)}
-        return replace(self, **parts)  # type: ignore[arg-type]
+        """Return the answers about some of the faces; errors stay those of all images."""
+        names = ("image", "label", "found", "right", "right_on_truth")
+        return replace(self, **{name: getattr(self, name)[keep] for name in names})
 
 
-def collect(scenes: Sequence[AnnotatedImage], faces: Faces, answers: Answers) -> FaceAnswers:
+def collect(images: Sequence[AnnotatedImage], faces: TrueFaces, answers: Answers) -> FaceAnswers:
     """Sort a pair's answers by face."""
     label = np.array(faces.label, np.int64)
     said: list[int] = []
-    named = np.zeros((len(scenes), len(EMOTIONS)))
-    for number, (scene, matching, shown, rows) in enumerate(
-        zip(scenes, answers.matchings, answers.shown, answers.rows, strict=True)
+    predicted = np.zeros((len(images), len(EMOTIONS)))
+    for number, (image, matching, shown, probabilities) in enumerate(
+        zip(images, answers.matchings, answers.shown, answers.probabilities, strict=True)
     ):
-        emotions = rows[shown].argmax(axis=1)
+        emotions = probabilities[shown].argmax(axis=1)
         emotion_of = {int(f): int(e) for f, e in zip(matching.face, emotions, strict=True)}
-        said += [emotion_of.get(int(face), -1) for face in np.flatnonzero(~scene.ignored)]
-        skipped = {Verdict.IGNORED} | ({Verdict.FALSE} if scene.unlabelled_faces else set())
+        said += [emotion_of.get(int(face), -1) for face in np.flatnonzero(~image.ignored)]
+        skipped = {Verdict.IGNORED} | ({Verdict.FALSE} if image.unlabelled_faces else set())
         counts = ~np.isin(matching.verdict, list(skipped))
-        named[number] = np.bincount(emotions[counts], minlength=len(EMOTIONS))
+        predicted[number] = np.bincount(emotions[counts], minlength=len(EMOTIONS))
+
     none = np.zeros((0, len(EMOTIONS)), np.float32)
-    on_truth = np.concatenate([none, *answers.through_truth])
+    on_truth = np.concatenate([none, *answers.on_true_boxes])
     right_on_truth = (np.nan_to_num(on_truth).argmax(axis=1) == label).astype(np.float64)
     right_on_truth[np.isnan(on_truth).any(axis=1)] = np.nan
     found = np.array(said, np.int64)
     return FaceAnswers(
-        np.array(faces.picture, np.int64),
+        np.array(faces.image, np.int64),
         label,
         found >= 0,
         found == label,
         right_on_truth,
-        named,
+        predicted,
         np.array([m.count(Verdict.FALSE) for m in answers.matchings], np.float64),
         np.array([m.count(Verdict.DUPLICATE) for m in answers.matchings], np.float64),
-        np.array([not scene.unlabelled_faces for scene in scenes], bool),
+        np.array([not image.unlabelled_faces for image in images], bool),
     )
 
 
 def metrics_of(answers: FaceAnswers) -> dict[str, Metric]:
-    """Return the figures as functions of the pictures' weights."""
+    """Return the metrics as functions of the images' weights."""
     a = answers
     every = np.ones(len(a.label), bool)
 
-    def per_picture(values: NDArray[np.float64] | Flags) -> NDArray[np.float64]:
-        counts = np.bincount(a.picture, weights=values.astype(float), minlength=len(a.complete))
+    def per_image(values: NDArray[np.float64] | Flags) -> NDArray[np.float64]:
+        counts = np.bincount(a.image, weights=values.astype(float), minlength=len(a.complete))
         return np.asarray(counts, np.float64)
 
     def share(hits: NDArray[np.float64] | Flags, among: Flags) -> Metric:
-        return ratio_metric(per_picture(hits * among), per_picture(among))
+        return ratio_metric(per_image(hits * among), per_image(among))
 
     def mean_over_emotions(one: Callable[[int], Metric]) -> Metric:
         present = [one(index) for index in range(len(EMOTIONS)) if (a.label == index).any()]
@@ -124,8 +124,8 @@ def metrics_of(answers: FaceAnswers) -> dict[str, Metric]:
 
     def f1(index: int) -> Metric:
         truth = a.label == index
-        sizes = per_picture(truth) + a.named[:, index]
-        return ratio_metric(2 * per_picture(a.right & truth), sizes)
+        sizes = per_image(truth) + a.predicted[:, index]
+        return ratio_metric(2 * per_image(a.right & truth), sizes)
 
     on_truth, on_matched = share(a.right_on_truth, every), share(a.right, a.found)
     return {
@@ -143,99 +143,94 @@ def metrics_of(answers: FaceAnswers) -> dict[str, Metric]:
 
 
 def summarise(
-    scenes: Sequence[AnnotatedImage], faces: Faces, pairs: Sequence[Answers]
-) -> list[report.Run]:
-    """Compute one run per pair; all after the first are compared with that one."""
-    boot = Bootstrap.of(len(scenes))
-    runs: list[report.Run] = []
+    images: Sequence[AnnotatedImage], faces: TrueFaces, pairs: Sequence[Answers]
+) -> list[dict[str, Any]]:
+    """Compute one row per pair; all after the first are compared with that one."""
+    boot = Bootstrap.of(len(images))
+    rows: list[dict[str, Any]] = []
     first: dict[str, Metric] = {}
     for pair in pairs:
-        answers = collect(scenes, faces, pair)
+        answers = collect(images, faces, pair)
         metrics = metrics_of(answers)
-        run: report.Run = {
-            "detector": pair.finder,
-            "classifier": pair.judge,
-            "images": len(scenes),
+        row: dict[str, Any] = {
+            "detector": pair.detector,
+            "classifier": pair.classifier,
+            "images": len(images),
             "faces": len(answers.label),
             "images_for_false": int(answers.complete.sum()),
         }
-        for name, metric in metrics.items():
-            run |= {name: boot.value(metric), f"{name}_ci": boot.interval(metric)}
+        row |= boot.values(metrics)
         if first:
-            run["compared_with"] = f"{pairs[0].finder}, {pairs[0].judge}"
-            for name in COMPARED:
-                difference = boot.difference(metrics[name], first[name])
-                run[f"{name}_difference"], run[f"{name}_difference_ci"] = difference
+            row["compared_with"] = f"{pairs[0].detector}, {pairs[0].classifier}"
+            row |= boot.differences({name: metrics[name] for name in COMPARED}, first)
         first = first or metrics
-        precise = emotion_precisions(scenes, pair)
-        known = [value for value in precise if not math.isnan(value)]
-        run["mean_ap50"] = math.fsum(known) / len(known) if known else math.nan
-        run["per_emotion"] = _per_emotion(answers, precise)
+        ap50 = emotion_ap50(images, pair)
+        known = [value for value in ap50 if not math.isnan(value)]
+        row["mean_ap50"] = math.fsum(known) / len(known) if known else math.nan
+        row["per_emotion"] = _per_emotion(answers, ap50)
         doubtful = np.array(faces.doubtful, bool)
         if doubtful.any():
-            run["without_doubtful"] = _few(answers, ~doubtful, boot)
-        run["slices"] = _slices(answers, faces)
-        runs.append(run)
-    return runs
+            row["without_doubtful"] = _without(answers, doubtful, boot)
+        row["slices"] = _slices(answers, faces)
+        rows.append(row)
+    return rows
 
 
-def emotion_precisions(scenes: Sequence[AnnotatedImage], pair: Answers) -> list[float]:
+def emotion_ap50(images: Sequence[AnnotatedImage], pair: Answers) -> list[float]:
     """Return the AP50 of each emotion, nan for those absent from the truth.
 
-    Every detection is a candidate for every emotion that is not ruled out, with the detection's
-    score times the emotion's probability as its score. Pictures with unlabelled faces are left out.
+    Every detection counts for every emotion of nonzero probability; its score is the detection's
+    score times that probability. Images with unlabelled faces are left out.
     """
-    complete = [index for index, scene in enumerate(scenes) if not scene.unlabelled_faces]
+    complete = [index for index, image in enumerate(images) if not image.unlabelled_faces]
     values = []
     for index, emotion in enumerate(EMOTIONS):
         truth = [
             replace(
-                scenes[number],
-                faces=tuple(f for f in scenes[number].faces if f.ignored or f.category == emotion),
+                images[number],
+                faces=tuple(f for f in images[number].faces if f.ignored or f.category == emotion),
             )
             for number in complete
         ]
         found = [
-            Detections(pair.found[n].boxes, pair.found[n].scores * pair.rows[n][:, index])
-            for n in complete
+            Detections(each.boxes, each.scores * pair.probabilities[n][:, index])
+            for n, each in ((n, pair.detections[n]) for n in complete)
         ]
         found = [each.above(np.nextafter(0, 1)) for each in found]
-        values.append(float(match_scenes(truth, found, ["all"])["all"].precision()[0].mean()))
+        values.append(float(match_images(truth, found, ["all"])["all"].precision()[0].mean()))
     return values
 
 
-def _per_emotion(answers: FaceAnswers, precise: Sequence[float]) -> report.Run:
+def _per_emotion(answers: FaceAnswers, ap50: Sequence[float]) -> dict[str, Any]:
     result = {}
     for index, emotion in enumerate(EMOTIONS):
         chosen = answers.of(answers.label == index)
-        named, right = answers.named[:, index].sum(), float(chosen.right.sum())
+        predicted, right = answers.predicted[:, index].sum(), float(chosen.right.sum())
         result[emotion] = {
             "faces": len(chosen.label),
             "coverage": _mean(chosen.found),
             "accuracy_on_true_boxes": _mean(chosen.right_on_truth),
             "joint_accuracy": _mean(chosen.right),
-            "precision": float(divide(right, named)),
-            "ap50": precise[index],
+            "precision": float(divide(right, predicted)),
+            "ap50": ap50[index],
         }
     return result
 
 
-def _few(answers: FaceAnswers, keep: Flags, boot: Bootstrap) -> report.Run:
-    chosen = answers.of(keep)
-    metrics = metrics_of(chosen)
-    run: report.Run = {"faces": len(chosen.label)}
-    for name in ("coverage", "accuracy_on_matched", "joint_accuracy"):
-        run |= {name: boot.value(metrics[name]), f"{name}_ci": boot.interval(metrics[name])}
-    return run
+def _without(answers: FaceAnswers, left_out: Flags, boot: Bootstrap) -> dict[str, Any]:
+    kept = answers.of(~left_out)
+    metrics = metrics_of(kept)
+    names = ("coverage", "accuracy_on_matched", "joint_accuracy")
+    return {"faces": len(kept.label)} | boot.values({name: metrics[name] for name in names})
 
 
-def _slices(answers: FaceAnswers, faces: Faces) -> report.Run:
+def _slices(answers: FaceAnswers, faces: TrueFaces) -> dict[str, Any]:
     groups = {
         "face_height": (faces.height, HEIGHTS),
         "brightness": (faces.brightness, BRIGHTNESSES),
-        "faces_per_picture": (faces.together, CROWDS),
+        "faces_per_picture": (faces.in_image, CROWDS),
     }
-    result: report.Run = {}
+    result: dict[str, Any] = {}
     for name, (values, bounds) in groups.items():
         result[name] = []
         for low, high in pairwise(bounds):

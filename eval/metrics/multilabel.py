@@ -1,4 +1,4 @@
-"""Several emotions at once, held against the votes of several people: the arithmetic, in numpy.
+"""Multi-label metrics: the emotions a rule names, against those that people voted for.
 
 An emotion is present in a face from a stated share of the votes; a rule names some emotions of each
 face. ``present`` and ``named`` are (N, 7) booleans in the order of ``EMOTIONS``.
@@ -53,7 +53,7 @@ def average_precision(scores: ArrayLike, present: ArrayLike) -> float:
     """Return the area under precision against recall, as a sum of steps; nan without present ones.
 
     Args:
-        scores: shape (N,), the higher the likelier; equal ones form one step.
+        scores: shape (N,); higher is more likely; equal ones form one step.
         present: shape (N,), bool.
     """
     values, truth = np.asarray(scores, np.float64), np.asarray(present, bool)

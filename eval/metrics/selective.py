@@ -1,4 +1,4 @@
-"""When to say "unsure": the arithmetic of answering only the likelier faces, in numpy."""
+"""Selective classification: which faces to answer, and which to call unsure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Certainty = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Probabilities (N, 7) → how certain each answer is, (N,), the higher the more."""
+"""Probabilities (N, 7) → how certain each answer is, (N,); higher is more certain."""
 
 
 def top_probability(p: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -22,7 +22,7 @@ def negative_entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def lead(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far the most likely emotion is ahead of the second."""
+    """Return the difference between the two highest probabilities."""
     two = np.sort(p, axis=1)[:, -2:]
     return np.asarray(two[:, 1] - two[:, 0], np.float64)
 
@@ -38,7 +38,9 @@ CERTAINTIES: dict[str, Certainty] = {
 def risk_coverage(
     certainty: ArrayLike, wrong: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the curve of answering the N' most certain faces only (El-Yaniv, Wiener, 2010).
+    """Return the risk-coverage curve: only the most certain faces are answered.
+
+    See El-Yaniv and Wiener (2010).
 
     Args:
         certainty: shape (N,); equal ones keep their order.

@@ -1,4 +1,4 @@
-"""Whether two classifiers differ, or may differ by chance alone."""
+"""McNemar's test: whether two classifiers differ by more than chance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class McNemar:
     Attributes:
         only_first: faces that the first classifier alone has right.
         only_second: faces that the second alone has right.
-        p: two-sided probability of so uneven a split, were both equally good: exact up to
+        p: two-sided p-value of this split if both are equally good: exact up to
             ``EXACT_UP_TO`` such faces, else by the normal approximation with Edwards' correction.
     """
 

@@ -1,1 +1,1 @@
-"""Records of results/, and the tables and pictures made from them."""
+"""Records of results/, and the tables and figures made from them."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from eval.metrics.significance import mcnemar
-from eval.records.report import Run, cell
+from eval.records.report import Row, cell
 from faces.emotions import EMOTIONS
 
 SYSTEMS = Path(__file__).resolve().parents[1] / "systems.toml"
@@ -25,19 +25,19 @@ SYSTEMS = Path(__file__).resolve().parents[1] / "systems.toml"
 
 @dataclass(frozen=True)
 class System:
-    """A row of the comparison.
+    """A line of the comparison.
 
     Attributes:
-        title: what the row is called.
+        title: what the line is called.
         classifier: the record's.
         split: the record's.
         views: the record's.
         published: the figure of the publication, with its unit.
         protocol: of that figure.
         train: the module and options that train it, None for what is shipped.
-        resplit: trained and measured on a random split of all pictures.
+        resplit: trained and measured on a random split of all images.
         tolerance: points of accuracy by which a repeated training may differ.
-        run: the record, None if there is none.
+        row: of its record, empty if there is none.
     """
 
     title: str
@@ -49,17 +49,17 @@ class System:
     train: str | None = None
     resplit: bool = False
     tolerance: float = 0.0
-    run: Run | None = None
+    row: Row = field(default_factory=dict)
 
 
-def find_systems(runs: Sequence[Run], path: Path = SYSTEMS) -> list[System]:
+def find_systems(rows: Sequence[Row], path: Path = SYSTEMS) -> list[System]:
     """Return the systems of the comparison with their records, in the order of ``path``."""
     found = []
     for system in read_systems(path):
         key = [system.classifier, system.split, system.views]
-        ours = (r for r in runs if "predicted" in r)
-        run = next((r for r in ours if [r["classifier"], r["split"], r["views"]] == key), None)
-        found.append(replace(system, run=run))
+        measured = (r for r in rows if r["kind"] == "classification")
+        row = next((r for r in measured if [r["classifier"], r["split"], r["views"]] == key), {})
+        found.append(replace(system, row=row))
     return found
 
 
@@ -71,10 +71,10 @@ def read_systems(path: Path = SYSTEMS) -> list[System]:
     return [replace(s, tolerance=tolerances[s.train.split()[0]]) if s.train else s for s in systems]
 
 
-def sections(runs: Sequence[Run], path: Path = SYSTEMS) -> list[str]:
+def sections(rows: Sequence[Row], path: Path = SYSTEMS) -> list[str]:
     """Return the comparison's part of the document in Markdown; empty without any record of it."""
-    systems = find_systems(runs, path)
-    measured = [system for system in systems if system.run is not None]
+    systems = find_systems(rows, path)
+    measured = [system for system in systems if system.row]
     if not measured:
         return []
     return [
@@ -83,7 +83,8 @@ def sections(runs: Sequence[Run], path: Path = SYSTEMS) -> list[str]:
         "says otherwise. *Without twins* leaves out the pictures that are pixel for pixel in "
         "Training too. A dash: not published, or not measured yet. How each is trained is in "
         "`eval/systems.toml`; `python -m eval.systems --data fer2013.zip NAME` does it; ours as "
-        "the README says. What this says in words: [comparison.md](comparison.md).",
+        "the [training log](training_log.md#classifiers) says. What this says in words: "
+        "[comparison.md](comparison.md).",
         accuracy_table(systems),
         "### What each is called, and costs",
         "KNN and support sets keep their training faces: their numbers are parameters too. "
@@ -111,31 +112,31 @@ def sections(runs: Sequence[Run], path: Path = SYSTEMS) -> list[str]:
 
 
 def accuracy_table(systems: Sequence[System]) -> str:
-    """Lay out the published figure and ours, one row per system."""
-    rows = [_majority_row(systems), _chance_row()]
+    """Lay out the published figure and ours, one line per system."""
+    lines = [_majority_row(systems), _chance_row()]
     for system in systems:
-        run = system.run or {}
-        rows.append(
+        row = system.row
+        lines.append(
             [
                 system.title,
                 system.published or "–",
                 system.protocol or "–",
-                _percent(run.get("accuracy")),
-                cell(run.get("accuracy_ci"), "percent"),
-                _percent((run.get("without_twins") or {}).get("accuracy")),
-                cell(run.get("macro_f1"), "number"),
-                _percent(run.get("balanced_accuracy")),
+                _percent(row.get("accuracy")),
+                cell(row.get("accuracy_ci"), "percent"),
+                _percent((row.get("without_twins") or {}).get("accuracy")),
+                cell(row.get("macro_f1"), "number"),
+                _percent(row.get("balanced_accuracy")),
             ]
         )
     heads = ["system", "published", "measured there on", "accuracy", "95 % interval"]
     return _markdown(
-        [*heads, "without twins", "macro F1", "balanced accuracy"], rows, text=(0, 1, 2)
+        [*heads, "without twins", "macro F1", "balanced accuracy"], lines, text=(0, 1, 2)
     )
 
 
 def _majority_row(systems: Sequence[System]) -> list[str]:
-    run = next((s.run for s in systems if s.run and s.run["split"] == "PrivateTest"), None)
-    supports = [run["per_class"][e]["support"] for e in EMOTIONS] if run else [0]
+    row = next((s.row for s in systems if s.row and s.row["split"] == "PrivateTest"), None)
+    supports = [row["per_class"][e]["support"] for e in EMOTIONS] if row else [0]
     share = max(supports) / sum(supports) if sum(supports) else None
     return ["always the largest class", "–", "–", _percent(share), *["–"] * 4]
 
@@ -145,55 +146,54 @@ def _chance_row() -> list[str]:
 
 
 def cost_table(systems: Sequence[System]) -> str:
-    """Lay out name, size and time, one row per system."""
-    rows = []
+    """Lay out name, size and time, one line per system."""
+    lines = []
     for system in systems:
-        run = system.run or {}
+        row = system.row
         size, parameters, hours = (
-            run.get(key) for key in ("weights_bytes", "parameters", "training_hours")
+            row.get(key) for key in ("weights_bytes", "parameters", "training_hours")
         )
         values = (
             None if parameters is None else parameters / 1e6,
             None if size is None else size / 1e6,
             None if hours is None else 60 * hours,
-            run.get("ms_per_face"),
+            row.get("ms_per_face"),
         )
         numbers = (cell(value, "number") for value in values)
-        rows.append([system.title, f"`{system.classifier}`", *numbers])
+        lines.append([system.title, f"`{system.classifier}`", *numbers])
     heads = ["system", "name", "parameters (million)", "file (MB)", "training (minutes)"]
-    return _markdown([*heads, "ms per face"], rows, text=(0, 1))
+    return _markdown([*heads, "ms per face"], lines, text=(0, 1))
 
 
 def guesses_table(measured: Sequence[System]) -> str:
     """Lay out the accuracy of the first one, two and three guesses and of coarser classes."""
-    rows = []
+    lines = []
     for system in measured:
-        run = system.run or {}
-        groups = run["groups"]
-        rows.append(
+        row = system.row
+        groups = row["groups"]
+        lines.append(
             [
                 system.title,
-                *(_percent(share) for share in run["top"]),
+                *(_percent(share) for share in row["top"]),
                 *(_percent(groups[name]["accuracy"]) for name in ("six", "valence")),
                 *(cell(groups[name]["macro_f1"], "number") for name in ("six", "valence")),
             ]
         )
     heads = ["system", "top 1", "top 2", "top 3", "six classes", "valence"]
-    return _markdown([*heads, "six, macro F1", "valence, macro F1"], rows, text=(0,))
+    return _markdown([*heads, "six, macro F1", "valence, macro F1"], lines, text=(0,))
 
 
 def neighbours_table(measured: Sequence[System]) -> str:
-    """Compare each system with the next better one on the same pictures by McNemar's test."""
+    """Compare each system with the next better one on the same images by McNemar's test."""
     comparable: dict[str, list[System]] = {}
     for system in measured:
-        assert system.run is not None
-        comparable.setdefault(system.run["truth"], []).append(system)
+        comparable.setdefault(system.row["truth"], []).append(system)
     same = max(comparable.values(), key=len)
-    ranked = sorted(same, key=lambda s: (s.run or {})["accuracy"])
+    ranked = sorted(same, key=lambda s: s.row["accuracy"])
     rows = []
     for worse, better in pairwise(ranked):
         test = mcnemar(_right(worse), _right(better))
-        gain = (better.run or {})["accuracy"] - (worse.run or {})["accuracy"]
+        gain = better.row["accuracy"] - worse.row["accuracy"]
         rows.append(
             [
                 worse.title,
@@ -209,8 +209,7 @@ def neighbours_table(measured: Sequence[System]) -> str:
 
 
 def _right(system: System) -> NDArray[np.bool_]:
-    assert system.run is not None
-    truth, predicted = (np.frombuffer(system.run[k].encode(), np.uint8) for k in _DIGITS)
+    truth, predicted = (np.frombuffer(system.row[k].encode(), np.uint8) for k in _DIGITS)
     return np.asarray(truth == predicted, bool)
 
 
@@ -221,9 +220,9 @@ def emotion_tables(measured: Sequence[System]) -> list[str]:
     """Lay out precision, recall, F1 and support, one table per emotion; PrivateTest is marked."""
     tables = []
     kinds = {"precision": "percent", "recall": "percent", "f1": "number"}
-    judged = [(system.run or {})["split"] == "PrivateTest" for system in measured]
+    judged = [system.row["split"] == "PrivateTest" for system in measured]
     for emotion in EMOTIONS:
-        scores = [(system.run or {})["per_class"][emotion] for system in measured]
+        scores = [system.row["per_class"][emotion] for system in measured]
         columns = []
         for key, kind in kinds.items():
             values = [score[key] for score in scores]

@@ -1,4 +1,4 @@
-"""The curves of detectors, drawn from the runs of ``eval.detection``."""
+"""The curves of detectors, drawn from the rows of ``eval.detection``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from eval.metrics.average_precision import RECALLS
 from eval.records.plots import draw_lines, panels, save
-from eval.records.report import Run, strict
+from eval.records.report import Row, strict
 
 
-def draw_curves(runs: Sequence[Run], folder: Path, stem: str) -> list[Path]:
-    """Draw precision against recall, and miss rate against false faces per picture.
+def draw_curves(rows: Sequence[Row], folder: Path, stem: str) -> list[Path]:
+    """Draw precision against recall, and miss rate against false positives per image.
 
     Args:
-        runs: of one data set, as measured or as read from a record.
+        rows: of one data set, as measured or as read from a record.
         folder: made if missing.
         stem: how the files' names begin.
 
@@ -24,13 +24,13 @@ def draw_curves(runs: Sequence[Run], folder: Path, stem: str) -> list[Path]:
         The two PNG files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    runs = [strict(run) for run in runs]
+    rows = [strict(row) for row in rows]
     figure, (axes,) = panels(1, side=5.0)
     lines = []
-    for run in runs:
-        precision = np.array(run["precision_by_recall"], float)  # null becomes nan
+    for row in rows:
+        precision = np.array(row["precision_by_recall"], float)  # null becomes nan
         reached = precision > 0
-        name = f"{run['detector']} (AP50 {_percent(run['ap50'])})"
+        name = f"{row['detector']} (AP50 {_percent(row['ap50'])})"
         lines.append((name, RECALLS[reached].tolist(), precision[reached].tolist()))
     draw_lines(axes, lines, "recall", "precision (IoU 0.5)")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
@@ -39,9 +39,9 @@ def draw_curves(runs: Sequence[Run], folder: Path, stem: str) -> list[Path]:
 
     figure, (axes,) = panels(1, side=5.0)
     lines = []
-    for run in runs:
-        name = f"{run['detector']} (mean {_percent(run['log_average_miss_rate'])})"
-        curve = run["miss_rate"]
+    for row in rows:
+        name = f"{row['detector']} (mean {_percent(row['log_average_miss_rate'])})"
+        curve = row["miss_rate"]
         lines.append((name, curve["false_per_image"], curve["miss_rate"]))
     draw_lines(axes, lines, "false faces per picture, duplicates included", "faces missed")
     axes.set(xscale="log", ylim=(0, 1.02))

@@ -1,13 +1,12 @@
 """The worst errors of a detector-classifier pair on one page, sorted by kind.
 
-The page shows pictures of the data: it is for the eyes of who may see these, and never committed.
+The page shows images of the data: it is for the eyes of who may see these, and never committed.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from faces.boxes import Verdict, iou_matrix
 from faces.coco import AnnotatedImage
 from faces.crops import crop_face
 from faces.emotions import EMOTIONS
+from faces.files import write_text
 from faces.pipeline import Image
 from faces.types import Box
 
@@ -51,10 +51,10 @@ small { opacity: .7; overflow-wrap: anywhere; }
 
 @dataclass
 class Gallery:
-    """Collects errors picture by picture; a ``Watcher`` of ``eval.data.pairs.ask_all``.
+    """Collects errors image by image; a ``Watcher`` of ``eval.data.pairs.ask_all``.
 
     Attributes:
-        errors: kind → (badness, caption, picture's name, JPEG).
+        errors: kind → (badness, caption, file name, JPEG).
     """
 
     errors: dict[str, list[tuple[float, str, str, bytes]]] = field(
@@ -62,8 +62,8 @@ class Gallery:
     )
 
     def __call__(self, scene: AnnotatedImage, image: Image, answers: Answers) -> None:
-        """Look at the last picture's answers."""
-        found, rows = answers.found[-1], answers.rows[-1]
+        """Look at the last image's answers."""
+        found, rows = answers.detections[-1], answers.probabilities[-1]
         matching, shown = answers.matchings[-1], answers.shown[-1]
         hit = set(matching.face.tolist())
         for index, face in enumerate(scene.faces):
@@ -109,12 +109,7 @@ class Gallery:
             errors = sorted(self.errors[kind], key=lambda e: -e[0])[:MOST]
             cards = "".join(_card(*error[1:]) for error in errors) or "<p>None.</p>"
             parts.append(f"<section><h2>{heading}</h2><div>{cards}</div></section>")
-        part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            part.write_text("\n".join(parts), encoding="utf-8")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_text(path, "\n".join(parts))
 
 
 def _card(caption: str, name: str, jpeg: bytes) -> str:

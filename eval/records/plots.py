@@ -1,8 +1,7 @@
-"""The pictures of the evaluations: curves in panels, written to a PNG."""
+"""The figures of the evaluations: curves in panels, written as PNG."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from faces.files import replacing
 
 matplotlib.use("Agg")
 
@@ -26,13 +27,9 @@ def panels(count: int, columns: int = 3, side: float = 3.6) -> tuple[Figure, lis
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG; an old file stays until the new one is whole."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    """Write the figure as PNG, whole or not at all."""
+    with replacing(path) as part:
         figure.savefig(part, dpi=120, format="png")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def draw_lines(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.records.comparison import System
-from eval.records.report import Run, cell
+from eval.records.report import Row, cell
 from faces.command import UserError
 
 TEMPLATE = Path(__file__).with_name("comparison_page.md")
@@ -29,18 +29,18 @@ def fill(text: str, systems: Sequence[System]) -> str:
     Raises:
         UserError: a figure names no system, or a key that its record lacks.
     """
-    runs = {
-        system.classifier + ("" if system.views == "single" else f"@{system.views}"): system.run
+    rows = {
+        system.classifier + ("" if system.views == "single" else f"@{system.views}"): system.row
         for system in systems
     }
 
     def figure(match: re.Match[str]) -> str:
         name, other, key = match.groups()
         for one in filter(None, (name, other)):
-            if one not in runs:
+            if one not in rows:
                 raise UserError(f"{TEMPLATE.name}: {match.group()}: no system {one}")
-        first, second = runs[name], runs[other] if other else None
-        if first is None or (other and second is None):
+        first, second = rows[name], rows[other] if other else None
+        if not first or (other and not second):
             return "–"
         value = _value(first, key, match.group())
         if second is not None:
@@ -52,8 +52,8 @@ def fill(text: str, systems: Sequence[System]) -> str:
     return _FIGURE.sub(figure, text)
 
 
-def _value(run: Run, key: str, where: str) -> float:
-    value: Any = run
+def _value(row: Row, key: str, where: str) -> float:
+    value: Any = row
     try:
         for part in key.split("."):
             value = value[int(part)] if isinstance(value, list) else value[part]

@@ -1,14 +1,13 @@
-"""Measured runs → one strict JSON file, and a table for reading."""
+"""Measured rows → one record, a strict JSON file, and back; and a table for reading."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,18 @@ import torch
 from tabulate import tabulate
 
 from eval.records.staleness import shipped_weights
+from faces import files
 from faces.command import UserError
 from faces.provenance import git_commit
+from networks.device import usable_device
+from networks.precision import processor_class, processor_name
 
-Run = dict[str, Any]
+Row = dict[str, Any]
 """One measured model (or pair): a flat object; fractions lie in 0..1, nan where undefined."""
 
 
 def check_out(path: Path | None) -> None:
-    """Make sure, before anything is measured, that the report can be written; creates its folder.
+    """Make sure, before anything is measured, that the record can be written; creates its folder.
 
     Raises:
         UserError: ``path`` is a folder, or its folder cannot be made or written to.
@@ -35,59 +37,84 @@ def check_out(path: Path | None) -> None:
         raise UserError(f"{path}: is a folder; --out takes a file name such as report.json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe = _temporary(path)
-        probe.touch()
-        probe.unlink()
+        with TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); choose another --out"
         ) from error
 
 
-def write_report(path: Path, runs: Sequence[Run]) -> None:
-    """Write one run as one object, several as ``{"runs": [object, …]}``; all or nothing.
+def write_report(path: Path, kind: str, rows: Sequence[Row]) -> None:
+    """Write a record: one row as one object, several as ``{"runs": [object, …]}``; all or nothing.
 
-    The file is strict JSON: undefined values (nan) become null. A run that names its command also
+    The file is strict JSON: undefined values (nan) become null. A row that names its command also
     gets ``weights_sha256``, the shipped weights that it was measured with, if it has none yet.
+
+    Args:
+        path: the file.
+        kind: of the rows, see ``eval.records.sections.Section``; every row gets it as ``kind``.
+        rows: the rows.
     """
-    runs = [
-        run | {"weights_sha256": shipped_weights(run)}
-        if "command" in run and "weights_sha256" not in run
-        else run
-        for run in runs
+    rows = [
+        {"kind": kind} | row
+        if "weights_sha256" in row or "command" not in row
+        else {"kind": kind} | row | {"weights_sha256": shipped_weights(row)}
+        for row in rows
     ]
-    document = runs[0] if len(runs) == 1 else {"runs": runs}
-    text = json.dumps(strict(document), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    temporary = _temporary(path)
+    files.write_json(path, strict(rows[0] if len(rows) == 1 else {"runs": rows}))
+
+
+def read_record(path: Path, kinds: Collection[str]) -> list[Row]:
+    """Read the rows of a record.
+
+    Args:
+        path: the file.
+        kinds: that its rows may have.
+
+    Raises:
+        UserError: it is no record, or a row is of another kind or names no command.
+    """
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        document = json.loads(path.read_text(encoding="utf-8"))
+        rows: list[Row] = [dict(row) for row in document.get("runs", [document])]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: no record of an evaluation: {error}") from error
+    for row in rows:
+        if row.get("kind") not in kinds:
+            raise UserError(
+                f"{path}: no record of an evaluation: its kind is {row.get('kind')}, none of "
+                f"{', '.join(sorted(kinds))}; measure again"
+            )
+        if "command" not in row:
+            raise UserError(f"{path}: no record of an evaluation: names no command; measure again")
+    return rows
 
 
-def provenance(command_line: str) -> Run:
-    """Return what every run says of its making: command, commit, day (UTC), processor, threads."""
+def provenance(command_line: str, device: str | None = None) -> Row:
+    """Return what every row says of its making: command, commit, day (UTC), processor, threads.
+
+    Args:
+        command_line: that makes the record.
+        device: where the models run; None for a GPU if there is one.
+    """
+    on_gpu = usable_device(device).startswith("cuda")
     return {
         "command": command_line,
         "commit": git_commit(),
         "date": datetime.now(UTC).date().isoformat(),
-        "processor": processor(),
+        "processor": torch.cuda.get_device_name(device) if on_gpu else processor_name(),
+        "processor_class": None if on_gpu else processor_class(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
 
 
-def processor() -> str:
-    """Return the name of the GPU if there is one, else of the CPU."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
+def precision_of(model: object) -> str | None:
+    """Return the number format that a model computes in, where it or all its members say so."""
+    formats = {getattr(part, "dtype", None) for part in getattr(model, "members", (model,))}
+    dtype = formats.pop() if len(formats) == 1 else None
+    return None if dtype is None else str(dtype).removeprefix("torch.")
 
 
 def strict(value: Any) -> Any:
@@ -105,17 +132,31 @@ def strict(value: Any) -> Any:
     return value
 
 
-def table(runs: Sequence[Run], columns: Mapping[str, str]) -> str:
-    """Lay runs out as a table, one row each.
+def table(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
+    """Lay rows out as a table.
 
     Args:
-        runs: the measured runs.
-        columns: key → how to show it: ``text``, ``count``, ``percent`` (a fraction) or ``number``.
+        rows: the rows of a record.
+        columns: key (see ``value_at``) → how to show it: ``text``, ``count``, ``percent`` (a
+            fraction), ``number``, or ``interval`` (of fractions, on the left as text is).
     """
-    rows = [[cell(run.get(key), kind) for key, kind in columns.items()] for run in runs]
+    cells = [[cell(value_at(row, key), kind) for key, kind in columns.items()] for row in rows]
     heads = [key.replace("_", "\n") for key in columns]  # narrow columns
-    align = ["left" if kind == "text" else "right" for kind in columns.values()]
-    return str(tabulate(rows, heads, colalign=align if rows else None, disable_numparse=True))
+    align = alignment(columns) if rows else None
+    return str(tabulate(cells, heads, colalign=align, disable_numparse=True))
+
+
+def value_at(row: Row, key: str) -> object:
+    """Return the value of a key, ``a.b`` being the key b of the object a; None if it is missing."""
+    value: object = row
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def alignment(columns: Mapping[str, str]) -> list[str]:
+    """Return where the cells of each column stand, as ``tabulate`` takes it."""
+    return ["left" if kind in ("text", "interval") else "right" for kind in columns.values()]
 
 
 def cell(value: Any, kind: str) -> str:
@@ -129,10 +170,6 @@ def cell(value: Any, kind: str) -> str:
     if isinstance(value, list) and kind != "text":
         low, high = (cell(end, kind) for end in value)
         return "–" if low == high == "–" else f"{low.removesuffix(' %')} – {high}"
-    if kind == "percent":
+    if kind in ("percent", "interval"):
         return f"{100 * value:.2f} %"
     return f"{value:.3g}" if kind == "number" else str(value)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")

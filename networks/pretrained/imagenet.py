@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from networks.pretrained.errors import PretrainedError
+from faces.command import UserError
 from networks.pretrained.mobilenet import mobilenet_state
 
 
@@ -14,7 +14,7 @@ def imagenet_state(name: str) -> dict[str, Tensor]:
     """Return the ``IMAGENET1K_V1`` weights of ``torchvision.models.<name>``, by their names there.
 
     Raises:
-        PretrainedError: they are neither here nor can be fetched.
+        UserError: they are neither here nor can be fetched.
     """
     if name == "mobilenet_v2":  # has a package
         return mobilenet_state()
@@ -22,7 +22,7 @@ def imagenet_state(name: str) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
-        raise PretrainedError(
+        raise UserError(
             f"ImageNet weights of {name}: {weights.url} cannot be fetched ({error}). Put the file "
             f"into {torch.hub.get_dir()}/checkpoints, or train without: published_start false"
         ) from error

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from networks.pretrained.errors import PretrainedError
+from faces.command import UserError
 from networks.pretrained.packages import packaged_file
 
 FILE = "mobilenet_v2-b0353104.pth"
@@ -22,7 +22,7 @@ def mobilenet_file() -> Path:
         The path of ``mobilenet_v2-b0353104.pth``.
 
     Raises:
-        PretrainedError: there is no such file here and the download failed.
+        UserError: there is no such file here and the download failed.
     """
     if path := packaged_file(PACKAGE, f"weights/{FILE}"):
         return path
@@ -33,7 +33,7 @@ def mobilenet_file() -> Path:
         try:
             torch.hub.download_url_to_file(url, str(cached), hash_prefix="b0353104")
         except (OSError, RuntimeError) as error:
-            raise PretrainedError(
+            raise UserError(
                 f"ImageNet weights of MobileNetV2: {url} cannot be fetched ({error}). Install the "
                 f"package {PACKAGE.replace('_', '-')}, which holds the file, or put it at {cached}"
             ) from error
@@ -44,7 +44,7 @@ def mobilenet_state() -> dict[str, Tensor]:
     """Return the weights of ``torchvision.models.mobilenet_v2``, by their names there.
 
     Raises:
-        PretrainedError: they are neither here nor can be fetched.
+        UserError: they are neither here nor can be fetched.
     """
     state: dict[str, Tensor] = torch.load(mobilenet_file(), map_location="cpu", weights_only=True)
     return state

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import classifiers, detectors
 from benchmarks.rounds import contest
+from eval.records import report
 from faces.emotions import EMOTIONS
 
 SCORES = """
@@ -25,7 +26,8 @@ if scores:
         for i, crop in enumerate(crops):
             label = int(crop[0, 0, 0]) if right else 0
             writer.writerow([i, *(float(label == k) for k in range(7))])
-json.dump({str(n): 1.0 + right for n in batches}, open(times, "w"))
+ms = {str(n): 1.0 + right for n in batches}
+json.dump({"ms": ms, "precision": "float32" if right else None}, open(times, "w"))
 """
 
 
@@ -43,8 +45,9 @@ def fer2013(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch) -> None:
-    """The packages seem to be there, and our models too."""
+    """The packages seem to be there, and our models too; the processor is a lesser one."""
     monkeypatch.setattr(contest, "PYTHON_PEERS", tmp_path)
+    monkeypatch.setattr(report, "processor_class", lambda: "AVX2, float32")
     for load in ("load_classifiers", "load_detectors"):
         monkeypatch.setattr(f"eval.data.options.{load}", lambda names, device: [])
 
@@ -67,6 +70,12 @@ def test_classifiers_are_measured_and_drawn(fer2013, installed, tmp_path, monkey
     assert (fer["classifier"], fer["ours"], fer["accuracy"]) == ("fer", False, 0.25)
     assert good["ms_by_batch"] == {n: {"median": 2.0, "low": 2.0, "high": 2.0} for n in ("1", "64")}
     assert good["split"] == "PublicTest"
+    assert (good["kind"], good["precision"], fer["precision"]) == (
+        "classifier_speed",
+        "float32",
+        None,
+    )
+    assert good["processor_class"] == "AVX2, float32" and good["processor"]
     assert good["command"].startswith("python -m benchmarks.classifiers --data")
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "100.00 %" in capsys.readouterr().out
@@ -80,7 +89,7 @@ import json, sys
 results, times, found = json.loads(sys.argv[1])
 if results:
     json.dump(found, open(results, "w"))
-json.dump({"ms": 7.0, "threshold": 0.5}, open(times, "w"))
+json.dump({"ms": 7.0, "threshold": 0.5, "precision": "float32"}, open(times, "w"))
 """
 
 
@@ -112,6 +121,8 @@ def test_detectors_are_measured_and_drawn(installed, tmp_path, monkeypatch):
     assert detectors.main(words) == 0
     good, yuface = json.loads(out.read_text())["runs"]
     assert (good["ap50"], good["coverage"], good["ours"]) == (1.0, 1.0, True)
+    assert (good["kind"], good["precision"]) == ("detector_speed", "float32")
+    assert good["processor_class"] == "AVX2, float32" and good["threads"] == 1
     assert (yuface["coverage"], yuface["ours"], yuface["ms_per_image"]) == (0.5, False, 7.0)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "kept" / "yuface.json").is_file()

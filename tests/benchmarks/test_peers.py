@@ -8,6 +8,7 @@ import pytest
 from benchmarks.peers import classifiers, install
 from benchmarks.peers.classifiers import folder_of
 from benchmarks.peers.detectors import detections
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 
 
@@ -35,7 +36,7 @@ def test_a_failed_installation_leaves_the_old_one(tmp_path, monkeypatch):
     monkeypatch.setattr(
         install.subprocess, "run", lambda command: subprocess.CompletedProcess(command, 1)
     )
-    with pytest.raises(install.PeersError, match="failed, see above"):
+    with pytest.raises(UserError, match="failed, see above"):
         install.install_python(target)
     assert (target / "old").exists()
     assert [folder.name for folder in tmp_path.iterdir()] == ["python"]
@@ -45,7 +46,7 @@ def test_without_npm_the_rest_is_installed_and_the_way_out_is_said(tmp_path, mon
     monkeypatch.setattr(install, "PEERS", tmp_path)
     monkeypatch.setattr(install, "install_python", lambda target: target.mkdir())
     monkeypatch.setattr(install.shutil, "which", lambda name: None)
-    assert install.main() == 1
+    assert install.main() == 2
     assert (tmp_path / "python").is_dir()
     assert "apt install nodejs npm" in capsys.readouterr().err
 

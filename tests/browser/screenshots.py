@@ -1,4 +1,4 @@
-"""Write the README's two pictures of the page: ``python tests/browser/screenshots.py``."""
+"""Write the two pictures of the page in docs/: ``python tests/browser/screenshots.py``."""
 
 from __future__ import annotations
 

@@ -25,10 +25,12 @@ from streamlit.testing.v1 import AppTest
 
 from classification.inference.classifier import NetworkClassifier, TrainedNetwork
 from classification.modeling.face_resnet import build_network
+from classification.modeling.normalization import Normalization
 from demo import analysis, controls
 from demo import session as sessions
 from demo.render import cards, tables
 from demo.session import FILE_BYTES, Session
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.paths import PICTURE_SUFFIXES
 from faces.types import Box, Detection
@@ -47,7 +49,7 @@ class Models:
         self.loaded: list[str] = []
         self.seen: list[tuple[str, int]] = []
 
-    def detector(self, name: str, device: str | None = None) -> Detector:
+    def detector(self, name: str, device: str | None = None, **_: Any) -> Detector:
         self.loaded.append(name)
         return Detector(name, self.seen)
 
@@ -285,14 +287,14 @@ def test_a_bad_file_gets_its_sentence_and_the_rest_goes_on(stand_ins: Models) ->
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b"", "is empty (0 bytes); get it anew"),
-        (b"no picture", "is a text file, not a picture"),
-        (b"<!DOCTYPE html><p>Not found</p>", "is a web page, not a picture; perhaps its download"),
+        (b"", "is empty (0 bytes); get it again"),
+        (b"no picture", "is a text file, not an image"),
+        (b"<!DOCTYPE html><p>Not found</p>", "is a web page, not an image; perhaps its download"),
         (b"%PDF-1.7 1 0 obj", "PDF is not supported; export the page as JPEG"),
         (b"PK\x03\x04" + bytes(40), "a zip archive is not supported; unpack it and take the"),
         (b"\0\0\0\x18ftypheic" + bytes(60), "HEIC is not supported; convert it to JPEG"),
-        (bytes(range(256)), "is no picture of a known format; convert it to JPEG or PNG"),
-        (bytes.fromhex("89504e470d0a1a0a") + bytes(80), "get it anew or save it as PNG"),
+        (bytes(range(256)), "is no image of a known format; convert it to JPEG or PNG"),
+        (bytes.fromhex("89504e470d0a1a0a") + bytes(80), "get it again or save it as PNG"),
     ],
 )
 def test_each_kind_of_bad_file_gets_a_sentence(data: bytes, sentence: str) -> None:
@@ -439,7 +441,7 @@ def test_models_are_loaded_once_for_all_users_who_do_not_see_each_other(stand_in
 
 def test_a_model_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str, device: str | None = None) -> None:
-        raise model_zoo.ModelError("light: the shipped weights are missing; restore them")
+        raise UserError("light: the shipped weights are missing; restore them")
 
     monkeypatch.setattr(model_zoo, "load_detector", fail)
     for tab in ("Photos", "Compare", "All faces", "Why"):
@@ -561,7 +563,7 @@ def test_a_classifier_that_cannot_be_loaded_leaves_the_page_to_choose_another(
 ) -> None:
     def fail(name: str, device: str | None = None) -> Classifier:
         if name == "large":
-            raise model_zoo.ModelError("large: is damaged; restore it")
+            raise UserError("large: is damaged; restore it")
         return stand_ins.classifier(name, device)
 
     monkeypatch.setattr(model_zoo, "load_classifier", fail)
@@ -747,7 +749,7 @@ def test_why_shows_the_reliability_diagram_as_an_image(monkeypatch: pytest.Monke
 
 def test_why_shows_the_layers_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {"widths": [4, 4, 4, 4], "depths": [1, 1, 1, 1]}
-    described = TrainedNetwork("face_resnet", arguments, 0.5, 0.25)
+    described = TrainedNetwork("face_resnet", arguments, Normalization(0.5, 0.25))
     state = build_network("face_resnet", arguments).state_dict()
     network = NetworkClassifier(described, state, torch.device("cpu"), "small")
     monkeypatch.setattr(model_zoo, "load_classifier", lambda *_: network)
@@ -763,8 +765,6 @@ def test_why_shows_the_layers_of_a_network(monkeypatch: pytest.MonkeyPatch) -> N
 def test_downloads_are_what_the_command_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_ins: Models, downloads: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(cli, "load_detector", stand_ins.detector)
-    monkeypatch.setattr(cli, "load_classifier", stand_ins.classifier)
     uploads = {"a.png": photo(), "b ü.jpg": photo(shade=91), "none.png": photo(20, 20)}
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -14,7 +14,7 @@ from detection import average
 from detection.inference.detectron import is_run, load_run
 from detection.modeling import checkpoints
 from detection.modeling.config import load_config
-from faces.provenance import file_sha256
+from faces.files import file_sha256
 
 CARD = {"kind": "detector", "chosen_on": [], "hours": 0.5, "metrics": {"x": 1}, "command": "c"}
 
@@ -64,6 +64,6 @@ def test_what_cannot_be_averaged_is_one_line(
         ([f"{run}=0.5", f"{there}=0.5", "--out", str(tmp_path / "c")], "no finished run"),
         ([f"{run}=1", "--out", there], "exists already"),
     ):
-        assert average.main(words) == 1
+        assert average.main(words) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "c").exists()

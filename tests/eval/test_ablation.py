@@ -151,7 +151,7 @@ def test_the_table_grows_with_what_is_trained(
     assert run_ablation(plan, fer2013) == 0 and len(trained) == 4
 
 
-def test_another_recipe_is_trained_anew(
+def test_a_variant_of_another_recipe_is_trained_again(
     plan: Path, fer2013: Path, trained: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_ablation(plan, fer2013) == 0
@@ -163,7 +163,7 @@ def test_another_recipe_is_trained_anew(
     assert trained[4:] == ["votes_s0"]
     (plan.parent / "answers" / "votes_s0.json").write_text("[]")
     assert run_ablation(plan, fer2013) == 2
-    assert "votes_s0.json: no record of an ablation" in capsys.readouterr().err
+    assert "votes_s0.json: no record of an evaluation" in capsys.readouterr().err
 
 
 def test_what_was_trained_before_a_stop_is_kept(

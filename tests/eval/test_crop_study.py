@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from classification.data.fer2013 import Fer2013
 from eval import crop_study
-from eval.crop_study import cut, find_faces, jitter, main, measure, miss
+from eval.crop_study import box_error, cut, find_faces, jitter, main, measure
 from eval.data import options
 from faces.coco import AnnotatedImage, GroundTruthFace
 from faces.crops import CROP_MARGIN, crop_face
 from faces.emotions import EMOTIONS
 from faces.pipeline import Image
 from faces.types import Box, Detection
+from tests.stand_ins import ScriptedDetector
 
 
 class EdgeClassifier:
@@ -35,15 +36,9 @@ class EdgeClassifier:
         return rows
 
 
-class OffsetDetector:
-    """Finds every face of the picture, two pixels too far right."""
-
-    name, score_threshold = "offset", 0.5
-
-    def detect(
-        self, images: Sequence[Image], min_score: float | None = None
-    ) -> list[list[Detection]]:
-        return [[Detection(Box(22, 10, 62, 70), 0.9)] for _ in images]
+def offset_detector() -> ScriptedDetector:
+    """A detector that finds every face of ``scenes``, two pixels too far right."""
+    return ScriptedDetector([Detection(Box(22, 10, 62, 70), 0.9)], "offset")
 
 
 def picture() -> Image:
@@ -58,7 +53,7 @@ def scenes() -> list[tuple[AnnotatedImage, Image]]:
     return [(AnnotatedImage(n, f"{n}.png", None, False, (face,)), picture()) for n in range(3)]
 
 
-def test_shapes_by_hand() -> None:
+def test_shapes_equal_slices_by_hand() -> None:
     image = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
     box = Box(30, 20, 46, 84)  # 16 by 64
     assert (cut(image, box, "longer side", 0.1) == crop_face(image, box, 0.1)).all()
@@ -68,17 +63,17 @@ def test_shapes_by_hand() -> None:
     assert (cut(image, box, "stretched", 0.0) == stretched).all()
 
 
-def test_misses_by_hand() -> None:
-    assert miss(Box(10, 20, 30, 60), Box(10, 20, 30, 60)) == (0, 0, 0)
-    dx, dy, size = miss(Box(14, 18, 34, 98), Box(10, 20, 30, 60))
+def test_box_errors_equal_those_by_hand() -> None:
+    assert box_error(Box(10, 20, 30, 60), Box(10, 20, 30, 60)) == (0, 0, 0)
+    dx, dy, size = box_error(Box(14, 18, 34, 98), Box(10, 20, 30, 60))
     assert (dx, dy) == (4 / 40, 18 / 40) and size == pytest.approx(math.log(2))
 
 
 def test_every_shape_and_margin_is_held_against_the_rule_in_use() -> None:
-    faces = find_faces(scenes(), OffsetDetector(), [EdgeClassifier()])
-    assert faces.label == [EMOTIONS.index("happy")] * 3 and faces.photo == [0, 1, 2]
-    assert faces.misses[0] == pytest.approx((2 / 60, 0, 0))
-    longer, _, shorter, _ = measure(faces, faces.scores[0])
+    faces = find_faces(scenes(), offset_detector(), [EdgeClassifier()])
+    assert faces.label == [EMOTIONS.index("happy")] * 3 and faces.image == [0, 1, 2]
+    assert faces.errors[0] == pytest.approx((2 / 60, 0, 0))
+    longer, _, shorter, _ = measure(faces, faces.probabilities[0])
     by_margin = {row["margin"]: row["accuracy"] for row in longer["by_margin"]}
     # the square begins at 42 - 60/2·(1 + 2·margin): 12 without a margin, 6 with 0.1
     assert by_margin == {m: float(12 - 60 * m >= 8) for m in crop_study.MARGINS}
@@ -93,20 +88,20 @@ def test_jitter_moves_and_scales_the_box() -> None:
     image = np.zeros((48, 48), np.uint8)
     image[:, :12] = 255  # a box that moves right by a quarter or more does not begin white
     data = Fer2013(np.stack([image] * 40), np.full(40, 3), np.full(40, "PublicTest"), ("",) * 40)
-    misses = np.array([[0.15, 0, 0], [-0.15, 0, 0]])
+    errors = np.array([[0.15, 0, 0], [-0.15, 0, 0]])
     rows = {
-        (r["strength"], r["margin"]): r["accuracy"] for r in jitter(data, EdgeClassifier(), misses)
+        (r["strength"], r["margin"]): r["accuracy"] for r in jitter(data, EdgeClassifier(), errors)
     }
     assert rows[0, 0] == rows[1, 0] == 1
     assert 0.2 < rows[2, 0] < 0.8  # ±0.3: half of them
-    offset = np.array([[0.15, 0, 0]] * 2)  # the mean miss is no jitter
+    offset = np.array([[0.15, 0, 0]] * 2)  # the mean error is no jitter
     assert all(row["accuracy"] == 1 for row in jitter(data, EdgeClassifier(), offset))
 
 
 def test_the_command_writes_record_and_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(options, "load_detectors", lambda *_: [OffsetDetector()])
+    monkeypatch.setattr(options, "load_detectors", lambda *_: [offset_detector()])
     monkeypatch.setattr(options, "load_classifiers", lambda *_: [EdgeClassifier()])
     cv2.imwrite(str(tmp_path / "a.png"), picture())
     truth = {
@@ -125,4 +120,4 @@ def test_the_command_writes_record_and_picture(
     truth["annotations"] = []
     (tmp_path / "t.json").write_text(json.dumps(truth))
     assert main(paths) == 2
-    assert "finds no labelled face" in capsys.readouterr().err
+    assert "has no face to find" in capsys.readouterr().err

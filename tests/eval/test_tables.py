@@ -9,10 +9,22 @@ import pytest
 
 from eval.records import publish
 from eval.records.comparison import find_systems
-from eval.tables import END, ROOT, START, emotions, grid, main, read_runs, render, update_readme
+from eval.tables import (
+    END,
+    ROOT,
+    START,
+    emotions,
+    grid,
+    main,
+    read_rows,
+    render,
+    summary,
+    update_readme,
+)
 from faces.command import UserError
 
 CLASSIFIED = {
+    "kind": "classification",
     "classifier": "small",
     "split": "PublicTest",
     "views": "single",
@@ -24,6 +36,7 @@ CLASSIFIED = {
     "command": "python -m eval.classification --data x",
 }
 DETECTED = {
+    "kind": "detection",
     "detector": "light",
     "images": 3,
     "ap": 0.5,
@@ -55,9 +68,9 @@ def test_a_grid_has_a_row_per_model_and_a_column_per_set() -> None:
     assert grid([], "detector", "record", "ap50") == ""
 
 
-def test_the_readme_names_each_classifier_once() -> None:
+def test_the_summary_names_each_classifier_once() -> None:
     own = {**CLASSIFIED, "split": "PrivateTest", "without_twins": {"accuracy": 0.5}}
-    timed = {**own, "record": "speed", "ms_by_batch": {}, "without_twins": None}
+    timed = {**own, "record": "speed", "kind": "classifier_speed", "without_twins": None}
     runs = [
         {**own, "record": "a", "views": "ten", "accuracy": 0.75, "accuracy_ci": [0.7, 0.8]},
         {**own, "record": "e", "views": "flip", "accuracy": 0.5, "accuracy_ci": [0.4, 0.6]},
@@ -74,19 +87,21 @@ def test_the_readme_names_each_classifier_once() -> None:
     ]
 
 
-def test_the_readme_has_a_table_of_pairs_for_each_set(tmp_path: Path) -> None:
-    pair = {"joint_accuracy": 0.5, "joint_accuracy_ci": [0.25, 0.75], "record": "portraits_joint"}
+def test_the_summary_has_a_table_of_pairs_for_each_set() -> None:
+    pair = {
+        "kind": "joint",
+        "joint_accuracy": 0.5,
+        "joint_accuracy_ci": [0.25, 0.75],
+        "record": "portraits_joint",
+    }
     runs = [
         {**pair, "detector": detector, "classifier": classifier, "faces": 4}
         for detector in ("light", "haar")
         for classifier in ("small", "fer")
     ]
-    text = update_readme(f"{START}{END}", [*runs, {**runs[0], "record": "own", "faces": 5}])
-    titles = [line for line in text.splitlines() if line.endswith(":")]
-    assert [title.split("all ")[1] for title in titles] == [
-        "portraits (4 faces):",
-        "own (5 faces):",
-    ]
+    text = "\n\n".join(summary([*runs, {**runs[0], "record": "own", "faces": 5}]))
+    titles = [line for line in text.splitlines() if line.startswith("### ")]
+    assert [title.split("all ")[1] for title in titles] == ["portraits (4 faces)", "own (5 faces)"]
     value = "50.00 % (25.00 – 75.00)"
     assert cells(text)[:3] == [
         ["classifier", "light", "haar"],
@@ -106,8 +121,9 @@ def test_every_run_becomes_a_row_and_every_command_a_line(tmp_path: Path) -> Non
     assert main([*arguments, "--out", str(tmp_path / "results.md")]) == 0
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "62.50 %" in text and "80.12 %" in text
-    lines = (tmp_path / "results.md").read_text().splitlines()
+    document = (tmp_path / "results.md").read_text()
+    assert document.index("](#emotions-of-face-crops)") < document.index("\n## ")
+    lines = document.split("## Emotions of face crops\n")[1].splitlines()
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
     head, row = rows[0], rows[2]
     assert dict(zip(head, row, strict=True)) == {
@@ -132,8 +148,10 @@ def test_every_run_becomes_a_row_and_every_command_a_line(tmp_path: Path) -> Non
     assert lines.count("- `b`: `python -m eval.detection --coco y`") == 1
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "3", '{"accuracy": 1}', '{"runs": [{"ap": 1}]}'])
-def test_other_files_are_refused_by_name(
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "3", '{"accuracy": 1, "command": "c"}', '{"runs": [{"kind": "joint"}]}']
+)
+def test_files_that_are_no_records_are_refused_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     (tmp_path / "odd.json").write_text(text)
@@ -150,7 +168,7 @@ def test_an_empty_folder_says_how_to_fill_it(
 
 
 def test_the_repositorys_documents_are_up_to_date() -> None:
-    runs = read_runs(ROOT / "results")
+    runs = read_rows(ROOT / "results")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     written = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert written == render(runs), "run: python -m eval.tables"
@@ -172,10 +190,13 @@ def test_the_large_detectors_row_says_why_it_is_empty_until_it_is_measured() -> 
 
 
 @pytest.mark.parametrize(
-    ("run", "title", "row"),
+    ("kind", "found", "title", "row"),
     [
         (
+            "joint",
             {
+                "detector": "light",
+                "classifier": "small",
                 "joint_accuracy": 0.75,
                 "joint_accuracy_ci": [0.7, 0.805],
                 "without_doubtful": {"joint_accuracy": 0.5},
@@ -185,19 +206,27 @@ def test_the_large_detectors_row_says_why_it_is_empty_until_it_is_measured() -> 
             | {"without doubtful": "50.00 %", "joint accuracy difference": "–"},
         ),
         (
+            "multilabel",
             {"top_two_coverage": 0.5, "macro_f1_gain_over_argmax_ci": [-0.01, 0.02]},
             "Several emotions at once, against FER+'s votes",
             {"top two coverage": "50.00 %", "macro f1 gain over argmax ci": "-0.01 – 0.02"},
         ),
-        ({"ece": 0.0123, "n": 9}, "Calibration", {"ece": "0.0123", "n": "9"}),
-        ({"unsure_below": 0.4, "coverage": 0.9}, "Unsure faces", {"coverage": "90.00 %"}),
-        ({"crop_shape": "square", "best_margin": 0.0}, "The crop", {"best margin": "0"}),
+        ("calibration", {"ece": 0.0123, "n": 9}, "Calibration", {"ece": "0.0123", "n": "9"}),
+        ("unsure", {"unsure_below": 0.4, "coverage": 0.9}, "Unsure faces", {"coverage": "90.00 %"}),
+        (
+            "crop_study",
+            {"crop_shape": "square", "best_margin": 0.0},
+            "The crop",
+            {"best margin": "0"},
+        ),
     ],
 )
 def test_every_kind_of_record_has_its_section(
-    run: dict[str, object], title: str, row: dict[str, str]
+    kind: str, found: dict[str, object], title: str, row: dict[str, str]
 ) -> None:
-    section = render([{**run, "record": "r", "command": "c"}]).split(f"## {title}\n")[1]
+    section = render([{**found, "kind": kind, "record": "r", "command": "c"}]).split(
+        f"## {title}\n"
+    )[1]
     table = [line for line in section.splitlines() if line.startswith("|")]
     head, values = ([c.strip() for c in table[index].split("|")[1:-1]] for index in (0, 2))
     shown = dict(zip(head, values, strict=True))

@@ -24,7 +24,7 @@ def document(**changes: Any) -> dict[str, Any]:
             {"id": 1, "image_id": 7, "category_id": 3, "bbox": [10, 20, 30.5, 40], "iscrowd": 0},
             {"id": 2, "image_id": 7, "category_id": 4, "bbox": [1, 2, 3, 4], "iscrowd": 1},
         ],
-        "categories": [{"id": 3, "name": "happy"}, {"id": 4, "name": "face"}],
+        "categories": [{"id": 3, "name": "happy"}, {"id": 4, "name": "sad"}],
     }
     return result | changes
 
@@ -38,13 +38,13 @@ def load(tmp_path: Path, value: Any) -> GroundTruth:
     return load_coco(write(tmp_path / "truth.json", value))
 
 
-def test_reads_pictures_and_faces(tmp_path: Path) -> None:
+def test_images_and_faces_are_read(tmp_path: Path) -> None:
     truth = load(tmp_path, document())
     first, second = truth.scenes
     assert (first.id, first.file_name, first.size) == (7, "a.jpg", (640, 480))
     assert first.boxes.tolist() == [[10, 20, 40.5, 60], [1, 2, 4, 6]]
     assert first.ignored.tolist() == [False, True]
-    assert [face.category for face in first.faces] == ["happy", "face"]
+    assert [face.category for face in first.faces] == ["happy", "sad"]
     assert (first.unlabelled_faces, second.unlabelled_faces) == (False, True)
     assert second.size is None and second.boxes.shape == (0, 4)
     assert truth.faces == 1
@@ -63,6 +63,52 @@ def test_boxes_without_area_are_faults(tmp_path: Path) -> None:
     truth = load(tmp_path, document(annotations=[*broken, *document()["annotations"]]))
     assert truth.faces == 1
     assert len(truth.faults) == 3 and "annotation 9" in truth.faults[1]
+
+
+def faces_of(truth: GroundTruth) -> list[list[float]]:
+    return truth.scenes[0].boxes.tolist()
+
+
+def test_boxes_are_clipped_to_their_image_and_passed_over_outside_it(tmp_path: Path) -> None:
+    boxes = ([-5, 470, 20, 20], [700, 20, 30, 40], [10, 480, 30, 40], [0, 0, 640, 480])
+    rows = [{"id": i, "image_id": 7, "category_id": 3, "bbox": box} for i, box in enumerate(boxes)]
+    truth = load(tmp_path, document(annotations=rows))
+    assert faces_of(truth) == [[0, 470, 15, 480], [0, 0, 640, 480]]
+    assert [fault.split(" passed over")[0] for fault in truth.faults] == [
+        "annotation 1",
+        "annotation 2",
+    ]
+    assert all("outside its image of 640×480 pixels" in fault for fault in truth.faults)
+    rows = [row | {"image_id": 0} for row in rows]
+    unsized = load(tmp_path, document(annotations=rows))
+    assert len(unsized.scenes[1].faces) == 4 and unsized.faults == ()
+
+
+def test_where_there_is_a_category_face_only_that_one_counts(tmp_path: Path) -> None:
+    names = [{"id": 3, "name": "Face"}, {"id": 4, "name": "person"}]
+    truth = load(tmp_path, document(categories=names))
+    assert [face.category for face in truth.scenes[0].faces] == ["Face"]
+    assert truth.faults == ("1 annotations passed over: their category is not face",)
+
+
+@pytest.mark.parametrize(
+    ("value", "ignored"),
+    [(0, False), (1, True), ("0", False), ("1", True), (False, False), (None, False), (1.0, True)],
+)
+def test_flags_may_be_numbers_booleans_or_text(
+    tmp_path: Path, value: object, ignored: bool
+) -> None:
+    rows = document()["annotations"]
+    rows[1]["iscrowd"] = value
+    truth = load(tmp_path, document(annotations=rows))
+    assert truth.scenes[0].ignored.tolist() == [False, ignored]
+
+
+def test_training_needs_the_size_of_every_image(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"image 0 \(sub/b.jpg\) has no width and height"):
+        load(tmp_path, document()).require_sizes()
+    images = [document()["images"][0] | {"width": 640.0}]
+    load(tmp_path, document(images=images)).require_sizes()
 
 
 def test_ids_may_be_text_or_whole_floats(tmp_path: Path) -> None:
@@ -102,6 +148,15 @@ def annotation(**changes: Any) -> dict[str, Any]:
         (annotation(category_id=8), "category 8"),
         (annotation(bbox=None), "bbox must be"),
         (annotation(bbox=[1, 2, 3]), "bbox must be"),
+        (annotation(iscrowd="no"), "annotation 1: iscrowd must be 0 or 1, got 'no'"),
+        (annotation(iscrowd=2), "iscrowd must be 0 or 1, got 2"),
+        (annotation(doubtful=[]), "doubtful must be 0 or 1"),
+        (document(images=[{"id": 7, "file_name": "a.jpg", "width": "64"}]), "number of pixels"),
+        (document(images=[{"id": 7, "file_name": "a.jpg", "height": -64}]), "number of pixels"),
+        (document(annotations=[]), "no face to find among its 0"),
+        (annotation(iscrowd=1), "no face to find among its 1"),
+        (annotation(bbox=[9, 9, -3, -3]), "no face to find.*annotation 1 passed over.*no area"),
+        (annotation(bbox=[0.2, 0.3, 0.5, 0.5]), "fractions; COCO's boxes are pixels"),
         (annotation(bbox=[1, 2, 3, "4"]), "bbox must be"),
         (json.dumps(annotation(bbox=[1, 2, 3, float("nan")])), "bbox must be"),
     ],
@@ -184,14 +239,14 @@ def test_reads_scored_coco_objects_by_file_name(tmp_path: Path) -> None:
         ([ROW | {"score": True}], "score"),
         (json.dumps([ROW | {"score": float("inf")}]), "score"),
         ([ROW | {"bbox": "1 2 3 4"}], "bbox"),
-        ({"images": [{"id": 1, "file_name": "c.jpg"}], "annotations": []}, "names no picture"),
+        ({"images": [{"id": 1, "file_name": "c.jpg"}], "annotations": []}, "names no image"),
         (
             {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [ROW | {"image_id": 7}]},
             "image 7, which the file's own images lack",
         ),
         (
             {"images": [{"id": i, "file_name": "a.jpg"} for i in (1, 2)], "annotations": []},
-            "same picture",
+            "same image",
         ),
     ],
 )

@@ -188,8 +188,8 @@ def test_what_is_a_picture_is_kept_as_it_is(server: Server, tmp_path: Path) -> N
     ("path", "cause", "times"),
     [
         ("none.jpg", "HTTP status 404", 1),
-        ("html.jpg", "no picture (image/jpeg)", 1),
-        ("half.jpg", "no picture (image/jpeg)", 1),
+        ("html.jpg", "no image (image/jpeg)", 1),
+        ("half.jpg", "no image (image/jpeg)", 1),
         ("truncated.jpg", "the answer broke off", 2),
         ("stalls.jpg", "no answer in time", 2),
         ("drips.jpg", "not there after 1.2 s", 2),
@@ -371,6 +371,6 @@ def test_a_folder_that_cannot_be_written(
     file = export(tmp_path / "f.json", f"{server.url}/good.jpg")
     (tmp_path / "taken").write_text("")
     command = ["download", "--json", str(file), "--out", str(tmp_path / "taken"), "--private"]
-    assert dataturks.main(command) == 1
+    assert dataturks.main(command) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and "cannot be written" in error and error.count("\n") == 1
+    assert error.startswith("detection.dataturks: ") and "taken" in error and error.count("\n") == 1

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, TiffImagePlugin, features
 
-from faces.images import MAX_PIXELS, ImageError, read_image, read_images
+from faces.images import MAX_PIXELS, ImageError, image_size, read_image, read_images
 
 H, W = 24, 40
 
@@ -78,10 +78,69 @@ def test_stream_that_cannot_be_rewound() -> None:
 
 def test_name_in_messages(tmp_path: Path) -> None:
     assert refusal(b"", name="upload.jpg").startswith("upload.jpg: ")
-    assert refusal(io.BytesIO(b"")).startswith("picture: ")
+    assert refusal(io.BytesIO(b"")).startswith("image: ")
     path = tmp_path / "empty.jpg"
     path.touch()
-    assert refusal(path) == f"{path}: is empty (0 bytes); get it anew"
+    assert refusal(path) == f"{path}: is empty (0 bytes); get it again"
+
+
+def test_arrays_are_taken_as_they_are() -> None:
+    image = smooth()
+    assert read_image(image) is image
+    flipped = read_image(image[:, ::-1])
+    close(flipped, image[:, ::-1], 0)
+    assert flipped.flags.c_contiguous
+    image.flags.writeable = False
+    copied = read_image(image)
+    assert copied.flags.writeable and np.array_equal(copied, image)
+
+
+@pytest.mark.parametrize(
+    ("array", "cause"),
+    [
+        (np.zeros((4, 5), np.uint8), r"got \(4, 5\) uint8; it is grey"),
+        (np.zeros((4, 5, 1), np.uint8), "it is grey"),
+        (np.zeros((4, 5, 4), np.uint8), "alpha channel: give image"),
+        (np.zeros((3, 5, 6), np.uint8), "channels come first"),
+        (np.zeros((2, 4, 5, 3), np.uint8), "several images"),
+        (np.zeros((4, 5, 3), np.float32), r"float32; scale it to 0…255"),
+        (np.zeros((4, 5, 3), np.int64), "int64; scale it"),
+        (np.zeros((0, 5, 3), np.uint8), r"got \(0, 5, 3\) uint8$"),
+        (np.zeros(3, np.uint8), r"got \(3,\) uint8$"),
+        (np.broadcast_to(np.uint8(0), (20_000, 20_000, 3)), "120 million"),
+    ],
+)
+def test_other_arrays_are_refused_with_a_way_out(array: np.ndarray, cause: str) -> None:
+    with pytest.raises(ImageError, match=rf"^image: .*{cause}"):
+        read_image(array)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "LA", "RGBA", "CMYK", "I;16", "PA"])
+def test_pillow_images_give_what_their_files_give(mode: str) -> None:
+    picture = Image.fromarray(smooth()).convert("L" if mode == "I;16" else "RGB")
+    picture = picture.convert(mode)
+    kind = {"CMYK": "TIFF", "PA": "PNG"}.get(mode, "PNG")
+    expected = picture.convert("RGBA" if mode == "PA" else mode)
+    close(read_image(picture), read_image(encode(expected, kind)), 0)
+
+
+def test_pillow_images_are_turned_and_left_as_they_are(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    path = tmp_path / "turned.png"
+    Image.fromarray(smooth()).save(path, exif=exif)
+    with Image.open(path) as opened:
+        before = dict(opened.info)
+        close(read_image(opened), np.rot90(smooth(), -1), 0)
+        assert opened.size == (W, H) and opened.info.keys() == before.keys()
+    path.write_bytes(path.read_bytes()[:-60])
+    with Image.open(path) as opened, pytest.raises(ImageError, match=r"turned\.png: cannot be dec"):
+        read_image(opened)
+
+
+def test_anything_else_is_refused_by_its_kind() -> None:
+    with pytest.raises(ImageError, match="image: a list is no path, bytes, file, array"):
+        read_image([[1, 2], [3, 4]])  # type: ignore[arg-type]
 
 
 def test_error_survives_pickling() -> None:
@@ -604,7 +663,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         (b"\0\0\0\x1cftypisom\0\0\2\0" + b"\0" * 90, "video"),
         (b"%PDF-1.7\n%\xe2\xe3", "PDF"),
         (b"PK\3\4" + b"\0" * 90, "zip archive"),
-        (b"\x7fELF" + b"\0" * 90, "no picture of a known format"),
+        (b"\x7fELF" + b"\0" * 90, "no image of a known format"),
     ],
 )
 def test_other_files(data: bytes, words: str) -> None:
@@ -702,3 +761,24 @@ def test_a_batch_goes_on(tmp_path: Path) -> None:
 
 def test_tiff_tags_used_here_are_the_standard_ones() -> None:
     assert TiffImagePlugin.PHOTOMETRIC_INTERPRETATION == 262
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+def test_the_size_from_the_header_is_that_of_the_upright_image(
+    tmp_path: Path, ending: str, orientation: int
+) -> None:
+    path = tmp_path / f"image.{ending}"
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.new("RGB", (30, 20)).save(path, exif=exif)
+    height, width = read_image(path).shape[:2]
+    assert image_size(path) == (width, height)
+    assert (width, height) == ((20, 30) if orientation >= 5 else (30, 20))
+
+
+def test_a_file_that_is_no_image_has_no_size(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"text")
+    for name in ("a.jpg", "absent.jpg"):
+        with pytest.raises(ImageError, match=name):
+            image_size(tmp_path / name)

@@ -61,6 +61,8 @@ def test_object_is_the_published_one() -> None:
         "width": 640,
         "height": 480,
         "seconds": 0.1235,
+        "smallest_face": None,
+        "turned": 0,
         "faces": [
             {
                 "box": [10.12, 20.0, 60.46, 71.0],
@@ -82,7 +84,8 @@ def test_object_is_the_published_one() -> None:
         ],
     }
     assert list(result_to_dict(TWO)) == [
-        *("schema_version", "source", "width", "height", "seconds", "faces"),
+        *("schema_version", "source", "width", "height", "seconds"),
+        *("smallest_face", "turned", "faces"),
     ]
 
 
@@ -376,7 +379,7 @@ def test_a_full_disk(tmp_path: Path, extension: str) -> None:
     (part,) = (p for p in tmp_path.glob("*.part") if "annotations" not in p.name)
     text = part.read_text("utf-8")
     if extension == ".coco.json":
-        (annotations,) = tmp_path.glob("*.annotations.part")
+        (annotations,) = tmp_path.glob("*.annotations.*.part")
         text += '],"annotations":[' + annotations.read_text("utf-8") + "]}"
     part.write_text(text + ("]" if extension == ".json" else ""))
     assert complete(part.rename(path)) >= 1

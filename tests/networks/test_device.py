@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from networks.device import DeviceError, usable_device
+from faces.command import UserError
+from networks.device import usable_device
 
 
 def test_without_a_name_the_best_there_is() -> None:
@@ -13,6 +14,6 @@ def test_without_a_name_the_best_there_is() -> None:
 
 @pytest.mark.parametrize("name", ["toaster", "cuda:99", "meta", "mps"])
 def test_what_is_not_here(name: str) -> None:
-    with pytest.raises(DeviceError, match=f"device {name}: not usable here .* try cpu") as caught:
+    with pytest.raises(UserError, match=f"device {name}: not usable here .* try cpu") as caught:
         usable_device(name)
     assert len(str(caught.value)) < 300

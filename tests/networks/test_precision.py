@@ -10,7 +10,7 @@ import torch
 
 from faces.command import UserError
 from networks import precision
-from networks.precision import cpu_has_bf16
+from networks.precision import cpu_has_bf16, processor_class
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,28 @@ def test_onednns_limit_makes_a_lesser_processor(
     monkeypatch.setattr(precision, "_flags_have_bf16", lambda: True)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     assert cpu_has_bf16() is expected
+
+
+@pytest.mark.parametrize(
+    ("widest", "limit", "expected"),
+    [
+        ("AVX512", "", "AVX-512, bfloat16"),
+        ("AVX512", "AVX512_CORE", "AVX-512, float32"),
+        ("AVX512", "avx2", "AVX2, float32"),
+        ("AVX512", "AVX2_VNNI", "AVX2, float32"),
+        ("AVX2", "AVX512_CORE_BF16", "AVX2, bfloat16"),
+        ("AVX2", "SSE41", "SSE41, float32"),
+        ("SVE256", "DEFAULT", "SVE256, bfloat16"),
+    ],
+)
+def test_the_class_of_a_limited_processor_is_that_of_the_lesser_one(
+    monkeypatch: pytest.MonkeyPatch, widest: str, limit: str, expected: str
+) -> None:
+    monkeypatch.setattr(precision, "_flags_have_bf16", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: widest)
+    if limit:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert processor_class() == expected
 
 
 @pytest.mark.parametrize("capable", [False, True])

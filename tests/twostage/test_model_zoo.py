@@ -14,11 +14,15 @@ import torch
 
 from classification.inference.classifier import TrainedNetwork, save_network
 from classification.modeling.face_resnet import FaceResNet
+from classification.modeling.normalization import Normalization
 from detection.inference.classical import CLASSICAL
+from faces.command import UserError
 from twostage import model_zoo
-from twostage.model_zoo import ModelError, load_classifier, load_detector, shipped_models
+from twostage.model_zoo import load_classifier, load_detector, shipped_models
 
-NETWORK = TrainedNetwork("face_resnet", {"widths": [8, 16], "depths": [1, 1]}, 0.5, 0.25)
+NETWORK = TrainedNetwork(
+    "face_resnet", {"widths": [8, 16], "depths": [1, 1]}, Normalization(0.5, 0.25)
+)
 
 
 def write_network(path: Path) -> Path:
@@ -66,7 +70,7 @@ def test_names_and_runs_joined_by_plus_are_an_ensemble(weights: Path, tmp_path: 
     ensemble = load_classifier(f"tiny+{tmp_path / 'again'}", "cpu")
     mean = (one.probabilities([CROP]) + two.probabilities([CROP])) / 2
     np.testing.assert_allclose(ensemble.probabilities([CROP]), mean, atol=1e-6)
-    with pytest.raises(ModelError, match="'nobody'"):
+    with pytest.raises(UserError, match="'nobody'"):
         load_classifier("tiny+nobody")
 
 
@@ -88,7 +92,7 @@ def test_the_fast_detector_is_the_default_on_smaller_pictures() -> None:
 
 
 def test_unknown_names_list_the_known(weights: Path) -> None:
-    with pytest.raises(ModelError, match=r"'tinny'.*default, tiny"):
+    with pytest.raises(UserError, match=r"'tinny'.*default, tiny"):
         load_classifier("tinny")
 
 
@@ -97,10 +101,10 @@ def test_changed_and_missing_weights_are_refused(weights: Path) -> None:
     raw = bytearray(file.read_bytes())
     raw[-1] ^= 1
     file.write_bytes(raw)
-    with pytest.raises(ModelError, match="damaged or changed"):
+    with pytest.raises(UserError, match="damaged or changed"):
         load_classifier("tiny")
     file.unlink()
-    with pytest.raises(ModelError, match="missing"):
+    with pytest.raises(UserError, match="missing"):
         load_classifier("tiny")
 
 
@@ -109,18 +113,18 @@ def test_folders_that_are_no_runs_are_refused(weights: Path, tmp_path: Path) -> 
         (load_classifier, "no run of"),
         (load_detector, "no finished detector run"),
     ):
-        with pytest.raises(ModelError, match=cause):
+        with pytest.raises(UserError, match=cause):
             load(str(tmp_path))
 
 
 def test_missing_devices_are_named(weights: Path) -> None:
     for device in ("cuda:7", "toaster", "meta", "mps"):
-        with pytest.raises(ModelError, match=f"device {device}: not usable"):
+        with pytest.raises(UserError, match=f"device {device}: not usable"):
             load_classifier("tiny", device)
 
 
 def test_device_errors_are_short(weights: Path) -> None:
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(UserError) as caught:
         load_classifier("tiny", "mps")
     assert len(str(caught.value)) < 300
 
@@ -153,5 +157,5 @@ def test_the_classical_detectors_go_by_name(monkeypatch: pytest.MonkeyPatch) -> 
     assert listed == set(CLASSICAL)
     assert load_detector("haar", "cpu").name == "haar"
     monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
-    with pytest.raises(ModelError, match="make mtcnn"):
+    with pytest.raises(UserError, match="make mtcnn"):
         load_detector("mtcnn", "cpu")

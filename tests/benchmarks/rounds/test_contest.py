@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.rounds import contest
 from benchmarks.rounds.picture import Point, draw
-from benchmarks.rounds.run_classifier import LEAST_CALLS, ms_per_item
+from benchmarks.rounds.run_classifier import MINIMUM_CALLS, ms_per_item
 from benchmarks.rounds.run_detector import letterbox
 from faces.command import UserError
 from faces.images import read_image
@@ -56,7 +56,7 @@ def test_batches_are_taken_in_turn_and_time_is_per_item(monkeypatch):
     ms = ms_per_item(lambda items: seen.append(list(items)), [0, 1, 2], batch=2, seconds=0.0)
     assert ms == 1000 * 0.5 / 2
     assert seen[:4] == [[0, 1], [0, 1], [2, 0], [1, 2]]
-    assert len(seen) == 1 + LEAST_CALLS
+    assert len(seen) == 1 + MINIMUM_CALLS
 
 
 def test_node_missing_is_said(monkeypatch):

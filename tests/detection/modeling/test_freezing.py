@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 from detection.modeling.config import load_config
 from detection.modeling.freezing import parameters_by_part
 
-PAGE = Path(__file__).parents[3] / "docs" / "detection.md"
+PAGE = Path(__file__).parents[3] / "docs" / "training.md"
 
 
 def built(config: str, *overrides: str) -> Any:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from eval.data.crop_folders import CropFolder, scan_crops
-from eval.data.images import UnreadableFileError, open_pictures
+from eval.data.images import open_images
 from faces.command import UserError
 from faces.emotions import EMOTIONS
+from faces.images import ImageError
 
 
 def scan(root: Path, names: list[str], as_zip: bool, ignore: tuple[str, ...] = ()) -> CropFolder:
@@ -18,11 +19,11 @@ def scan(root: Path, names: list[str], as_zip: bool, ignore: tuple[str, ...] = (
         with zipfile.ZipFile(root / "crops.zip", "w") as archive:
             for name in names:
                 archive.writestr(name, name)
-        return scan_crops(open_pictures(root / "crops.zip"), ignore)
+        return scan_crops(open_images(root / "crops.zip"), ignore)
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
-    return scan_crops(open_pictures(root), ignore)
+    return scan_crops(open_images(root), ignore)
 
 
 @pytest.fixture(params=[False, True], ids=["folder", "zip"])
@@ -31,7 +32,7 @@ def as_zip(request: pytest.FixtureRequest) -> bool:
 
 
 def count(folder: CropFolder) -> dict[str, int]:
-    return dict(Counter(EMOTIONS[label] for _, label in folder.pictures))
+    return dict(Counter(EMOTIONS[label] for _, label in folder.images))
 
 
 def test_class_names_in_any_case_and_by_alias_merge(tmp_path: Path, as_zip: bool) -> None:
@@ -59,7 +60,7 @@ def test_other_folders_are_an_error_unless_ignored(tmp_path: Path, as_zip: bool)
     names = ["sad/1.png", "contempt/1.png", "Contempt/2.png", "other/1.png"]
     with pytest.raises(UserError, match=r"contempt.*other.*--ignore-class"):
         scan(tmp_path / "a", names, as_zip)
-    with pytest.raises(UserError, match=r"called 'other' \(pictures: 1\)"):
+    with pytest.raises(UserError, match=r"called 'other' \(images: 1\)"):
         scan(tmp_path / "b", names, as_zip, ("contempt",))
     folder = scan(tmp_path / "c", names, as_zip, ("CONTEMPT", "other"))
     assert count(folder) == {"sad": 1}
@@ -80,7 +81,7 @@ def test_folders_inside_class_folders_are_an_error(tmp_path: Path, as_zip: bool)
 
 
 def test_a_split_above_the_classes_is_an_error(tmp_path: Path, as_zip: bool) -> None:
-    with pytest.raises(UserError, match=r"'test' \(pictures: 1\), 'train' \(pictures: 2\)"):
+    with pytest.raises(UserError, match=r"'test' \(images: 1\), 'train' \(images: 2\)"):
         scan(tmp_path / "d", ["train/sad/1.png", "train/sad/2.png", "test/sad/1.png"], as_zip)
 
 
@@ -94,7 +95,7 @@ def test_one_folder_around_a_zip_is_passed_through(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [[], ["a.png"], ["sad/notes.txt"]])
 def test_no_picture_is_an_error(tmp_path: Path, as_zip: bool, names: list[str]) -> None:
-    with pytest.raises(UserError, match="holds no picture"):
+    with pytest.raises(UserError, match="holds no image"):
         scan(tmp_path / "d", names, as_zip)
 
 
@@ -104,27 +105,27 @@ def test_linked_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "happy").symlink_to(tmp_path / "else")
     (tmp_path / "else" / "loop").symlink_to(tmp_path / "d")
-    assert count(scan_crops(open_pictures(tmp_path / "d"))) == {"happy": 1}
+    assert count(scan_crops(open_images(tmp_path / "d"))) == {"happy": 1}
 
 
 def test_stores_read_bytes_and_say_what_fails(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"abc")
-    store = open_pictures(tmp_path)
+    store = open_images(tmp_path)
     assert store.read("a.png") == b"abc"
-    with pytest.raises(UnreadableFileError, match="No such file"):
+    with pytest.raises(ImageError, match="No such file"):
         store.read("b.png")
 
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.png", b"0123456789")
     path.write_bytes(path.read_bytes().replace(b"0123456789", b"012345678X"))
-    with pytest.raises(UnreadableFileError, match="damaged"):
-        open_pictures(path).read("a.png")
+    with pytest.raises(ImageError, match="damaged"):
+        open_images(path).read("a.png")
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"no zip")
     with pytest.raises(UserError, match="neither a folder nor a readable zip"):
-        open_pictures(tmp_path / "x.tar")
+        open_images(tmp_path / "x.tar")
     with pytest.raises(UserError, match="no such file or folder"):
-        open_pictures(tmp_path / "none")
+        open_images(tmp_path / "none")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +10,13 @@ import pytest
 
 import twostage.model_zoo
 from eval.data import options
-from eval.data.annotated import locate
-from faces.coco import load_coco
+from faces.coco import AnnotatedImage, GroundTruth, GroundTruthFace
 from faces.command import UserError
+from faces.types import Box
 
 
 def test_models_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str, device: str | None = None) -> Any:
+    def load(name: str, device: str | None = None, *options: object) -> Any:
         return SimpleNamespace(name=name.rpartition("/")[2], device=device)
 
     monkeypatch.setattr(twostage.model_zoo, "load_detector", load)
@@ -30,47 +28,51 @@ def test_models_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_cannot_be_loaded_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str, device: str | None = None) -> Any:
-        raise twostage.model_zoo.ModelError(f"{name}: damaged")
+    def load(name: str, device: str | None = None, *options: object) -> Any:
+        raise UserError(f"{name}: damaged")
 
     monkeypatch.setattr(twostage.model_zoo, "load_detector", load)
     with pytest.raises(UserError, match="x: damaged"):
         options.load_detectors(["x"], None)
 
 
-def test_the_most_likely_emotion() -> None:
-    classifier: Any = SimpleNamespace(name="net")
-    scores = np.array([[0.1, 0.9], [0.5, 0.5]], np.float32)
-    assert options.top_emotions(classifier, scores).tolist() == [1, 0]
-    assert options.top_emotions(classifier, np.zeros((0, 7), np.float32)).tolist() == []
-    with pytest.raises(UserError, match="net: gives probabilities that are not finite"):
-        options.top_emotions(classifier, np.array([[0.1, np.nan]], np.float32))
+def test_probabilities_that_are_not_finite_are_refused() -> None:
+    options.check_finite(np.array([[0.1, 0.9]], np.float32), "net")
+    options.check_finite(np.zeros((0, 7), np.float32), "net")
+    for value in (np.nan, np.inf):
+        with pytest.raises(UserError, match="net: gives probabilities that are not finite"):
+            options.check_finite(np.array([[0.1, value]], np.float32), "net")
 
 
-def truth_of(folder: Path, *names: str) -> Path:
-    images = [{"id": i, "file_name": name} for i, name in enumerate(names)]
-    document = {"images": images, "annotations": [], "categories": []}
-    (folder / "truth.json").write_text(json.dumps(document))
-    return folder / "truth.json"
+def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with options.new_folder(tmp_path / "a" / "out") as folder:
+        (folder / "x").write_text("x")
+        assert not (tmp_path / "a" / "out").exists()
+    assert (tmp_path / "a" / "out" / "x").read_text() == "x"
+    with pytest.raises(RuntimeError), options.new_folder(tmp_path / "a" / "other"):
+        raise RuntimeError
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["out"]
+    with pytest.raises(UserError, match="exists already"), options.new_folder(tmp_path / "a"):
+        pass
 
 
-def test_pictures_of_a_folder_lie_where_the_file_says(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "a.jpg").write_text("")
-    (tmp_path / ".hidden.jpg").write_text("")
-    truth = load_coco(truth_of(tmp_path, "./sub/a.jpg", ".hidden.jpg"))
-    assert locate(truth, tmp_path).names == {0: "sub/a.jpg", 1: ".hidden.jpg"}
-    with pytest.raises(UserError, match=r"lacks 1 of the 1 .*: a\.jpg;.*--images"):
-        locate(load_coco(truth_of(tmp_path, "a.jpg")), tmp_path)
+def test_ground_truth_without_a_face_is_refused() -> None:
+    image = AnnotatedImage(
+        1, "a.png", None, False, (GroundTruthFace(Box(0, 0, 9, 9), "face", True),)
+    )
+    truth = GroundTruth(Path("t.json"), (image,), "")
+    with pytest.raises(UserError, match=r"t\.json: has no face to find"):
+        options.check_truth(truth, "x")
 
 
-def test_pictures_of_a_zip_lie_in_any_one_folder(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        for name in ("one/images/a.jpg", "one/b.jpg", "two/b.jpg"):
-            archive.writestr(name, "")
-    names = locate(load_coco(truth_of(tmp_path, "a.jpg", "two/b.jpg")), tmp_path / "x.zip").names
-    assert names == {0: "one/images/a.jpg", 1: "two/b.jpg"}
-    with pytest.raises(UserError, match=r"more than once \(one/b.jpg, two/b.jpg\)"):
-        locate(load_coco(truth_of(tmp_path, "b.jpg")), tmp_path / "x.zip")
-    with pytest.raises(UserError, match="lacks 4 of the 4"):
-        locate(load_coco(truth_of(tmp_path, *"cdef")), tmp_path / "x.zip")
+def test_dropped_annotations_are_counted_and_one_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = AnnotatedImage(
+        1, "a.png", None, False, (GroundTruthFace(Box(0, 0, 9, 9), "face", False),)
+    )
+    truth = GroundTruth(Path("t.json"), (image,), "", ("box 7 has no area", "box 9 has no area"))
+    assert options.check_truth(truth, "x") is truth
+    assert capsys.readouterr().err == (
+        "x: t.json: annotations dropped: 2, the first: box 7 has no area\n"
+    )

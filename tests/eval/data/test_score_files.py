@@ -20,7 +20,7 @@ ROW = "0.1,0.1,0.1,0.4,0.1,0.1,0.1"
 def test_what_was_written_is_read(tmp_path_factory, n, seed):
     path = tmp_path_factory.mktemp("scores") / "a.csv"
     scores = np.random.default_rng(seed).dirichlet(np.ones(7), n).astype(np.float32)
-    names = [f"picture, {i}.png" for i in range(n)]
+    names = [f"image, {i}.png" for i in range(n)]
     write_scores(path, names, scores)
     np.testing.assert_allclose(read_scores(path, names[::-1]), scores[::-1], atol=1e-5)
     assert [file.name for file in path.parent.iterdir()] == ["a.csv"]
@@ -40,7 +40,7 @@ def test_columns_may_have_another_order_and_usual_aliases(tmp_path: Path):
         ("", "first line must be name,angry"),
         (f"{HEADER.replace('fear', 'far')}\n", "first line must be name,angry"),
         (f"{HEADER}\nx,{ROW}\nx,{ROW}\n", "3: x is there twice"),
-        (f"{HEADER}\ny,{ROW}\n", "lacks 1 of 1 pictures, such as x"),
+        (f"{HEADER}\ny,{ROW}\n", "lacks 1 of 1 images, such as x"),
         (f"{HEADER}\nx,{ROW.replace('0.4', '0.6')}\n", "2: not seven probabilities"),
         (f"{HEADER}\nx,{ROW.replace('0.4', 'nan')}\n", "2: not seven probabilities"),
         (f"{HEADER}\nx,{ROW.replace('0.4', '-0.4')}\n", "2: not seven probabilities"),

@@ -14,8 +14,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from eval.detection import with_min_size
-from eval.metrics.average_precision import ap_metrics, average_precision, match_scenes
+from eval.data.detections import with_min_size
+from eval.metrics.average_precision import ap_metrics, average_precision, match_images
 from eval.metrics.bootstrap import Bootstrap
 from faces.coco import AnnotatedImage, Detections, GroundTruthFace, load_coco, load_results
 from faces.types import Box
@@ -106,7 +106,7 @@ def test_agrees_with_pycocotools_on_files(tmp_path: Path, seed: int) -> None:
                 row = {"image_id": image, "category_id": 1, "bbox": near}
                 results.append(row | {"score": float(rng.random())})
     images = [{"id": i, "file_name": f"{i}.png"} for i in range(1, 13)]
-    categories = [{"id": 1, "name": "face"}, {"id": 2, "name": "happy"}]
+    categories = [{"id": 1, "name": "sad"}, {"id": 2, "name": "happy"}]
     document = {"images": images, "annotations": truth, "categories": categories}
     (tmp_path / "truth.json").write_text(json.dumps(document))
     (tmp_path / "results.json").write_text(json.dumps(results))
@@ -153,7 +153,7 @@ def random_set(seed: int, pictures: int) -> tuple[list[AnnotatedImage], list[Det
 def test_weights_count_pictures_as_repeating_them_does() -> None:
     """pycocotools on a resampled set, each picture as often as it was drawn, gives the same."""
     scenes, detections = random_set(0, 15)
-    matches = match_scenes(scenes, detections, areas=("all",))["all"]
+    matches = match_images(scenes, detections, areas=("all",))["all"]
     metrics = ap_metrics(matches)
     weights = Bootstrap.of(15, resamples=6, seed=3).weights
     for row in weights:
@@ -198,12 +198,12 @@ def coco_of(
 
 def test_an_interval_holds_the_figure_and_ends_at_it_without_chance() -> None:
     scenes, detections = random_set(1, 40)
-    metrics = ap_metrics(match_scenes(scenes, detections, areas=("all",))["all"])
+    metrics = ap_metrics(match_images(scenes, detections, areas=("all",))["all"])
     bootstrap = Bootstrap.of(40, resamples=200)
     low, high = bootstrap.interval(metrics["ap50"])
     assert 0 < low < bootstrap.value(metrics["ap50"]) < high < 1
     perfect = [Detections(s.boxes[~s.ignored], np.ones(int((~s.ignored).sum()))) for s in scenes]
-    sure = ap_metrics(match_scenes(scenes, perfect, areas=("all",))["all"])
+    sure = ap_metrics(match_images(scenes, perfect, areas=("all",))["all"])
     assert bootstrap.interval(sure["ap"]) == pytest.approx((1, 1))
     value, (low, high) = bootstrap.difference(sure["ap50"], metrics["ap50"])
     assert 0 < low < value < high < 1

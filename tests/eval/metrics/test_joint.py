@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.data.pairs import Answers, Faces
+from eval.data.pairs import Answers, TrueFaces
 from eval.metrics.average_precision import average_precision
 from eval.metrics.bootstrap import Bootstrap
-from eval.metrics.joint import collect, emotion_precisions, metrics_of, summarise
+from eval.metrics.joint import collect, emotion_ap50, metrics_of, summarise
 from faces.boxes import Verdict, match
 from faces.coco import AnnotatedImage, Detections, GroundTruthFace
 from faces.emotions import EMOTIONS
 from faces.types import Box
 
 
-def made(seed: int, pictures: int = 6) -> tuple[list[AnnotatedImage], Faces, Answers]:
+def made(seed: int, pictures: int = 6) -> tuple[list[AnnotatedImage], TrueFaces, Answers]:
     """Random pictures, with faces in a row and detections on and beside them."""
     rng = np.random.default_rng(seed)
     scenes: list[AnnotatedImage] = []
-    faces, answers = Faces(), Answers("d", "c")
+    faces, answers = TrueFaces(), Answers("d", "c")
     image = np.zeros((100, 700, 3), np.uint8)
     for number in range(pictures):
         truth = [
@@ -47,14 +47,14 @@ def made(seed: int, pictures: int = 6) -> tuple[list[AnnotatedImage], Faces, Ans
         rows = rng.dirichlet(np.ones(7), count).astype(np.float32).reshape(-1, 7)
         scenes.append(scene)
         faces.add(number, scene, image)
-        answers.found.append(found)
-        answers.rows.append(rows)
+        answers.detections.append(found)
+        answers.probabilities.append(rows)
         answers.shown.append(shown)
         answers.matchings.append(
             match(boxes[shown], found.scores[shown], scene.boxes, scene.ignored)
         )
         counted = int((~scene.ignored).sum())
-        answers.through_truth.append(
+        answers.on_true_boxes.append(
             rng.dirichlet(np.ones(7), counted).astype(np.float32).reshape(-1, 7)
         )
     return scenes, faces, answers
@@ -68,10 +68,10 @@ def by_loops(scenes: list[AnnotatedImage], answers: Answers, drawn: list[int]) -
     named: Counter[str] = Counter()
     for number in drawn:
         scene, matching = scenes[number], answers.matchings[number]
-        rows = answers.rows[number][answers.shown[number]]
+        rows = answers.probabilities[number][answers.shown[number]]
         n["pictures"] += 1
         n["complete"] += not scene.unlabelled_faces
-        through = iter(answers.through_truth[number])
+        through = iter(answers.on_true_boxes[number])
         for index, face in enumerate(scene.faces):
             if face.ignored:
                 continue
@@ -112,7 +112,7 @@ def by_loops(scenes: list[AnnotatedImage], answers: Answers, drawn: list[int]) -
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
-def test_figures_equal_counting_by_loops(seed: int) -> None:
+def test_metrics_equal_counting_by_loops(seed: int) -> None:
     scenes, faces, answers = made(seed)
     metrics = metrics_of(collect(scenes, faces, answers))
     whole = np.ones((1, len(scenes)))
@@ -122,20 +122,20 @@ def test_figures_equal_counting_by_loops(seed: int) -> None:
         assert metric(whole)[0] == pytest.approx(expected[name], nan_ok=True), name
 
 
-def test_intervals_equal_drawing_lists_of_pictures() -> None:
+def test_intervals_equal_resampling_lists_of_images() -> None:
     scenes, faces, answers = made(1, pictures=12)
-    [run] = summarise(scenes, faces, [answers])
+    [row] = summarise(scenes, faces, [answers])
     weights = Bootstrap.of(12).weights.astype(int)
     drawn = [by_loops(scenes, answers, np.repeat(np.arange(12), w).tolist()) for w in weights]
     for name in ("coverage", "joint_accuracy", "false_per_image", "cascade_gap"):
         expected = np.nanpercentile([figures[name] for figures in drawn], [2.5, 97.5])
-        assert run[f"{name}_ci"] == pytest.approx(tuple(expected)), name
+        assert row[f"{name}_ci"] == pytest.approx(tuple(expected)), name
 
 
-def test_differences_are_of_the_same_pictures() -> None:
+def test_differences_are_taken_on_the_same_images() -> None:
     scenes, faces, answers = made(2, pictures=12)
     _, other_faces, other = made(2, pictures=12)
-    other.rows = [rows[:, ::-1] for rows in other.rows]
+    other.probabilities = [rows[:, ::-1] for rows in other.probabilities]
     one, two = summarise(scenes, faces, [answers, other])
     assert two["joint_accuracy_difference"] == pytest.approx(
         two["joint_accuracy"] - one["joint_accuracy"]
@@ -146,9 +146,9 @@ def test_differences_are_of_the_same_pictures() -> None:
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=10, deadline=None)
-def test_ap_by_emotion_is_pycocotools_on_that_emotion(seed: int) -> None:
+def test_ap50_of_an_emotion_equals_pycocotools_on_its_faces(seed: int) -> None:
     scenes, _, answers = made(seed)
-    got = emotion_precisions(scenes, answers)
+    got = emotion_ap50(scenes, answers)
     complete = [s for s in scenes if not s.unlabelled_faces]
     for index, emotion in enumerate(EMOTIONS):
         truth, found = [], []
@@ -156,14 +156,14 @@ def test_ap_by_emotion_is_pycocotools_on_that_emotion(seed: int) -> None:
             kept = tuple(f for f in scene.faces if f.category == emotion or f.ignored)
             truth.append(AnnotatedImage(scene.id, scene.file_name, None, False, kept))
             number = int(scene.id)
-            scores = answers.found[number].scores * answers.rows[number][:, index]
-            found.append(Detections(answers.found[number].boxes, scores))
+            scores = answers.detections[number].scores * answers.probabilities[number][:, index]
+            found.append(Detections(answers.detections[number].boxes, scores))
         assert got[index] == pytest.approx(average_precision(truth, found).ap50, nan_ok=True)
 
 
-def test_through_unknown_true_boxes() -> None:
+def test_accuracy_on_true_boxes_is_nan_where_unknown() -> None:
     scenes, faces, answers = made(3)
-    answers.through_truth = [np.full_like(rows, np.nan) for rows in answers.through_truth]
-    [run] = summarise(scenes, faces, [answers])
-    assert math.isnan(run["accuracy_on_true_boxes"]) and math.isnan(run["cascade_gap"])
-    assert not math.isnan(run["joint_accuracy"])
+    answers.on_true_boxes = [np.full_like(rows, np.nan) for rows in answers.on_true_boxes]
+    [row] = summarise(scenes, faces, [answers])
+    assert math.isnan(row["accuracy_on_true_boxes"]) and math.isnan(row["cascade_gap"])
+    assert not math.isnan(row["joint_accuracy"])

