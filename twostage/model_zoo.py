@@ -6,6 +6,7 @@ and wrong arguments answer at once.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tomllib
 from collections.abc import Sequence
@@ -40,12 +41,14 @@ class ShippedModel:
         weights_of: a shipped model whose weights this one uses with another config; "" is its own.
             Its card then says what differs from that model's.
         classical: a detector of another package; it has no files here.
+        needs: the module of an optional package without which it cannot be loaded; "" is none.
     """
 
     name: str
     about: str
     weights_of: str = ""
     classical: bool = False
+    needs: str = ""
 
     @property
     def weights(self) -> Path:
@@ -56,6 +59,13 @@ class ShippedModel:
     def config(self) -> Path:
         """A detector's Detectron2 config."""
         return WEIGHTS / f"{self.name}.yaml"
+
+    @property
+    def missing(self) -> str:
+        """Why it cannot be loaded here, and the way out; "" if it can."""
+        if not self.needs or importlib.util.find_spec(self.needs):
+            return ""
+        return f"its package {self.needs} is not installed; run `make {self.name}`"
 
     def card(self) -> dict[str, Any]:
         """Read the model card: data, training, figures, licence, limits, sha256 of the weights.
