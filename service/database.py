@@ -174,9 +174,7 @@ class Database:
             yield session
 
     def _hashed(self, session: Session, sender: str) -> str:
-        self._salt = self._salt or session.scalar(
-            select(Secret.value).where(Secret.name == "salt")
-        )  # type: ignore[assignment]
+        self._salt = self._salt or session.scalar(select(Secret.value).where(Secret.name == "salt"))  # type: ignore[assignment]
         return hashlib.sha256(f"{self._salt} {sender}".encode()).hexdigest()
 
     def _migrate(self, revision: str) -> None:
@@ -224,5 +222,3 @@ def _engine(url: str) -> Engine:
 
 def _count(result: Any) -> int:
     return int(result.rowcount)
-
-

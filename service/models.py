@@ -81,9 +81,7 @@ class Models:
             UserError: a model cannot be loaded.
         """
         classifier = self._model("classifier", choice.classifier)
-        detector = (
-            WholeImage() if choice.no_detector else self._model("detector", choice.detector)
-        )
+        detector = WholeImage() if choice.no_detector else self._model("detector", choice.detector)
         selecting = SelectingDetector(detector, choice.min_face, self._settings.max_faces)
         return Pipeline(selecting, TimedClassifier(classifier))
 
