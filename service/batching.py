@@ -1,4 +1,4 @@
-"""One model, many requests: images wait in a queue, and what waits runs through the models together."""
+"""One model, many requests: images wait in a queue; what waits runs through the models together."""
 
 from __future__ import annotations
 
