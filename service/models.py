@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import twostage
 from faces.command import UserError
-from faces.pipeline import Detector, EmotionClassifier, Image, Pipeline
+from faces.pipeline import Detector, EmotionClassifier, Image, Pipeline, ScalingDetector
 from faces.types import Box, Detection
 from service.metrics import timed
 from service.settings import Settings
@@ -82,7 +82,8 @@ class Models:
         """
         classifier = self._model("classifier", choice.classifier)
         detector = WholeImage() if choice.no_detector else self._model("detector", choice.detector)
-        selecting = SelectingDetector(detector, choice.min_face, self._settings.max_faces)
+        kind = ScalingSelection if isinstance(detector, ScalingDetector) else SelectingDetector
+        selecting = kind(detector, choice.min_face, self._settings.max_faces)
         return Pipeline(selecting, TimedClassifier(classifier))
 
     def names(self, choice: Choice) -> tuple[str, str]:
@@ -150,6 +151,15 @@ class SelectingDetector:
             ]
             for faces in found
         ]
+
+
+class ScalingSelection(SelectingDetector):
+    """The same of a detector that can tell which faces are too small for it."""
+
+    def smallest_face(self, width: int, height: int) -> float:
+        """Return the shorter side of the smallest faces, see ``ScalingDetector``."""
+        assert isinstance(self._detector, ScalingDetector)
+        return max(self._detector.smallest_face(width, height), self._min_face)
 
 
 class WholeImage:

@@ -122,6 +122,8 @@ class FaceAnswer(BaseModel):
 class ImageAnswer(BaseModel):
     """One image: what ``twostage analyze --out .json`` writes, and ids."""
 
+    model_config = ConfigDict(extra="allow")
+
     image_id: str = ""
     schema_version: int = 0
     source: str
