@@ -240,18 +240,18 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         ImageError: it is no image; damage behind the header stays unseen.
     """
     name = os.fspath(path)
-    with _open_file(name, name) as stream, _opened(stream, name)[0] as picture:
-        if picture.format != "TIFF":  # Pillow turns those while it decodes them
-            width, height = picture.size
-            return (height, width) if _orientation(picture) >= 5 else (width, height)
+    with _open_file(name, name) as stream, _opened(stream, name)[0] as opened:
+        if opened.format != "TIFF":  # Pillow turns those while it decodes them
+            width, height = opened.size
+            return (height, width) if _orientation(opened) >= 5 else (width, height)
     height, width = read_image(name).shape[:2]
     return width, height
 
 
 def _decode(stream: BinaryIO, name: str, max_pixels: int) -> NDArray[np.uint8]:
-    picture, head = _opened(stream, name)
-    with picture:
-        return _pixels(picture, name, max_pixels, lambda error: _damage(error, stream, head))
+    opened, head = _opened(stream, name)
+    with opened:
+        return _pixels(opened, name, max_pixels, lambda error: _damage(error, stream, head))
 
 
 def _opened(stream: BinaryIO, name: str) -> tuple[ImageFile.ImageFile, bytes]:
