@@ -83,6 +83,8 @@ class Batcher:
             raise BusyError
         loop = asyncio.get_running_loop()
         jobs = [_Job(data, name, choice, loop.create_future()) for name, data in images]
+        for job in jobs:  # who stops waiting makes room, and memory, at once
+            job.answer.add_done_callback(lambda _: self._drop_cancelled())
         self._jobs += jobs
         WAITING.set(len(self._jobs))
         self._arrived.set()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -74,5 +76,49 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 raise_server_exceptions=False,
             )
             return stack.enter_context(client)
+
+        yield begin
+
+
+Listen = Callable[..., str]
+
+
+@pytest.fixture
+def listen(tmp_path: Path) -> Iterator[Listen]:
+    """Return a function settings → the address of a new service with stand-ins, in a thread."""
+    import uvicorn
+
+    from service.app import create_app
+    from service.models import Models
+    from service.protocol import BoundedHTTP
+    from service.settings import Settings
+    from tests.stand_ins import ScriptedClassifier, ScriptedDetector
+
+    with ExitStack() as stack:
+
+        def begin(detector: Any = None, **given: Any) -> str:
+            settings = Settings(database=f"sqlite:///{tmp_path}/service.sqlite3", **given)
+            models = Models(
+                settings,
+                lambda name, device: detector or ScriptedDetector(),
+                lambda name, device: ScriptedClassifier(),
+            )
+            app = create_app(settings, models)
+            server = uvicorn.Server(
+                uvicorn.Config(app, port=0, http=BoundedHTTP, log_level="critical")
+            )
+            thread = threading.Thread(target=server.run)
+            thread.start()
+
+            def end() -> None:
+                server.should_exit = True
+                thread.join()
+
+            stack.callback(end)
+            for _ in range(600):
+                if server.started:
+                    break
+                time.sleep(0.05)
+            return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
 
         yield begin

@@ -4,44 +4,17 @@ from __future__ import annotations
 
 import json
 import random
-import threading
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
-from service.app import create_app
-from service.models import Models
-from service.protocol import BoundedHTTP
-from service.settings import Settings
-from tests.service.conftest import Start, png
-from tests.stand_ins import ScriptedClassifier, ScriptedDetector
+from tests.service.conftest import Listen, Start, png
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
+def address(listen: Listen) -> str:
     """A service with stand-ins behind a real socket."""
-    settings = Settings(database=f"sqlite:///{tmp_path}/s.sqlite3", per_minute=0, seconds=20)
-    models = Models(
-        settings, lambda name, device: ScriptedDetector(), lambda name, device: ScriptedClassifier()
-    )
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(settings, models), port=0, http=BoundedHTTP, log_level="error")
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    for _ in range(600):
-        if server.started:
-            break
-        time.sleep(0.05)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    return listen(per_minute=0, seconds=20)
 
 
 @pytest.mark.slow
