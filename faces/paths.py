@@ -129,10 +129,17 @@ def _entries(folder: str) -> tuple[list[str], list[str]] | ImageError:
     try:
         with os.scandir(folder or ".") as entries:
             for entry in entries:
-                (folders if entry.is_dir() else files).append(entry.name)
+                (folders if _is_folder(entry) else files).append(entry.name)
     except OSError as error:
         return ImageError(folder, f"the folder cannot be read: {error.strerror}")
     return sorted(files), sorted(folders)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: reading it reports the one that it is
+        return False
 
 
 def _walk(folder: str) -> Iterator[Path | ImageError]:

@@ -157,9 +157,10 @@ class Sink(ABC):
             self._waiting_part = new_part(self.path.with_name(f"{self.path.name}.annotations"))
             self._file = FileIO(self._part, "r+")
             self._waiting = FileIO(self._waiting_part, "r+")
+            _write_all(self._file, self._head)
         except OSError as error:
+            self._remove_parts()
             raise SinkError(f"{self.path}: cannot be written: {error.strerror}") from error
-        self._append(self._file, 0, self._head)
         self._at = _Position(end=len(self._head))
         return self
 
@@ -188,13 +189,12 @@ class Sink(ABC):
         with self._waiting as waiting, self._file as file:
             file.truncate(self._at.end)  # an interrupted write may have left half a record
             waiting.truncate(self._at.waiting_end)
+            if error is not None and self._at.images == 0:
+                self._remove_parts()
+                return
             if isinstance(error, SinkError):
                 if self._at.waiting_end == 0:
                     self._waiting_part.unlink()
-                return
-            if error is not None and self._at.images == 0:
-                self._part.unlink()
-                self._waiting_part.unlink()
                 return
             try:
                 file.seek(self._at.end)
@@ -216,9 +216,12 @@ class Sink(ABC):
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> SinkError:
-        return SinkError(
-            f"{self.path}: writing failed: {error.strerror}; what was written is in {self._part}"
-        )
+        kept = f"; what was written is in {self._part}" if self._at.images else ""
+        return SinkError(f"{self.path}: writing failed: {error.strerror}{kept}")
+
+    def _remove_parts(self) -> None:
+        for part in {self._part, self._waiting_part} - {self.path}:
+            part.unlink(missing_ok=True)
 
     def _check_target(self) -> None:
         if self.path.is_dir():

@@ -357,6 +357,24 @@ def test_a_full_disk(tmp_path: Path, extension: str) -> None:
     assert complete(part.rename(path)) >= 1
 
 
+@pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize("limit", [0, 150])
+def test_a_disk_that_is_full_from_the_start_keeps_nothing(
+    tmp_path: Path, extension: str, limit: int
+) -> None:
+    path = tmp_path / f"out{extension}"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+        with pytest.raises(SinkError, match="File too large") as caught, open_sink(path) as sink:
+            sink.write(TWO)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert os.listdir(tmp_path) == [] and ".part" not in str(caught.value)
+
+
 def test_results_are_on_disk_at_once(tmp_path: Path) -> None:
     with open_sink(tmp_path / "out.jsonl") as sink:
         sink.write(TWO)
