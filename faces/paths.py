@@ -15,10 +15,7 @@ PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .tif .tiff .bmp .dib "
     ".ppm .pgm .pbm .pnm .avif .jp2 .j2k .jpx .heic .heif".split()
 )
-"""What a folder is searched for.
-
-HEIC cannot be read, but phones save it: a refusal that says so is better than passing it over.
-"""
+"""What a folder is searched for."""
 
 _WILDCARDS = re.compile(r"[*?[]")
 
