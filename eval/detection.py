@@ -55,6 +55,7 @@ from faces.coco import AnnotatedImage, Detections, GroundTruth, ImageId, load_co
 from faces.command import UserError
 from faces.pipeline import Image
 from faces.ranking import rank
+from faces.scope import Scope, add_scope_options
 
 COMMAND = "eval.detection"
 
@@ -226,6 +227,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="draw the precision-recall and miss-rate curves there, named after --out or the data",
     )
+    add_scope_options(result)
     options.add_common_options(result)
     return result
 
@@ -265,7 +267,11 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     measured, detected, status, failed = list(truth.scenes), list[SavedDetections](), 0, 0
     if arguments.detector:
         images = AnnotatedImages(truth, arguments.images)
-        detectors = options.load_detectors(arguments.detector, arguments.device)
+        detectors = options.load_detectors(
+            arguments.detector,
+            arguments.device,
+            scope=Scope(arguments.detail, arguments.min_face),
+        )
         timed = [TimedDetector(detector, AP_MIN_SCORE) for detector in detectors]
         measured, detected = detect_all(images, timed)
         status, failed = images.close(COMMAND), len(images.failed)
@@ -274,6 +280,8 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         "coco": str(truth.path),
         "fingerprint": truth.fingerprint,
         "min_size": arguments.min_size,
+        "detail": arguments.detail,
+        "min_face": arguments.min_face,
         "unreadable": failed,
     } | report.provenance(made_by, arguments.device)
     rows = [row | about for row in measure_all(measured, [*detected, *saved])]

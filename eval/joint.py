@@ -64,6 +64,7 @@ from eval.records.gallery import Gallery
 from eval.records.sections import Section
 from faces.coco import GroundTruth, load_coco
 from faces.command import UserError
+from faces.scope import add_scope_options
 
 COMMAND = "eval.joint"
 
@@ -158,6 +159,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_models(result, "detector")
     options.add_models(result, "classifier")
     add_results_options(result)
+    add_scope_options(result)
     result.add_argument(
         "--scores",
         nargs="+",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
 from classification.inference.calibration import Scaling, check_number, softmax
@@ -138,6 +139,17 @@ def load_network(path: Path) -> tuple[TrainedNetwork, dict[str, Tensor]]:
     return network, state
 
 
+class _WithoutRandom(TorchFunctionMode):
+    """Leaves out random initialisation, for which PyTorch would import its compiler (a second)."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def empty_network(network: TrainedNetwork) -> nn.Module:
     """Build a network without memory for its weights.
 
@@ -146,7 +158,7 @@ def empty_network(network: TrainedNetwork) -> nn.Module:
     """
     check_arguments(network.model)
     try:
-        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+        with torch.device("meta"), _WithoutRandom(), warnings.catch_warnings(action="ignore"):
             model: nn.Module = ARCHITECTURES[network.architecture](**network.model)
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
         cause = str(error).splitlines()[0][:200]

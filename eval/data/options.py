@@ -17,6 +17,7 @@ from faces.coco import GroundTruth
 from faces.command import UserError, run
 from faces.pipeline import Detector, EmotionClassifier
 from faces.provenance import command_line
+from faces.scope import Scope
 
 T = TypeVar("T", Detector, EmotionClassifier)
 
@@ -123,7 +124,10 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def load_detectors(
-    names: Sequence[str], device: str | None, overrides: Sequence[str] = ()
+    names: Sequence[str],
+    device: str | None,
+    overrides: Sequence[str] = (),
+    scope: Scope = Scope(),  # noqa: B008  (frozen)
 ) -> list[Detector]:
     """Load stage-1 models by shipped name or run folder.
 
@@ -131,13 +135,14 @@ def load_detectors(
         names: shipped names or run folders.
         device: as PyTorch names it; None for the best there is.
         overrides: key, value, key, value, … of the configuration of a Detectron2 model.
+        scope: how closely they look.
 
     Raises:
         UserError: one of them cannot be loaded.
     """
     from twostage.model_zoo import load_detector
 
-    return _load(names, lambda name: load_detector(name, device, overrides))
+    return _load(names, lambda name: load_detector(name, device, overrides, scope))
 
 
 def load_classifiers(names: Sequence[str], device: str | None) -> list[EmotionClassifier]:
