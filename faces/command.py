@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -134,7 +135,19 @@ def catch_interrupts(command: str) -> None:
 
 def note(command: str, text: str) -> None:
     """Tell the user something on standard error, as one line."""
-    print(f"{command}: {' '.join(text.split())}", file=sys.stderr)
+    print(f"{command}: {printable(' '.join(text.split()))}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    r"""Return text, a file's name for instance, with what could steer a terminal escaped.
+
+    Control characters, line ends and marks that turn the direction of writing become ``\x1b``,
+    ``\n``, ``\u202e``.
+    """
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def positive_pixels(text: str) -> float:

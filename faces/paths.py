@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from faces.command import UserError
+from faces.command import UserError, printable
 
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .tif .tiff .bmp .dib "
@@ -31,7 +31,7 @@ class ImageError(UserError):
     """
 
     def __init__(self, source: str, cause: str) -> None:
-        super().__init__(f"{source}: {cause}")
+        super().__init__(f"{printable(source)}: {cause}")
         self.source = source
         self.cause = cause
 

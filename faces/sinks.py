@@ -103,6 +103,20 @@ def csv_rows(result: ImageResult, threshold: Threshold) -> list[list[Any]]:
     ]
 
 
+def spreadsheet_text(text: str) -> str:
+    """Return the text of a csv cell as spreadsheets show it, and not compute it.
+
+    What begins with ``=``, ``+``, ``-``, ``@``, a tab or a line's end could be a formula, which
+    runs where the file is opened: an apostrophe is put before it.
+    """
+    return f"'{text}" if text[:1] in _FORMULA else text
+
+
+_FORMULA = tuple(
+    "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+)  # the last four are as wide as a letter of CJK
+
+
 def open_sink(path: str | os.PathLike[str], threshold: Threshold = DEFAULT_THRESHOLD) -> Sink:
     """Return the sink for a file, by its extension; use it as a context manager.
 
@@ -268,16 +282,21 @@ class JsonSink(Sink):
 
 
 class CsvSink(Sink):
-    """A header, then one row per face; images without faces have no row."""
+    """A header, then one row per face; images without faces have no row.
+
+    No cell is a formula, see ``spreadsheet_text``.
+    """
 
     _head = ",".join(CSV_COLUMNS).encode() + b"\n"
 
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        for *values, unsure in csv_rows(result, self._threshold):
-            writer.writerow([*values, str(unsure).lower()])
-        return _utf_8(text.getvalue()), b""
+        lines = ""
+        for source, *values, unsure in csv_rows(result, self._threshold):
+            row = io.StringIO()
+            writer = csv.writer(row, lineterminator="\r\n")  # so that names with these are quoted
+            writer.writerow([spreadsheet_text(source), *values, str(unsure).lower()])
+            lines += row.getvalue().removesuffix("\r\n") + "\n"
+        return _utf_8(lines), b""
 
 
 class CocoSink(Sink):

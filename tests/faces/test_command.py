@@ -13,6 +13,7 @@ import pytest
 
 from faces import command
 from faces.command import UserError, run
+from faces.paths import ImageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -203,3 +204,24 @@ def test_types_of_arguments() -> None:
     ):
         with pytest.raises(command.ArgumentTypeError, match="expected a"):
             parse(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Grüße 顔.jpg", "Grüße 顔.jpg"),
+        ("\x1b[31mred\x07.jpg", r"\x1b[31mred\x07.jpg"),
+        ("new\nline\r\t.jpg", r"new\nline\r\t.jpg"),
+        ("\x9b2J\u202egpj.exe\u2028", r"\x9b2J\u202egpj.exe\u2028"),
+        ("family \U0001f468\u200d\U0001f469.jpg", "family \U0001f468\u200d\U0001f469.jpg"),
+        ("9.41\u202fAM\\n.png", "9.41\u202fAM\\n.png"),
+    ],
+)
+def test_what_could_steer_a_terminal_is_shown_escaped(
+    name: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.printable(name) == shown
+    assert str(ImageError(name, "is empty")) == f"{shown}: is empty"
+    assert ImageError(name, "is empty").source == name
+    command.note("x.y", "\x1b[2J")
+    assert capsys.readouterr().err == "x.y: \\x1b[2J\n"

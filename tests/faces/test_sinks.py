@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,17 @@ def test_csv(tmp_path: Path) -> None:
     assert (rows[1]["labels"], rows[1]["unsure"]) == ("", "true")
 
 
+@pytest.mark.parametrize("name", ["=1+1.jpg", "+a", "-a", "@a", "\ta", "\ra", "\n=a", "\uff1da"])
+def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "out.csv"
+    with open_sink(path) as sink:
+        for source in (name, f"photos/{name}"):
+            sink.write(replace(TWO, source=source))
+    with path.open(newline="", encoding="utf-8") as file:
+        sources = [row["source"] for row in csv.DictReader(file)]
+    assert sources == [f"'{name}"] * 2 + [f"photos/{name}"] * 2
+
+
 def test_coco_by_hand(tmp_path: Path) -> None:
     write(tmp_path / "out.coco.json", result("none.jpg"), TWO, TWO)
     plain = strict((tmp_path / "out.coco.json").read_text("utf-8"))
@@ -224,6 +236,8 @@ def test_odd_names_survive(tmp_path: Path, extension: str) -> None:
     if extension == ".csv":
         with path.open(newline="", encoding="utf-8") as stream:
             found = [row["source"] for row in csv.DictReader(stream)]
+        assert found.pop(4) == "'=1+1.jpg"  # no formula
+        found.insert(4, "=1+1.jpg")
         assert [s for s in found if "\\udc" not in s] == [s for s in SOURCES if "caf" not in s]
         assert "caf\\udce9\\udcff.jpg" in found
     elif extension == ".jsonl":

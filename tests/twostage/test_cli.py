@@ -122,6 +122,24 @@ def test_one_odd_entry_of_a_folder_fails_alone(
     assert "loop.jpg: cannot be opened" in captured.err and "no regular file" in captured.err
 
 
+def test_names_cannot_steer_the_terminal(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    Image.new("RGB", (64, 48)).save(odd / "esc\x1b[31mred.jpg")
+    (odd / "new\nline.jpg").touch()
+    out, marked = odd / "r\x1b.jsonl", tmp_path / "m\x1b"
+    command = ["analyze", str(odd), "--out", str(out), "--annotated", str(marked)]
+    assert cli.main(command) == 1
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+    assert (
+        r"esc\x1b[31mred.jpg: 64×48" in captured.out and r"new\nline.jpg: is empty" in captured.err
+    )
+    assert json.loads(out.read_text())["source"].endswith("esc\x1b[31mred.jpg")
+
+
 def test_a_name_of_255_bytes_is_annotated_too(photos: Path, tmp_path: Path) -> None:
     Image.new("RGB", (64, 48)).save(photos / f"{'n' * 251}.jpg")
     marked = tmp_path / "marked"
