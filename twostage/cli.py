@@ -13,7 +13,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from faces.annotated_folder import AnnotatedFolder
-from faces.command import UserError, run
+from faces.command import UserError, printable, run
 from faces.draw import draw_faces
 from faces.emotions import EMOTIONS, canonical_emotion
 from faces.images import read_image, read_images
@@ -68,7 +68,7 @@ def parse_threshold(words: Sequence[str]) -> Threshold:
 def describe(result: ImageResult, threshold: Threshold) -> str:
     """Return an image's line and its table of faces, as the terminal shows them."""
     lines = [
-        f"{result.source}: {result.width}×{result.height} pixels, "
+        f"{printable(result.source)}: {result.width}×{result.height} pixels, "
         f"{_count(len(result.faces), 'face')}, {result.seconds:.2f} s"
     ]
     if result.turned:
@@ -116,7 +116,7 @@ def analyze(args: argparse.Namespace) -> int:
         def report(error: ImageError) -> None:
             nonlocal failed
             failed += 1
-            bar.write(f"twostage: {error}", file=sys.stderr)
+            bar.write(printable(f"twostage: {error}"), file=sys.stderr)
 
         # one image at a time, so that memory stays flat
         for source, image in images_of(args.paths, report, args.annotated):
@@ -135,11 +135,11 @@ def analyze(args: argparse.Namespace) -> int:
 
     # what was done
     if args.out and args.out != STANDARD:
-        print(f"wrote {args.out}", file=shown)
+        print(f"wrote {printable(args.out)}", file=shown)
     if annotated and annotated.count:
         others = annotated.count - 1
         more = f" and {_count(others, 'more image')} beside it" if others else ""
-        print(f"wrote {annotated.first}{more}", file=shown)
+        print(f"wrote {printable(str(annotated.first))}{more}", file=shown)
     images, faces = _count(analysed, "image"), _count(found, "face")
     print(f"{images} analysed, {faces} found, {failed} failed", file=shown)
     return 1 if failed else 0
