@@ -90,7 +90,7 @@ def write_run(members: Sequence[tuple[Path, float]], out: Path, made: dict[str, 
         UserError: as ``average`` and ``describe``, or there is something already.
     """
     if out.exists():
-        raise UserError(f"{out}: exists already; choose another --out")
+        raise UserError(f"{out}: exists already; name another --out")
     card, state = describe(members), average(members)
     config = (members[0][0] / checkpoints.CONFIG_FILE).read_text("utf-8")
     out.mkdir(parents=True)

@@ -8,7 +8,7 @@ fold on the others, from the same start, and pools what each finds in its own fo
 
 OUT/results.json (COCO results) and OUT/truth.json (COCO ground truth) go to ``eval.detection``. The
 number of iterations (200; KEY VALUE pairs at the end change that) is fixed beforehand: nothing is
-chosen on a fold. The start must never have seen the set; its card is asked. The same command goes
+selected on a fold. The start must never have seen the set; its card is asked. The same command goes
 on where it was stopped.
 """
 
@@ -39,7 +39,7 @@ COMMAND = "detection.crossval"
 ABOUT_FILE = "crossval.json"
 
 FINE_TUNING = ("SOLVER.MAX_ITER", "200", "SOLVER.BASE_LR", "0.0003", "TEST.EVAL_PERIOD", "0")
-"""Overrides of the start's own configuration: short, gentle, and nothing chosen on the way."""
+"""Overrides of the start's own configuration: short, gentle, and nothing selected on the way."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="TEXT",
-        help="what else the card should say, how the model was chosen for instance (repeatable)",
+        help="what else the card should say, how the model was selected, for instance (repeatable)",
     )
     args = parser.parse_args(argv)
     return run(COMMAND, lambda: do(args))

@@ -1,6 +1,6 @@
 r"""Train a detector: Detectron2's command line, its options and its ``KEY VALUE`` overrides.
 
-On a CPU, from a Dataturks export and its pictures to an AP figure::
+On a CPU, from a Dataturks export and its images to an AP figure::
 
     python -m detection.train --config-file mobilenet_fpn --num-gpus 0 \
         --dataturks data/face_detection.json data/images OUTPUT_DIR runs/light
@@ -62,16 +62,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser = detectron2_parser(f"python -m {COMMAND}", __doc__)
     parser.add_argument(
         "--dataturks",
-        help="a Dataturks json and the folder of its pictures: train on its training split, choose "
+        help="a Dataturks json and the folder of its images: train on its training split, select "
         "on its validation split, report its test split; named again, it is seen more often",
         **PAIR,
     )
     for name, use in (
         ("--train-coco", "to train on; named again, it is seen more often"),
-        ("--val-coco", "to choose the best weights and the score threshold on"),
+        ("--val-coco", "to select the best weights and the score threshold on"),
         ("--report-coco", "to be measured once, at the end"),
     ):
-        parser.add_argument(name, help=f"a COCO json of faces and its pictures, {use}", **PAIR)
+        parser.add_argument(name, help=f"a COCO json of faces and its images, {use}", **PAIR)
     return parser
 
 
@@ -147,10 +147,10 @@ def evaluate_only(cfg: Any, resume: bool) -> int:
         raise UserError(f"{cfg.OUTPUT_DIR}: holds no checkpoint to measure; leave out --resume")
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     for name in names:
-        pictures, figures = evaluate_model(cfg, model, name)
+        images, figures = evaluate_model(cfg, model, name)
         if comm.is_main_process():
             row = {key: round(value, 2) for key, value in figures.items()}
-            print(figures_line("measured", row | {"pictures": pictures, "data": short_name(name)}))
+            print(figures_line("measured", row | {"pictures": images, "data": short_name(name)}))
     return 0
 
 
@@ -303,7 +303,7 @@ def summary(folder: Path, metrics: dict[str, Any]) -> str:
 def figures_line(kind: str, row: dict[str, Any]) -> str:
     """Return what is printed of a data set's figures."""
     figures = "  ".join(f"{key} {row[key]}" for key in ("AP", "AP50", "AP75"))
-    return f"{kind}: {figures}  on {row['pictures']} pictures of {row['data']}"
+    return f"{kind}: {figures}  on {row['pictures']} images of {row['data']}"
 
 
 if __name__ == "__main__":

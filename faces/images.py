@@ -251,10 +251,10 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         ImageError: it is no image; damage behind the header stays unseen.
     """
     name = os.fspath(path)
-    with _open_file(name, name) as stream, _opened(stream, name)[0] as picture:
-        if picture.format != "TIFF":  # Pillow turns those while it decodes them
-            width, height = picture.size
-            return (height, width) if orientation(picture) >= 5 else (width, height)
+    with _open_file(name, name) as stream, _opened(stream, name)[0] as opened:
+        if opened.format != "TIFF":  # Pillow turns those while it decodes them
+            width, height = opened.size
+            return (height, width) if orientation(opened) >= 5 else (width, height)
     height, width = read_image(name).shape[:2]
     return width, height
 

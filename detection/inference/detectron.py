@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detection.data.mapper import Picture, to_tensor
+from detection.data.mapper import to_tensor
 from detection.inference import pyramid
 from detection.inference.compiled import CompiledRCNN, compilable
 from detection.modeling import checkpoints
@@ -188,7 +188,7 @@ class DetectronDetector:
             )
             yield np.clip(boxes, 0, [image.shape[1], image.shape[0]] * 2), scores
 
-    def _look(self, views: Sequence[Picture]) -> list[tuple[FloatArray, FloatArray]]:
+    def _look(self, views: Sequence[Image]) -> list[tuple[FloatArray, FloatArray]]:
         """Find faces in images of the size that the network takes, in their pixels."""
         inputs = [view[:, :, ::-1] if self._bgr else view for view in views]
         if self._compiled is not None:

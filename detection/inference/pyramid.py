@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import nms
 
-from detection.data.mapper import Picture, resize
+from detection.data.mapper import resize
+from faces.pipeline import Image
 from faces.scope import Scope
 
 FloatArray = NDArray[np.float32]
-Look = Callable[[Sequence[Picture]], Sequence[tuple[FloatArray, FloatArray]]]
+Look = Callable[[Sequence[Image]], Sequence[tuple[FloatArray, FloatArray]]]
 """Finds faces in windows: boxes (N, 4) in the window's pixels, scores (N,) of each window."""
 
 SMALLEST = 12.0
@@ -110,7 +111,7 @@ def _spans(length: int, side: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def find(
-    image: Picture,
+    image: Image,
     used: Sequence[float],
     look: Look,
     scope: Scope,
@@ -160,7 +161,7 @@ def find(
     return boxes, scores
 
 
-def _scaled(image: Picture, scale: float) -> tuple[Picture, FloatArray]:
+def _scaled(image: Image, scale: float) -> tuple[Image, FloatArray]:
     """Return a scaled image, and by what its boxes (x1, y1, x2, y2) are multiplied, shape (4,)."""
     height, width = image.shape[:2]
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
@@ -168,7 +169,7 @@ def _scaled(image: Picture, scale: float) -> tuple[Picture, FloatArray]:
     return scaled, np.array([columns / width, rows / height] * 2, np.float32)
 
 
-def _filling(image: Picture, scale: float, look: Look) -> tuple[FloatArray, FloatArray]:
+def _filling(image: Image, scale: float, look: Look) -> tuple[FloatArray, FloatArray]:
     """Return the boxes of a face that fills the image, in pixels of the image and inside it."""
     scaled, factor = _scaled(image, scale / PADDING)
     rows, columns = scaled.shape[:2]
@@ -203,7 +204,7 @@ def _promising(parts: Sequence[Window], boxes: FloatArray, scores: FloatArray) -
 
 
 def _look_at(
-    scaled: Picture, parts: Sequence[Window], look: Look, batch: int
+    scaled: Image, parts: Sequence[Window], look: Look, batch: int
 ) -> tuple[FloatArray, FloatArray]:
     """Return what the detector finds in windows, in pixels of the scaled image."""
     height, width = scaled.shape[:2]

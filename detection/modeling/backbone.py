@@ -103,7 +103,7 @@ class MobileNetV2(Backbone):
             layers.requires_grad_(False)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Map pictures (N, 3, H, W), H and W divisible by 32, to the maps c2–c5."""
+        """Map images (N, 3, H, W), H and W divisible by 32, to the maps c2–c5."""
         out: dict[str, Tensor] = {}
         for stage, layers in self.stages().items():
             x = layers(x)
@@ -159,7 +159,7 @@ class MixedPrecisionFPN(FPN):
                 setattr(self, names[id(conv)], self.output_convs[index])
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Map pictures (N, 3, H, W) to the maps p2–p6, each (N, C, H / stride, W / stride) fp32."""
+        """Map images (N, 3, H, W) to the maps p2–p6, each (N, C, H / stride, W / stride) fp32."""
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=use_bf16(self.bf16, x.device)):
             features: dict[str, Tensor] = super().forward(x)
@@ -243,7 +243,7 @@ def imagenet_body() -> MobileNetV2:
 def centerface_body(mean: Tensor, std: Tensor) -> MobileNetV2:
     """Return the body as CenterFace has it, for pixels that are normalised.
 
-    It computes the same but for two things: where pictures end, CenterFace sees black and this one
+    It computes the same but for two things: where images end, CenterFace sees black and this one
     ``mean``; and CenterFace's activations have no upper bound, where this one's end at 6, which few
     reach.
     """

@@ -33,7 +33,7 @@ class FaceOutputLayers(FastRCNNOutputLayers):
     def inference(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Any]
     ) -> tuple[list[Any], list[Tensor]]:
-        """As in ``FastRCNNOutputLayers``: per picture instances, and which proposals they are."""
+        """As in ``FastRCNNOutputLayers``: per image instances, and which proposals they are."""
         instances, kept = super().inference(predictions, proposals)
         if self.voting > 1:
             return instances, kept

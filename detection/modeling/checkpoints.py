@@ -7,7 +7,6 @@ here can run code, whoever made the file.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import urllib.error
@@ -24,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from detection.modeling.backbone import CENTERFACE, IMAGENET, published_state
+from faces import provenance
 from faces.command import UserError
 from faces.files import replacing, write_text
 
@@ -88,6 +88,16 @@ class FaceCheckpointer(DetectionCheckpointer):
             loaded = {"model": loaded}
         check_finite(Path(filename), loaded["model"])
         return loaded
+
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        """Say which weights were not loaded.
+
+        Raises:
+            ValueError: none was loaded.
+        """
+        if {name for name, _ in self.model.named_parameters()} <= set(incompatible.missing_keys):
+            raise ValueError("none of its weights is of this network")
+        super()._log_incompatible_keys(incompatible)
 
     def has_checkpoint(self) -> bool:
         """Return whether there is a checkpoint to go on from."""
@@ -245,22 +255,17 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the first sentence of what PyTorch and others say in paragraphs."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    """Return in short what PyTorch and others say in paragraphs."""
+    text = str(error).strip() or type(error).__name__
+    if text.startswith("Weights only load failed"):  # and advice to load it without care
+        return "it is damaged, or holds more than tensors and plain containers"
+    return text.splitlines()[0][:200]
 
 
 def read_card(path: Path) -> dict[str, Any]:
     """Read a card; {} where there is none.
 
     Raises:
-        UserError: it is no JSON object.
+        CardError: it is no JSON object.
     """
-    if not path.is_file():
-        return {}
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read: {_cause(error)}") from error
-    if not isinstance(card, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return card
+    return provenance.read_card(path) if path.is_file() else {}

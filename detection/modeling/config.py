@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -25,6 +25,9 @@ MAX_CHARACTERS = 100_000
 
 MAX_ALIASES = 10
 """Files with more YAML aliases are refused: aliases of aliases grow without bound."""
+
+MAX_DEPTH = 20
+"""Files whose values are nested deeper are refused."""
 
 _SIDE, _SHARE, _COUNT = (1, 10_000), (0, 1), (1, 1_000_000)
 RANGES: dict[str, tuple[float, float]] = {
@@ -83,7 +86,7 @@ def face_cfg() -> Any:
     cfg.MODEL.SEPARABLE = False
     """Separable 3×3 convolutions in the pyramid and the RPN head of the light model."""
     cfg.MODEL.SCORE_THRESHOLD = 0.5
-    """From this score on, a detection is shown to users; chosen on validation data."""
+    """From this score on, a detection is shown to users; selected on validation data."""
 
     cfg.MODEL.CONTAINMENT = 1.1
     """A box with this share of its area inside a better one is dropped; above 1 none is."""
@@ -99,29 +102,29 @@ def face_cfg() -> Any:
     """How many of the latest resumable checkpoints stay on disk."""
 
     cfg.INPUT.FACE_CROP = CfgNode()
-    """Training on crops around faces instead of whole pictures."""
+    """Training on crops around faces instead of whole images."""
     cfg.INPUT.FACE_CROP.ENABLED = False
     cfg.INPUT.FACE_CROP.SIZE = 320
     """Side of the square crop, pixels."""
     cfg.INPUT.FACE_CROP.FACE_SIZES = (16.0, 160.0)
-    """The chosen face's longer side is drawn from this range (log-uniformly), pixels."""
+    """The selected face's longer side is drawn from this range (log-uniformly), pixels."""
     cfg.INPUT.FACE_CROP.MAX_ZOOM = 3.0
-    """No picture is enlarged more than this."""
+    """No image is enlarged more than this."""
     cfg.INPUT.FACE_CROP.WHOLE = 0.2
-    """Share of samples that show the whole picture, shrunk to fit, instead of a crop."""
+    """Share of samples that show the whole image, shrunk to fit, instead of a crop."""
     cfg.INPUT.STRETCH = 0.0
-    """Width over height of training pictures varies by up to this share; 0.5: from 1/1.5 to 1.5."""
+    """Width over height of training images varies by up to this share; 0.5: from 1/1.5 to 1.5."""
     cfg.INPUT.COLOUR_JITTER = 0.0
-    """Brightness, contrast and saturation vary by up to this share; a tenth of pictures go grey."""
+    """Brightness, contrast and saturation vary by up to this share; a tenth of images go grey."""
     cfg.INPUT.BLUR = 0.0
-    """Share of the training pictures that are blurred."""
+    """Share of the training images that are blurred."""
     cfg.INPUT.MIN_FACE = 0.0
     """Faces whose shorter side is below this, in pixels of the network's input, are ignored."""
 
     cfg.DATASETS.REPORT = ()
-    """Data sets that are measured once, when training ends, with the chosen weights."""
+    """Data sets that are measured once, when training ends, with the selected weights."""
     cfg.TEST.MIN_FACE = 0.0
-    """Evaluation ignores faces whose shorter side is below this, pixels of the picture."""
+    """Evaluation ignores faces whose shorter side is below this, pixels of the image."""
     return cfg
 
 
@@ -176,15 +179,30 @@ def _read_yaml(file: Path) -> dict[str, Any]:
             text = stream.read(MAX_CHARACTERS + 1)
         if len(text) > MAX_CHARACTERS:
             raise ValueError(f"it has more than {MAX_CHARACTERS} characters")
-        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
-        if aliases > MAX_ALIASES:
-            raise ValueError(f"it has {aliases} aliases; write the values out")
+        _check_events(yaml.parse(text))
         values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{file}: not a usable configuration: {_one_line(error)}") from error
     if not isinstance(values, dict):
         raise UserError(f"{file}: not a usable configuration: it holds no KEY: VALUE pairs")
     return values
+
+
+def _check_events(events: Iterable[yaml.Event]) -> None:
+    """Refuse, before anything is built from them, aliases without end and nesting without end.
+
+    Raises:
+        ValueError: there are too many.
+    """
+    aliases = depth = 0
+    for event in events:
+        aliases += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if aliases > MAX_ALIASES:
+            raise ValueError(f"it has more than {MAX_ALIASES} aliases; write the values out")
+        if depth > MAX_DEPTH:
+            raise ValueError(f"its values are nested more than {MAX_DEPTH} deep")
 
 
 def _merge(cfg: Any, values: dict[str, Any], file: Path) -> None:

@@ -29,7 +29,7 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 class FaceEvaluator(DatasetEvaluator):
-    """Detectron2's evaluator interface over pycocotools, with a least size of faces.
+    """Detectron2's evaluator interface over pycocotools, with a minimum size of faces.
 
     Args:
         dataset: a registered data set.

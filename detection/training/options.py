@@ -19,7 +19,7 @@ PAIR: dict[str, Any] = {
     "default": [],
     "metavar": ("JSON", "IMAGES"),
 }
-"""Arguments of an option that names a json and the folder of its pictures, and may be repeated."""
+"""Arguments of an option that names a json and the folder of its images, and may be repeated."""
 
 
 def detectron2_parser(prog: str, description: str | None) -> argparse.ArgumentParser:

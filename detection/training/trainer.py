@@ -143,7 +143,7 @@ class FaceTrainer(TrainerBase):
         """Return the first inputs, the same in every process."""
         mapper = FaceMapper(self.cfg, is_train=False)
         records = DatasetCatalog.get(self.cfg.DATASETS.TRAIN[0])
-        return [mapper(record) for record in records[: random_start.PICTURES]]
+        return [mapper(record) for record in records[: random_start.IMAGES]]
 
     def train(self) -> None:
         """Run from ``start_iter`` to the end.
@@ -324,7 +324,7 @@ def evaluate_model(cfg: Any, model: torch.nn.Module, dataset: str) -> tuple[int,
     """Measure a model on one registered data set.
 
     Returns:
-        The number of pictures, and COCO's AP, AP50, AP75, APs, APm, APl, 0–100; {} on worker
+        The number of images, and COCO's AP, AP50, AP75, APs, APm, APl, 0–100; {} on worker
         processes.
     """
     truth, results = predict(cfg, model, dataset)

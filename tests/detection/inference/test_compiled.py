@@ -83,7 +83,7 @@ def assert_same(
 
 @pytest.fixture
 def all_proposals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "LEAST_OBJECTNESS", -np.inf)
+    monkeypatch.setattr(inference, "MIN_OBJECTNESS", -np.inf)
 
 
 @pytest.mark.parametrize("name", PICTURES)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from detectron2.modeling import build_model
-from detectron2.utils.logger import setup_logger
 
 from detection import export, train
 from detection.data.mapper import FaceMapper
@@ -31,18 +28,6 @@ SMALL = [
     "MODEL.RPN.POST_NMS_TOPK_TRAIN", "20", "MODEL.RPN.POST_NMS_TOPK_TEST", "20",
 ]  # fmt: skip
 """Overrides that make a training of the light model take a second or two."""
-
-
-@pytest.fixture(autouse=True)
-def fresh_logging() -> Iterator[None]:
-    """Detectron2's loggers keep writing to the standard output that an earlier test captured."""
-    yield
-    setup_logger.cache_clear()
-    for name in ("detectron2", "fvcore"):
-        logger = logging.getLogger(name)
-        for handler in list(logger.handlers):
-            logger.removeHandler(handler)
-            handler.close()
 
 
 def command(faces: Any, out: Path, *more: str, options: tuple[str, ...] = ()) -> list[str]:
@@ -123,7 +108,7 @@ def test_eval_only_measures_the_last_checkpoint(run: Path, faces: Any, capsys: A
     assert train.main(command(faces, run, options=("--eval-only", "--resume"))) == 0
     row = json.loads((run / "metrics.json").read_text())["validation"][0]
     figures = f"AP {row['AP']}  AP50 {row['AP50']}  AP75 {row['AP75']}"
-    line = f"measured: {figures}  on {row['pictures']} pictures of {row['data']}\n"
+    line = f"measured: {figures}  on {row['pictures']} images of {row['data']}\n"
     assert line in capsys.readouterr().out
 
 
