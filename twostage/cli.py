@@ -18,7 +18,7 @@ from faces.draw import draw_faces
 from faces.emotions import EMOTIONS, canonical_emotion
 from faces.images import read_image, read_images
 from faces.paths import ImageError
-from faces.pipeline import Image
+from faces.pipeline import Image, WholeImage
 from faces.scope import MIN_FACE, add_scope_options
 from faces.sinks import json_line, open_sink
 from faces.types import DEFAULT_THRESHOLD, ImageResult
@@ -104,7 +104,7 @@ def analyze(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         write = writer_of(args.out, threshold, stack)
         pipeline = load_pipeline(
-            args.detector,
+            WholeImage() if args.no_detector else args.detector,
             args.classifier,
             device=args.device,
             detail=args.detail,
@@ -232,9 +232,14 @@ def build_parser() -> argparse.ArgumentParser:
         "for JSON lines on standard output",
     )  # fmt: skip
     command.add_argument("--annotated", type=Path, metavar="DIR", help="write images with boxes")
-    command.add_argument(
+    stage_1 = command.add_mutually_exclusive_group()
+    stage_1.add_argument(
         "--detector", default="default", metavar="NAME|RUN",
         help="a shipped detector, or the folder of a training run",
+    )  # fmt: skip
+    stage_1.add_argument(
+        "--no-detector", action="store_true",
+        help="take each photo as one face, as in sets of faces that are cut out already",
     )  # fmt: skip
     command.add_argument(
         "--classifier", default="default", metavar="NAME|RUN",

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import twostage
-from faces.pipeline import Pipeline
+from faces.pipeline import Pipeline, WholeImage
 from faces.types import Detection
 from tests.stand_ins import TWO_FACES, ScriptedClassifier, ScriptedDetector, probabilities
 from twostage import cli
@@ -138,6 +138,22 @@ def test_names_cannot_steer_the_terminal(
         r"esc\x1b[31mred.jpg: 64×48" in captured.out and r"new\nline.jpg: is empty" in captured.err
     )
     assert json.loads(out.read_text())["source"].endswith("esc\x1b[31mred.jpg")
+
+
+def test_without_a_detector_each_photo_is_one_face(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(detector: WholeImage, classifier: str, **others: object) -> Pipeline:
+        return Pipeline(detector, ScriptedClassifier(happy_first))
+
+    monkeypatch.setattr(cli, "load_pipeline", load)
+    out = tmp_path / "r.jsonl"
+    assert cli.main(["analyze", str(photos), "--no-detector", "--out", str(out)]) == 0
+    results = [json.loads(line) for line in out.read_text().splitlines()]
+    boxes = [[face["box"] for face in result["faces"]] for result in results]
+    assert boxes == [[[0, 0, 64, 48]], [[0, 0, 40, 40]], [[0, 0, 20, 20]]]
+    with pytest.raises(SystemExit):
+        cli.main(["analyze", str(photos), "--no-detector", "--detector", "mtcnn"])
 
 
 def test_a_name_of_255_bytes_is_annotated_too(photos: Path, tmp_path: Path) -> None:
