@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from detection.data.dataturks import find_images, read_dataturks
 from faces import command
-from faces.fetch import Limits, Wanted, fetch_all, summary
+from faces.fetch import REPORT, Limits, Wanted, fetch_all, summary
 from faces.files import replacing, write_json
 from faces.images import ImageError, read_image
 
@@ -114,7 +114,7 @@ def download(
     """
     annotated, _ = read_dataturks(json_file)
     wanted = [Wanted(image.url, image.name) for image in annotated]
-    target = Path(report) if report else Path(out) / "download.json"
+    target = Path(report) if report else Path(out) / REPORT
     about = summary(list(fetch_all(wanted, Path(out), limits, private=private)))
     write_json(target, about)
     causes = Counter(dead["cause"].split(":")[0] for dead in about["dead_links"])

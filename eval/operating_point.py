@@ -42,6 +42,7 @@ from faces.command import UserError
 from faces.files import write_json, write_text
 from faces.pipeline import Detector
 from faces.ranking import rank
+from faces.scope import Scope
 
 COMMAND = "eval.operating_point"
 
@@ -265,10 +266,11 @@ def find_all(
         UserError: it cannot be loaded, or has no configuration for the overrides.
     """
     overrides = arguments.opts
-    [detector] = options.load_detectors([arguments.detector], arguments.device, overrides)
+    once = Scope("fast")  # closer looks merge boxes by a rule of their own
+    [detector] = options.load_detectors([arguments.detector], arguments.device, overrides, once)
     if hasattr(detector, "most_detections"):
         everything = (*overrides, *EVERYTHING)
-        [model] = options.load_detectors([arguments.detector], arguments.device, everything)
+        [model] = options.load_detectors([arguments.detector], arguments.device, everything, once)
     elif overrides:
         raise UserError(
             f"{' '.join(overrides)}: {detector.name} has no configuration of Detectron2 to override"

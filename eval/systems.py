@@ -24,7 +24,7 @@ from eval import classification
 from eval.data import options
 from eval.data.options import classifier_facts
 from eval.records.comparison import System, read_systems
-from faces.command import UserError, existing, note, run
+from faces.command import Terminated, UserError, existing, note, run
 from faces.files import file_sha256
 from faces.provenance import read_card
 from twostage.model_zoo import shipped_models
@@ -161,7 +161,7 @@ def check(system: System, data: Path, runs: Path, out: Path) -> bool:
 
 
 def python(*words: str) -> None:
-    """Run Python here; Ctrl-C, which it gets too, leaves it the time to save.
+    """Run Python here; Ctrl-C, which it gets too, and SIGTERM leave it the time to save.
 
     Raises:
         UserError: it failed.
@@ -170,7 +170,9 @@ def python(*words: str) -> None:
     process = subprocess.Popen([sys.executable, *words])
     try:
         status = process.wait()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, Terminated):
+            process.terminate()
         process.wait()
         raise
     if status == 130:

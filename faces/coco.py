@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faces.command import UserError
+from faces.files import regular_file
 from faces.types import Box
 
 ImageId = int | str
@@ -332,11 +333,7 @@ class _File:
 
     @classmethod
     def read(cls, path: Path) -> _File:
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder; give the json file")
-        if not path.exists():
-            raise UserError(f"{path}: no such file")
-        data = path.read_bytes()
+        data = regular_file(path).read_bytes()
         try:
             content = json.loads(data.decode("utf-8-sig"))
         except ValueError as error:  # JSON, UTF-8, or an endless number

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import signal
 import sys
+import threading
 from argparse import ArgumentTypeError
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 
 class UserError(ValueError):
     """A mistake of the user's or in their data; the message names the file, cause and way out."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, which acts like Ctrl-C but did not reach the processes started here."""
+
+
 def run(command: str, action: Callable[[], int], stopped: str = "") -> int:
     """Call ``action`` and turn what a user can cause into one line on standard error.
+
+    While it runs, SIGTERM and SIGHUP act like Ctrl-C: what is open is finished and closed.
 
     Args:
         command: how messages begin.
@@ -25,26 +34,74 @@ def run(command: str, action: Callable[[], int], stopped: str = "") -> int:
         stopped: what a user who presses Ctrl-C should know.
 
     Returns:
-        What ``action`` returns; 2 for bad input, 130 after Ctrl-C, 141 if the reader of standard
-        output went away.
+        What ``action`` returns; 2 for bad input, 130 after Ctrl-C, SIGTERM or SIGHUP, 141 if the
+        reader of standard output went away.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not every console has → and every file name
             stream.reconfigure(errors="backslashreplace")
     try:
-        return action()
+        with _signals_as_ctrl_c():
+            status = action()
+            sys.stdout.flush()
+            return status
     except UserError as error:
         cause = str(error)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_standard_output()
         return 141
     except OSError as error:
-        cause = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        cause = error.strerror or str(error)
+        if error.filename:
+            cause = f"{error.filename}: {cause}"
+        try:
+            sys.stdout.flush()
+        except OSError:  # a full disk behind it: Python would fail again at the end
+            _drop_standard_output()
     except KeyboardInterrupt:
-        print(f"\n{command}: stopped; {stopped or 'what was finished is kept'}", file=sys.stderr)
+        with suppress(OSError):  # after SIGHUP there may be no terminal
+            print(
+                f"\n{command}: stopped; {stopped or 'what was finished is kept'}", file=sys.stderr
+            )
         return 130
     note(command, cause)
     return 2
+
+
+def _drop_standard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """Let the first SIGTERM or SIGHUP raise ``Terminated``, and let those after it pass.
+
+    A signal that somebody handles or ignores already (``nohup``) is left alone, and workers that
+    are forked meanwhile end at once, as they would have.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        for one in before:
+            signal.signal(one, lambda *_: None)
+        raise Terminated
+
+    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+    before = [n for n in numbers if n is not None and signal.getsignal(n) == signal.SIG_DFL]
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in before:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def expect_interrupts(package: str) -> None:
@@ -78,7 +135,19 @@ def catch_interrupts(command: str) -> None:
 
 def note(command: str, text: str) -> None:
     """Tell the user something on standard error, as one line."""
-    print(f"{command}: {' '.join(text.split())}", file=sys.stderr)
+    print(f"{command}: {printable(' '.join(text.split()))}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    r"""Return text, a file's name for instance, with what could steer a terminal escaped.
+
+    Control characters, line ends and marks that turn the direction of writing become ``\x1b``,
+    ``\n``, ``\u202e``.
+    """
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def positive_pixels(text: str) -> float:

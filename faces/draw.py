@@ -336,21 +336,36 @@ def preview_png(result: ImageResult) -> bytes | None:
     return file.getvalue()
 
 
-def write_annotated(image: NDArray[np.uint8], file: Path | IO[bytes]) -> None:
+def write_annotated(image: NDArray[np.uint8], file: Path | IO[bytes], origin: str = "") -> None:
     """Write an annotated image (H, W, 3) uint8 as PNG that says who wrote it.
+
+    Args:
+        image: the pixels.
+        file: where they go.
+        origin: tells, for ``annotated_origin``, of which image this is.
 
     Raises:
         OSError: writing failed.
     """
     made_by = PngInfo()
     made_by.add_text("Software", SOFTWARE)
+    if origin:
+        made_by.add_text("Origin", origin)
     Image.fromarray(image).save(file, format="png", compress_level=3, pnginfo=made_by)
 
 
 def is_annotated(path: Path) -> bool:
     """Tell whether a file is an image of ``write_annotated``."""
+    return annotated_origin(path) is not None
+
+
+def annotated_origin(path: Path) -> str | None:
+    """Return the ``origin`` of an image of ``write_annotated``; None if a file is none of these."""
+    if not path.is_file():
+        return None
     try:
         with Image.open(path) as image:
-            return image.info.get("Software") == SOFTWARE
+            made_here = image.info.get("Software") == SOFTWARE
+            return str(image.info.get("Origin", "")) if made_here else None
     except (OSError, ValueError, Image.DecompressionBombError):
-        return False
+        return None

@@ -3,8 +3,9 @@
 - ``http`` and ``https`` only, and only addresses of the public internet: every connection, also
   after a redirect, goes to an IP address that was checked, and not to a name that may mean another
   one a moment later (DNS rebinding). No proxy of the environment is used.
-- Every attempt has time-outs for connecting, for each read and for the whole; what may pass
-  (time-outs, broken connections, truncated answers, 429 and 5xx) is tried again.
+- Every attempt has time-outs for connecting, for each read and for the whole, from the look-up of
+  the host to the last pixel; what may pass (time-outs, broken connections, truncated answers, 429
+  and 5xx) is tried again.
 - An answer is an image if it can be decoded, whatever type it claims; larger ones than
   ``Limits.bytes`` are cut off. Files are written whole or not at all, and those that are there are
   not fetched again.
@@ -17,12 +18,14 @@ import ipaddress
 import itertools
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from queue import Empty, Queue
+from typing import Any, TypeVar, cast
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -45,9 +48,30 @@ from faces.files import replacing
 from faces.images import ImageError, read_image
 
 SCHEMES = ("http", "https")
+T = TypeVar("T")
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "::/96",  # an IPv4 address written as an IPv6 one, out of use
+            "64:ff9b:1::/48",  # NAT64 of a local network
+            "fec0::/10",  # of a site, out of use
+            "3fff::/20",  # documentation
+            "5f00::/16",  # segment routing inside a network
+            "192.0.0.0/24",  # protocols, and one cloud's metadata
+            "192.88.99.0/24",  # relays of 6to4, out of use
+            "168.63.129.16/32",  # the metadata of a cloud's machines; others lie in private ranges
+        ),
+    )
+)
+"""What Python's ``is_global`` lets pass, in some of its versions."""
+
+REPORT = "download.json"
+"""The file of the report in the folder of the images; no image has this name."""
+
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses after which another attempt may succeed."""
 
@@ -115,6 +139,10 @@ class DeadLinkError(Exception):
         self.passing = passing
 
 
+class ForbiddenLinkError(DeadLinkError):
+    """An address that is not on the public internet; the message names the IP address."""
+
+
 class _ForbiddenAddressError(HTTPError):
     """A name stands for an address that is not on the public internet."""
 
@@ -129,6 +157,8 @@ def is_public(address: IPAddress) -> bool:
             return is_public(inner)
         if address.teredo is not None:
             return False
+    if any(address in network for network in NOT_PUBLIC if network.version == address.version):
+        return False
     return address.is_global and not address.is_multicast
 
 
@@ -179,6 +209,20 @@ def fetch_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def fetch_image(url: str, limits: Limits | None = None, private: bool = False) -> bytes:
+    """Return the bytes of the image at an address.
+
+    Args:
+        url: of ``http`` or ``https``.
+        limits: None for the defaults.
+        private: as in ``fetch_all``.
+
+    Raises:
+        DeadLinkError: there is none; a ``ForbiddenLinkError`` if the address is not public.
+    """
+    return _Fetcher(limits or Limits(), private).image(url)
+
+
 def check_name(name: str) -> None:
     """Make sure that a name is that of a plain file in its folder.
 
@@ -186,6 +230,7 @@ def check_name(name: str) -> None:
         DeadLinkError: it is not.
     """
     bad = not name or name.startswith(".") or any(c in name for c in "/\\\0")
+    bad = bad or name.casefold() == REPORT
     if bad or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
         raise DeadLinkError(f"its file name {name[:60]!r} cannot be used")
 
@@ -236,29 +281,30 @@ class _Fetcher:
         raise DeadLinkError("stopped")
 
     def _attempt(self, url: str) -> bytes:
-        ends: list[Callable[[], None]] = []
-        _OPENED.ends = ends
-        over = threading.Event()
-        cut = threading.Timer(self.limits.total, _cut, [over, ends])
+        attempt = _ATTEMPT.now = _Attempt(time.monotonic() + self.limits.total)
+        cut = threading.Timer(self.limits.total, attempt.cut)
         cut.daemon = True
         cut.start()
         late = DeadLinkError(f"not there after {self.limits.total:g} s", passing=True)
         try:
-            data, kind = self._follow(url, ends)
-        except (HTTPError, OSError, ValueError) as error:
-            raise (late if over.is_set() else _dead(error)) from error
-        finally:
-            cut.cancel()
-        if over.is_set():
-            raise late
-        try:
-            with self._decoding:
-                read_image(data, name=url)
+            data, kind = self._follow(url, attempt)
+            attempt.within(self._decode, data, url)
         except ImageError as error:
             raise DeadLinkError(f"no image ({kind}): {error.cause}") from error
+        except (HTTPError, OSError, ValueError) as error:
+            raise (late if attempt.over.is_set() else _dead(error)) from error
+        finally:
+            cut.cancel()
+            attempt.close()
+        if attempt.over.is_set():
+            raise late
         return data
 
-    def _follow(self, url: str, ends: list[Callable[[], None]]) -> tuple[bytes, str]:
+    def _decode(self, data: bytes, url: str) -> None:
+        with self._decoding:
+            read_image(data, name=url)
+
+    def _follow(self, url: str, attempt: _Attempt) -> tuple[bytes, str]:
         """Return what an address holds in the end, and which type it claims."""
         for _ in range(self.limits.redirects + 1):
             if urlsplit(url).scheme.lower() not in SCHEMES:
@@ -266,7 +312,7 @@ class _Fetcher:
             answer = self._http.request(
                 "GET", url, preload_content=False, redirect=False, retries=False
             )
-            ends.append(answer.shutdown)
+            attempt.ends.append(answer.shutdown)
             try:
                 target = answer.get_redirect_location()
                 if not target:
@@ -290,22 +336,84 @@ class _Fetcher:
         return bytes(data)
 
 
-_OPENED = threading.local()
-"""``ends`` of this thread's attempt: what ends its connections."""
+class _Attempt:
+    """One attempt to fetch an image, and when it must be over.
+
+    Attributes:
+        deadline: in the seconds of ``time.monotonic``.
+        over: set when it is.
+        ends: what ends its connections.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.over = threading.Event()
+        self.ends: list[Callable[[], None]] = []
+        self._twins: list[socket.socket] = []
+
+    def watch(self, opened: socket.socket) -> None:
+        """Let ``cut`` end a connection, also while TLS takes its socket over."""
+        twin = opened.dup()
+        self._twins.append(twin)
+        self.ends.append(lambda: twin.shutdown(socket.SHUT_RDWR))
+
+    def left(self) -> float:
+        """Return the seconds left.
+
+        Raises:
+            TimeoutError: there are none.
+        """
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            self.over.set()
+            raise TimeoutError("the time is over")
+        return left
+
+    def within(self, action: Callable[..., T], *arguments: Any) -> T:
+        """Call something that cannot be interrupted; it is left to itself when the time is over.
+
+        Raises:
+            TimeoutError: it was.
+        """
+        results: Queue[tuple[T | None, Exception | None]] = Queue()
+
+        def call() -> None:
+            try:
+                results.put((action(*arguments), None))
+            except Exception as error:
+                results.put((None, error))
+
+        threading.Thread(target=call, daemon=True).start()
+        try:
+            result, error = results.get(timeout=self.left())
+        except Empty:
+            self.over.set()
+            raise TimeoutError("the time is over") from None
+        if error is not None:
+            raise error
+        return cast(T, result)
+
+    def cut(self) -> None:
+        """End the connections; the thread that reads from them then goes on."""
+        self.over.set()
+        for end in list(self.ends):
+            with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
+                end()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        for twin in self._twins:
+            twin.close()
 
 
-def _cut(over: threading.Event, ends: Sequence[Callable[[], None]]) -> None:
-    """End the connections of an attempt whose time is over; its thread's reading then ends."""
-    over.set()
-    for end in list(ends):
-        with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
-            end()
+_ATTEMPT = threading.local()
+"""``now`` is this thread's attempt."""
 
 
 def _dead(error: Exception) -> DeadLinkError:
     """Say in a few words what went wrong, and whether it may pass."""
     if isinstance(error, _ForbiddenAddressError):
-        return DeadLinkError(str(error))
+        return ForbiddenLinkError(str(error))
     for kind, cause, passing in _CAUSES:
         if isinstance(error, kind):
             return DeadLinkError(cause, passing)
@@ -333,8 +441,9 @@ def _connect(made_for: HTTPConnection, private: bool) -> socket.socket:
         NewConnectionError: the host is unknown or does not answer.
     """
     host, port = made_for.host.strip("[]"), made_for.port
+    attempt: _Attempt = _ATTEMPT.now
     try:
-        resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        resolved = attempt.within(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except (socket.gaierror, UnicodeError) as error:
         raise NameResolutionError(host, made_for, socket.gaierror(str(error))) from error
     addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in resolved))
@@ -344,11 +453,13 @@ def _connect(made_for: HTTPConnection, private: bool) -> socket.socket:
     failure: OSError | None = None
     for address in addresses:
         try:
-            opened = create_connection((address, port), made_for.timeout)
+            seconds = min(made_for.timeout or attempt.left(), attempt.left())
+            opened = create_connection((address, port), seconds)
         except OSError as error:
             failure = error
             continue
-        _OPENED.ends.append(lambda: made_for.sock.shutdown(socket.SHUT_RDWR))
+        opened.settimeout(made_for.timeout)
+        attempt.watch(opened)
         return opened
     if isinstance(failure, TimeoutError):
         raise ConnectTimeoutError(made_for, "no answer") from failure

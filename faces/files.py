@@ -6,10 +6,32 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from faces.command import UserError
+
+
+def regular_file(path: Path) -> Path:
+    """Return ``path`` if it is a file with an end; opening a pipe would wait for its other end.
+
+    Raises:
+        UserError: it is missing, a folder, a pipe or a device, or cannot be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise UserError(f"{path}: cannot be opened: {error}") from error
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path}: is a folder; give a file")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path}: is no regular file; save its content as one")
+    return path
 
 
 def new_part(path: Path) -> Path:

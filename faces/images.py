@@ -2,8 +2,9 @@
 
 Every image becomes (H, W, 3) uint8 RGB, upright, at its full size. What is read, and how:
 
-- JPEG (MPO too), PNG, WebP, GIF, TIFF, BMP, PPM and its kin, AVIF, JPEG 2000, told apart by their
-  content; the file's name does not matter. Of animations and multi-page files: the first frame.
+- JPEG (MPO too), PNG, WebP, GIF, TIFF, BMP, PPM and its kin, AVIF, HEIC, JPEG 2000, told apart by
+  their content; the file's name does not matter. Of animations and multi-page files: the first
+  frame.
 - The EXIF orientation is applied, in every format that can carry one.
 - Transparent pixels are laid over white. Colour profiles are not applied.
 - Grey becomes three equal channels. 16-bit values are scaled from 0…65535 to 0…255. The samples of
@@ -11,9 +12,11 @@ Every image becomes (H, W, 3) uint8 RGB, upright, at its full size. What is read
   0…65535 that holds them all is taken, else their own minimum and maximum; what is not finite is
   black.
 - Everything else is refused with an ``ImageError``, also what is damaged or cut off: half an image
-  is not analysed as if it were whole.
+  is not analysed as if it were whole, as far as the format shows it (``faces.intact``). A JPEG that
+  lacks only its end marker is whole.
 
-Nothing global is changed, in Pillow or elsewhere, so that any number of threads may read at once.
+Any number of threads may read at once. One thing global is changed, on import: Pillow's warnings of
+damaged metadata, which name no image, are not shown.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import io
 import os
 import re
 import stat
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, BinaryIO, cast
@@ -30,7 +34,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from faces.intact import Jpeg, ends_in_zeros, problem_of_png
 from faces.paths import ImageError, iter_image_paths
+from faces.pixels import orientation, upright_rgb
 
 __all__ = [
     "MAX_PIXELS",
@@ -41,20 +47,28 @@ __all__ = [
     "read_images",
 ]
 
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
 MAX_PIXELS = 120_000_000
 """Larger images are refused from their header, before any pixel is decoded.
 
-The largest that is read takes about a gigabyte of memory while it is decoded.
+WebP, AVIF and HEIC, whose libraries take more memory, are read up to half as many pixels, JPEG 2000
+up to a third.
+
+The largest that is read takes less than a gigabyte of memory while it is decoded.
 """
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000")
+_HEAVY = {"WEBP": 2, "AVIF": 2, "HEIF": 2, "JPEG2000": 3}
+"""Formats whose libraries take that many times the memory of others."""
+_HEIF_BRAND = re.compile(rb"hei[cxms]|hev[cxms]")
+_BYTES_PER_PIXEL = 4
+"""What Pillow takes for a decoded image."""
 _MAX_STREAM_BYTES = 1 << 30
 _HEAD_BYTES = 1024
 
 _RAW = "a camera's RAW file"
 _FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
-    (4, b"ftyphei", "HEIC", "convert it to JPEG"),
-    (4, b"ftyphev", "HEIC", "convert it to JPEG"),
     (4, b"ftypcrx", _RAW, "export it as JPEG"),
     (4, b"ftypisom", "a video", "save a frame as JPEG"),
     (4, b"ftypmp4", "a video", "save a frame as JPEG"),
@@ -80,9 +94,9 @@ _FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
 _RAW_SUFFIXES = frozenset(
     ".dng .nef .nrw .arw .sr2 .srf .pef .srw .erf .3fr .dcr .kdc .iiq".split()
 )
-_NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 254, 258, 262, 274
+_NEW_SUBFILE_TYPE, _PHOTOMETRIC = 254, 262
 _SUB_IFDS, _DNG_VERSION = 330, 50706
-_WHITE_IS_ZERO, _COLOUR_FILTER_ARRAY, _LINEAR_RAW = 0, 32803, 34892
+_COLOUR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
 
 
 ImageSource = (
@@ -98,7 +112,9 @@ ImageSource = (
 """What an image can be read from: see ``read_image``."""
 
 
-def read_image(source: ImageSource, name: str | None = None) -> NDArray[np.uint8]:
+def read_image(
+    source: ImageSource, name: str | None = None, *, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
     """Read an image, upright and as RGB; the module's docstring says how each kind is treated.
 
     Args:
@@ -107,19 +123,20 @@ def read_image(source: ImageSource, name: str | None = None) -> NDArray[np.uint8
             (H, W, 3) uint8, which is taken as it is. An array must be upright and in the order red,
             green, blue: nothing can tell that it is not (OpenCV's are blue, green, red).
         name: what error messages call the image; by default ``source_name(source)``.
+        max_pixels: larger images are refused, before any pixel is decoded.
 
     Returns:
         The image, (H, W, 3) uint8 RGB, contiguous and writable. Coordinates of what is found in it
         are those of the upright image at full size.
 
     Raises:
-        ImageError: it cannot be read, for whatever reason; or has more than ``MAX_PIXELS`` pixels.
+        ImageError: it cannot be read, for whatever reason; or has more than ``max_pixels``.
     """
     name = name or source_name(source)
     if isinstance(source, np.ndarray):
-        return _checked_array(source, name)
+        return _checked_array(source, name, max_pixels)
     if isinstance(source, Image.Image):
-        return _pixels(source, name, lambda error: f"cannot be decoded: {error}")
+        return _pixels(source, name, max_pixels, lambda error: f"cannot be decoded: {error}")
     with ExitStack() as stack:
         if isinstance(source, bytes | bytearray | memoryview):
             stream: BinaryIO = io.BytesIO(source)
@@ -131,7 +148,7 @@ def read_image(source: ImageSource, name: str | None = None) -> NDArray[np.uint8
             kind = type(source).__name__
             raise ImageError(name, f"a {kind} is no path, bytes, file, array or Pillow image")
         try:
-            return _decode(stream, name)
+            return _decode(stream, name, max_pixels)
         except OSError as error:
             raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
 
@@ -144,7 +161,7 @@ def source_name(source: object) -> str:
     return str(named) if isinstance(named, str | os.PathLike) and str(named) else "image"
 
 
-def _checked_array(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _checked_array(image: NDArray[Any], name: str, max_pixels: int) -> NDArray[np.uint8]:
     """Return an array that is an image as it is, contiguous.
 
     Raises:
@@ -168,8 +185,8 @@ def _checked_array(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
         raise ImageError(
             name, f"expected an array (H, W, 3) uint8 RGB, got {shape} {image.dtype}{way_out}"
         )
-    if shape[0] * shape[1] > MAX_PIXELS:
-        raise ImageError(name, _too_large(shape[1], shape[0]))
+    if shape[0] * shape[1] > max_pixels:
+        raise ImageError(name, _too_large(shape[1], shape[0], max_pixels))
     return np.require(image, requirements=["C", "W"])  # PyTorch warns of what is read-only
 
 
@@ -237,21 +254,67 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         ImageError: it is no image; damage behind the header stays unseen.
     """
     name = os.fspath(path)
-    with _open_file(name, name) as stream, _opened(stream, name)[0] as opened:
-        if opened.format != "TIFF":  # Pillow turns those while it decodes them
-            width, height = opened.size
-            return (height, width) if _orientation(opened) >= 5 else (width, height)
+    with _open_file(name, name) as stream, _opened(stream, name)[0] as picture:
+        if picture.format != "TIFF":  # Pillow turns those while it decodes them
+            width, height = picture.size
+            return (height, width) if orientation(picture) >= 5 else (width, height)
     height, width = read_image(name).shape[:2]
     return width, height
 
 
-def _decode(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
+def _decode(stream: BinaryIO, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    stream, jpeg = _whole_jpeg(stream)
     opened, head = _opened(stream, name)
     with opened:
-        return _pixels(opened, name, lambda error: _damage(error, stream, head))
+        taken = _BYTES_PER_PIXEL * opened.width * opened.height
+        if jpeg and taken + jpeg.coefficient_bytes > MAX_PIXELS * 2 * _BYTES_PER_PIXEL:
+            cause = f"a progressive JPEG of {opened.width}x{opened.height} pixels takes too much"
+            raise ImageError(name, f"{cause} memory; save it as baseline JPEG, or scale it down")
+        return _pixels(
+            opened,
+            name,
+            max_pixels,
+            lambda error: _damage(error, stream, head),
+            lambda: _load_intact(opened, stream, jpeg),
+        )
 
 
-def _opened(stream: BinaryIO, name: str) -> tuple[ImageFile.ImageFile, bytes]:
+def _whole_jpeg(stream: BinaryIO) -> tuple[BinaryIO, Jpeg | None]:
+    """Return a file with its end marker, and what its markers say if it is a JPEG."""
+    start = stream.read(3)
+    stream.seek(0)
+    if start != b"\xff\xd8\xff":
+        return stream, None
+    data = stream.read(_MAX_STREAM_BYTES >> 2)
+    jpeg = Jpeg.parse(data)
+    if jpeg is not None and not jpeg.ended:
+        return io.BytesIO(jpeg.data), jpeg
+    stream.seek(0)
+    return stream, jpeg
+
+
+def _load_intact(opened: Image.Image, stream: BinaryIO, jpeg: Jpeg | None) -> None:
+    """Decode an image and look for the damage that its decoder passes over.
+
+    Raises:
+        OSError: there is some; Pillow's plugins raise other exceptions too.
+    """
+    problem = jpeg.problem_before() if jpeg else ""
+    at = stream.tell()
+    if opened.format == "PNG":
+        bits = {"1": 1, "P": 1, "L": 1, "RGB": 24, "RGBA": 32}.get(opened.mode, 8)
+        problem = problem_of_png(stream, bits, opened.size)
+    if opened.format in ("WEBP", "AVIF", "HEIF") and ends_in_zeros(stream):
+        problem = "truncated, its data end in zeros"
+    if problem:
+        raise OSError(problem)
+    stream.seek(at)
+    opened.load()
+    if jpeg and (problem := jpeg.problem_after(opened)):
+        raise OSError(problem)
+
+
+def _opened(stream: BinaryIO, name: str) -> tuple[Image.Image, bytes]:
     """Return an image whose header is read, and the first bytes of its file.
 
     Raises:
@@ -264,8 +327,14 @@ def _opened(stream: BinaryIO, name: str) -> tuple[ImageFile.ImageFile, bytes]:
         if head.startswith(magic, offset):
             raise ImageError(name, f"{kind} is not supported; {way_out}")
     # Pillow's plugins raise nearly every exception there is on damaged files.
+    opened: Image.Image | None
     try:
-        opened = _open_image(stream, head)
+        if head[4:8] == b"ftyp" and _HEIF_BRAND.search(head, 8, 64):
+            opened = _open_heif(stream, name)
+        else:
+            opened = _open_image(stream, head)
+    except ImageError:
+        raise
     except Exception as error:
         raise ImageError(name, _damage(error, stream, head)) from error
     if opened is None:
@@ -274,29 +343,38 @@ def _opened(stream: BinaryIO, name: str) -> tuple[ImageFile.ImageFile, bytes]:
 
 
 def _pixels(
-    opened: Image.Image, name: str, damage: Callable[[Exception], str]
+    opened: Image.Image,
+    name: str,
+    max_pixels: int,
+    damage: Callable[[Exception], str],
+    load: Callable[[], object] | None = None,
 ) -> NDArray[np.uint8]:
     """Return the upright pixels of an opened image, which are decoded now.
 
+    Args:
+        opened: its header is read.
+        name: what messages call it.
+        max_pixels: images with more are refused.
+        damage: puts into words what ``load`` raises.
+        load: decodes the image; by default its own method.
+
     Raises:
-        ImageError: it is too large, a camera's RAW file, of an unknown mode, or damaged, which
-            ``damage`` puts into words.
+        ImageError: it is too large, a camera's RAW file, of an unknown mode, or damaged.
     """
     width, height = opened.size
     if width < 1 or height < 1:
         raise ImageError(name, f"has no pixels ({width}x{height})")
-    if width * height > MAX_PIXELS:
-        raise ImageError(name, _too_large(width, height))
+    _check_size(opened.size, name, opened.format, max_pixels)
     if _is_raw(opened, name):
         raise ImageError(name, f"{_RAW} is not supported; export it as JPEG")
     try:
-        opened.load()
+        (load or opened.load)()
     except MemoryError as error:
         raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
     except Exception as error:
         raise ImageError(name, damage(error)) from error
     try:
-        return _turn(_to_rgb(opened), _orientation(opened))
+        return upright_rgb(opened)
     except MemoryError as error:
         raise ImageError(name, f"not enough memory for {width}x{height} pixels") from error
     except (OSError, ValueError, KeyError) as error:
@@ -304,9 +382,16 @@ def _pixels(
         raise ImageError(name, cause) from error
 
 
-def _too_large(width: int, height: int) -> str:
+def _check_size(size: tuple[int, int], name: str, kind: str | None, most: int) -> None:
+    """Raise an ``ImageError`` where an image of a format has more pixels than are read."""
+    limit = min(most, MAX_PIXELS // _HEAVY.get(kind or "", 1))
+    if size[0] * size[1] > limit:
+        raise ImageError(name, _too_large(*size, limit))
+
+
+def _too_large(width: int, height: int, limit: int) -> str:
     return (
-        f"{width}x{height} pixels are more than the {MAX_PIXELS // 10**6} million that are read; "
+        f"{width}x{height} pixels are more than the {limit / 1e6:g} million that are read; "
         "scale it down"
     )
 
@@ -337,11 +422,34 @@ def _open_image(stream: BinaryIO, head: bytes) -> ImageFile.ImageFile | None:
     return None
 
 
+def _open_heif(stream: BinaryIO, name: str) -> Image.Image:
+    """Decode a HEIF image; libheif turns it as it says, so that its EXIF orientation is done.
+
+    Raises:
+        ImageError: it is too large, or the package that reads it is missing.
+    """
+    try:
+        import pi_heif
+    except ImportError:
+        raise ImageError(name, "HEIC needs the package pi-heif, or convert it to JPEG") from None
+    try:
+        stream.seek(0)
+        heif = pi_heif.open_heif(stream)
+        _check_size(heif.size, name, "HEIF", MAX_PIXELS)
+        opened: Image.Image = heif.to_pillow()
+    except ImageError:
+        raise
+    except Exception as error:
+        cause = f"the HEIC file is damaged, truncated or of an unsupported kind ({error})"
+        raise ImageError(name, f"{cause}; get it again or save it as JPEG") from error
+    opened.format = "HEIF"
+    opened.info.pop("exif", None)
+    return opened
+
+
 def _damage(error: Exception, stream: BinaryIO, head: bytes) -> str:
     """Say what is wrong with a file that starts like an image but cannot be decoded."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if head[4:8] == b"ftyp" and b"heic" in head[:64]:
-        return "HEIC is not supported; convert it to JPEG"
     if isinstance(error, Image.DecompressionBombError):
         return (
             f"has more than the {MAX_PIXELS // 10**6} million pixels that are read; scale it down"
@@ -352,7 +460,7 @@ def _damage(error: Exception, stream: BinaryIO, head: bytes) -> str:
         if length < expected:
             text = f"truncated, {length:,} of {expected:,} bytes"
     if "truncated" in text.lower():
-        detail = text.removeprefix("image file is truncated").strip(" ()")
+        detail = re.sub("^(image file is )?truncated,?", "", text).strip(" ()")
         return f"the file is truncated{f' ({detail})' if detail else ''}; get it again"
     return (
         f"the file is damaged, truncated or of an unsupported kind ({text}); "
@@ -367,7 +475,7 @@ def _no_image(head: bytes) -> str:
     if lower.startswith((b"<!doctype html", b"<html")):
         return "is a web page, not an image; perhaps its download failed"
     if head[4:8] == b"ftyp":
-        return "HEIC and its relatives are not supported; convert it to JPEG"
+        return "this relative of HEIC or MP4 is not supported; convert it to JPEG"
     if not re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", head):
         return "is a text file, not an image"
     return "is no image of a known format; convert it to JPEG or PNG"
@@ -385,93 +493,3 @@ def _is_raw(opened: Image.Image, name: str) -> bool:
         or bool(reduced and _SUB_IFDS in tags)
         or os.path.splitext(name)[1].lower() in _RAW_SUFFIXES
     )
-
-
-def _to_rgb(opened: Image.Image) -> NDArray[np.uint8]:
-    """Convert the pixels of any of Pillow's modes, (H, W, 3) uint8."""
-    mode = opened.mode
-    if mode.startswith("I;16"):
-        return _grey(_scale_16_bit(opened), _white_key(opened))
-    if mode in ("I", "F"):
-        samples = np.asarray(opened)
-        if opened.format not in ("TIFF", None):  # PNG and PGM: 16 bits, whatever the mode's width
-            return _grey(_to_8_bits(np.clip(samples, 0, 65535)), None)
-        return _grey(_guess_range(samples), None)
-    key = opened.info.get("transparency")
-    if isinstance(key, tuple) and max(key) > 255:  # given in 16 bits, which Pillow has dropped
-        key = None
-    if opened.has_transparency_data and (key is not None or "transparency" not in opened.info):
-        layer = opened.convert("RGBA")
-        below = Image.new("RGB", layer.size, "white")
-        below.paste(layer, mask=layer.getchannel("A"))
-        return np.array(below)
-    if mode in ("1", "L"):
-        return _grey(np.asarray(opened.convert("L")), None)
-    if "transparency" in opened.info and mode != "RGB":
-        opened = opened.copy()  # the caller's stays as it is
-        del opened.info["transparency"]
-    return np.array(opened if mode == "RGB" else opened.convert("RGB"))
-
-
-def _grey(values: NDArray[np.uint8], white: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
-    if white is not None:
-        values = np.where(white, np.uint8(255), values)
-    return np.repeat(values[:, :, None], 3, axis=2)
-
-
-def _scale_16_bit(opened: Image.Image) -> NDArray[np.uint8]:
-    samples = np.asarray(opened)
-    tags = getattr(opened, "tag_v2", {})
-    if tags.get(_BITS_PER_SAMPLE) == (12,):
-        samples = np.minimum(samples, 4095) * np.uint16(16) + samples // 256
-    grey = _to_8_bits(samples)
-    return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
-
-
-def _white_key(opened: Image.Image) -> NDArray[np.bool_] | None:
-    key = opened.info.get("transparency")
-    return np.asarray(opened) == key if isinstance(key, int) else None
-
-
-def _to_8_bits(samples: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Scale 0…65535 to 0…255, rounding to the nearest."""
-    table: NDArray[np.uint8] = ((np.arange(65536) + 128) // 257).astype(np.uint8)
-    return table[samples.astype(np.uint16, copy=False)]
-
-
-def _guess_range(samples: NDArray[np.generic]) -> NDArray[np.uint8]:
-    values = samples.astype(np.float32)
-    finite = np.isfinite(values)
-    low = float(values.min(where=finite, initial=0.0))
-    high = float(values.max(where=finite, initial=0.0))
-    if low < 0 or high > 65535:
-        low = float(values.min(where=finite, initial=np.inf))
-        high = float(values.max(where=finite, initial=-np.inf))
-    elif high > 255:
-        high = 65535.0
-    elif high > 1 or not np.issubdtype(samples.dtype, np.floating):
-        high = 255.0
-    else:
-        high = 1.0
-    shares = (np.where(finite, values, low) - low) / np.float32(max(high - low, 1e-30))
-    return np.rint(shares * 255).clip(0, 255).astype(np.uint8)
-
-
-def _orientation(opened: Image.Image) -> int:
-    """Return the EXIF orientation, 1…8; of a loaded TIFF it is 1, as Pillow has turned it."""
-    try:
-        value = opened.getexif().get(_ORIENTATION, 1)
-    except Exception:  # unreadable EXIF data is no reason to refuse the image
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _turn(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo an EXIF orientation: swap the axes, then mirror rows and columns, as it needs."""
-    if orientation >= 5:
-        image = image.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    return np.ascontiguousarray(image)

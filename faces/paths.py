@@ -9,16 +9,13 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from faces.command import UserError
+from faces.command import UserError, printable
 
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .tif .tiff .bmp .dib "
     ".ppm .pgm .pbm .pnm .avif .jp2 .j2k .jpx .heic .heif".split()
 )
-"""What a folder is searched for.
-
-HEIC cannot be read, but phones save it: a refusal that says so is better than passing it over.
-"""
+"""What a folder is searched for."""
 
 _WILDCARDS = re.compile(r"[*?[]")
 
@@ -34,7 +31,7 @@ class ImageError(UserError):
     """
 
     def __init__(self, source: str, cause: str) -> None:
-        super().__init__(f"{source}: {cause}")
+        super().__init__(f"{printable(source)}: {cause}")
         self.source = source
         self.cause = cause
 
@@ -129,10 +126,17 @@ def _entries(folder: str) -> tuple[list[str], list[str]] | ImageError:
     try:
         with os.scandir(folder or ".") as entries:
             for entry in entries:
-                (folders if entry.is_dir() else files).append(entry.name)
+                (folders if _is_folder(entry) else files).append(entry.name)
     except OSError as error:
         return ImageError(folder, f"the folder cannot be read: {error.strerror}")
     return sorted(files), sorted(folders)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: reading it reports the one that it is
+        return False
 
 
 def _walk(folder: str) -> Iterator[Path | ImageError]:

@@ -82,6 +82,23 @@ class ScalingDetector(Detector, Protocol):
         ...
 
 
+class WholeImage:
+    """Stands for stage 1 where each image is one face already: its box is the whole image.
+
+    ``Pipeline`` then gives the image itself to stage 2 (``Pipeline.classify_crops``), without a
+    margin around it.
+    """
+
+    name = "whole image"
+    score_threshold = 0.5
+
+    def detect(
+        self, images: Sequence[Image], min_score: float | None = None
+    ) -> list[list[Detection]]:
+        """Return one detection per image, of score 1, whose box is the image."""
+        return [[Detection(Box(0, 0, image.shape[1], image.shape[0]), 1.0)] for image in images]
+
+
 class EmotionClassifier(Protocol):
     """Stage 2: face crops → emotions."""
 
@@ -221,8 +238,13 @@ class Pipeline:
             boxes: in pixels of the image.
             turned: by how many degrees the crops are turned clockwise to stand upright.
         """
-        crops = (crop_face(image, box, self.margin) for box in boxes)
+        crops = (self._crop(image, box) for box in boxes)
         return self.classify_crops([_turn(crop, turned) for crop in crops])
+
+    def _crop(self, image: Image, box: Box) -> Image:
+        return (
+            image if isinstance(self.detector, WholeImage) else crop_face(image, box, self.margin)
+        )
 
     def classify_crops(self, crops: Iterable[ImageSource]) -> NDArray[np.float32]:
         """Return the probabilities, (N, 7) float32, of N images that are one face each.
@@ -311,7 +333,7 @@ class Pipeline:
         found = self.detector.detect([image for _, image in images])
         detected = time.perf_counter()
         crops = [
-            crop_face(image, detection.box, self.margin)
+            self._crop(image, detection.box)
             for (_, image), detections in zip(images, found, strict=True)
             for detection in detections
         ]

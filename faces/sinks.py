@@ -103,6 +103,20 @@ def csv_rows(result: ImageResult, threshold: Threshold) -> list[list[Any]]:
     ]
 
 
+def spreadsheet_text(text: str) -> str:
+    """Return the text of a csv cell as spreadsheets show it, and not compute it.
+
+    What begins with ``=``, ``+``, ``-``, ``@``, a tab or a line's end could be a formula, which
+    runs where the file is opened: an apostrophe is put before it.
+    """
+    return f"'{text}" if text[:1] in _FORMULA else text
+
+
+_FORMULA = tuple(
+    "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+)  # the last four are as wide as a letter of CJK
+
+
 def open_sink(path: str | os.PathLike[str], threshold: Threshold = DEFAULT_THRESHOLD) -> Sink:
     """Return the sink for a file, by its extension; use it as a context manager.
 
@@ -159,9 +173,10 @@ class Sink(ABC):
             self._waiting_part = new_part(self.path.with_name(f"{self.path.name}.annotations"))
             self._file = FileIO(self._part, "r+")
             self._waiting = FileIO(self._waiting_part, "r+")
+            _write_all(self._file, self._head)
         except OSError as error:
+            self._remove_parts()
             raise SinkError(f"{self.path}: cannot be written: {error.strerror}") from error
-        self._append(self._file, 0, self._head)
         self._at = _Position(end=len(self._head))
         return self
 
@@ -190,13 +205,12 @@ class Sink(ABC):
         with self._waiting as waiting, self._file as file:
             file.truncate(self._at.end)  # an interrupted write may have left half a record
             waiting.truncate(self._at.waiting_end)
+            if error is not None and self._at.images == 0:
+                self._remove_parts()
+                return
             if isinstance(error, SinkError):
                 if self._at.waiting_end == 0:
                     self._waiting_part.unlink()
-                return
-            if error is not None and self._at.images == 0:
-                self._part.unlink()
-                self._waiting_part.unlink()
                 return
             try:
                 file.seek(self._at.end)
@@ -218,9 +232,12 @@ class Sink(ABC):
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> SinkError:
-        return SinkError(
-            f"{self.path}: writing failed: {error.strerror}; what was written is in {self._part}"
-        )
+        kept = f"; what was written is in {self._part}" if self._at.images else ""
+        return SinkError(f"{self.path}: writing failed: {error.strerror}{kept}")
+
+    def _remove_parts(self) -> None:
+        for part in {self._part, self._waiting_part} - {self.path}:
+            part.unlink(missing_ok=True)
 
     def _check_target(self) -> None:
         if self.path.is_dir():
@@ -264,22 +281,21 @@ class JsonSink(Sink):
 
 
 class CsvSink(Sink):
-    """A header (``CSV_COLUMNS``), then one row per face; images without faces have no row.
+    """A header, then one row per face; images without faces have no row.
 
-    ``face`` counts from 1 in each image, ``labels`` are joined by ``;``. A source that begins like
-    a formula has an apostrophe in front, see ``spreadsheet_text``.
+    No cell is a formula, see ``spreadsheet_text``.
     """
 
     _head = ",".join(CSV_COLUMNS).encode() + b"\n"
 
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
-        rows = ""
+        lines = ""
         for source, *values, unsure in csv_rows(result, self._threshold):
-            row = [spreadsheet_text(source), *values, str(unsure).lower()]
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\r\n").writerow(row)  # so that it quotes either
-            rows += text.getvalue().removesuffix("\r\n") + "\n"
-        return _utf_8(rows), b""
+            row = io.StringIO()
+            writer = csv.writer(row, lineterminator="\r\n")  # so that names with these are quoted
+            writer.writerow([spreadsheet_text(source), *values, str(unsure).lower()])
+            lines += row.getvalue().removesuffix("\r\n") + "\n"
+        return _utf_8(lines), b""
 
 
 class CocoSink(Sink):
@@ -339,15 +355,6 @@ def _write_all(file: FileIO, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
-
-
-def spreadsheet_text(text: str) -> str:
-    """Return text that no spreadsheet takes for a formula.
-
-    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a line end gets an apostrophe in
-    front, which spreadsheets take for "what follows is text" (OWASP, "CSV injection").
-    """
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def _separator(before: int) -> bytes:

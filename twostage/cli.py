@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,12 +13,12 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from faces.annotated_folder import AnnotatedFolder
-from faces.command import UserError, run
+from faces.command import UserError, printable, run
 from faces.draw import draw_faces
 from faces.emotions import EMOTIONS, canonical_emotion
 from faces.images import read_image, read_images
 from faces.paths import ImageError
-from faces.pipeline import Image
+from faces.pipeline import Image, WholeImage
 from faces.scope import MIN_FACE, add_scope_options
 from faces.sinks import json_line, open_sink
 from faces.types import DEFAULT_THRESHOLD, ImageResult
@@ -25,6 +26,12 @@ from twostage import __version__, load_pipeline
 from twostage.model_zoo import shipped_models
 
 Threshold = float | Mapping[str, float]
+
+SERVICE = {
+    "serve": "answer over HTTP, see docs/service.md",
+    "feedback": "export or sum up what people said of the service's answers",
+}
+"""Commands whose room stands above this one; ``service.commands`` is loaded when one is called."""
 
 STANDARD = "-"
 """Stands for standard input among the photos, for standard output as ``--out``."""
@@ -61,7 +68,7 @@ def parse_threshold(words: Sequence[str]) -> Threshold:
 def describe(result: ImageResult, threshold: Threshold) -> str:
     """Return an image's line and its table of faces, as the terminal shows them."""
     lines = [
-        f"{result.source}: {result.width}×{result.height} pixels, "
+        f"{printable(result.source)}: {result.width}×{result.height} pixels, "
         f"{_count(len(result.faces), 'face')}, {result.seconds:.2f} s"
     ]
     if result.turned:
@@ -97,7 +104,7 @@ def analyze(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         write = writer_of(args.out, threshold, stack)
         pipeline = load_pipeline(
-            args.detector,
+            WholeImage() if args.no_detector else args.detector,
             args.classifier,
             device=args.device,
             detail=args.detail,
@@ -109,7 +116,7 @@ def analyze(args: argparse.Namespace) -> int:
         def report(error: ImageError) -> None:
             nonlocal failed
             failed += 1
-            bar.write(f"twostage: {error}", file=sys.stderr)
+            bar.write(printable(f"twostage: {error}"), file=sys.stderr)
 
         # one image at a time, so that memory stays flat
         for source, image in images_of(args.paths, report, args.annotated):
@@ -128,11 +135,11 @@ def analyze(args: argparse.Namespace) -> int:
 
     # what was done
     if args.out and args.out != STANDARD:
-        print(f"wrote {args.out}", file=shown)
+        print(f"wrote {printable(args.out)}", file=shown)
     if annotated and annotated.count:
         others = annotated.count - 1
         more = f" and {_count(others, 'more image')} beside it" if others else ""
-        print(f"wrote {annotated.first}{more}", file=shown)
+        print(f"wrote {printable(str(annotated.first))}{more}", file=shown)
     images, faces = _count(analysed, "image"), _count(found, "face")
     print(f"{images} analysed, {faces} found, {failed} failed", file=shown)
     return 1 if failed else 0
@@ -225,9 +232,14 @@ def build_parser() -> argparse.ArgumentParser:
         "for JSON lines on standard output",
     )  # fmt: skip
     command.add_argument("--annotated", type=Path, metavar="DIR", help="write images with boxes")
-    command.add_argument(
+    stage_1 = command.add_mutually_exclusive_group()
+    stage_1.add_argument(
         "--detector", default="default", metavar="NAME|RUN",
         help="a shipped detector, or the folder of a training run",
+    )  # fmt: skip
+    stage_1.add_argument(
+        "--no-detector", action="store_true",
+        help="take each photo as one face, as in sets of faces that are cut out already",
     )  # fmt: skip
     command.add_argument(
         "--classifier", default="default", metavar="NAME|RUN",
@@ -248,12 +260,17 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=analyze)
     command = commands.add_parser("models", help="list the shipped models")
     command.set_defaults(run=list_models)
+    for name, about in SERVICE.items():
+        commands.add_parser(name, help=about, add_help=False)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 (an image failed), 2 (misuse), 130."""
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in SERVICE:
+        return int(importlib.import_module("service.commands").main(words))
+    args = build_parser().parse_args(words)
     return run("twostage", lambda: args.run(args), "what was finished is written")
 
 

@@ -110,7 +110,9 @@ def load_detector(
         from detection.inference.classical import CLASSICAL
 
         return CLASSICAL[model.name](target)
-    _import_detectron2()
+    from detection import check_detectron2
+
+    check_detectron2()
     from detection.inference import detectron
 
     if isinstance(model, Path):
@@ -200,21 +202,6 @@ def classifier_facts(name_or_run: str) -> dict[str, Any]:
         "training_command": training.get("command"),
         "history": training.get("history"),
     }
-
-
-def _import_detectron2() -> None:
-    """Import Detectron2.
-
-    Raises:
-        UserError: it is not installed; the message says how to get it.
-    """
-    try:
-        import detectron2  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"Detectron2 is not installed ({error}); run `make setup`, which builds it, or install "
-            "an official build into this environment"
-        ) from error
 
 
 def _find(stage: str, name_or_run: str) -> ShippedModel | Path:

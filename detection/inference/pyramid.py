@@ -150,7 +150,7 @@ def find(
         looks += len(parts)
         boxes = np.concatenate([boxes, found[0] / factor])
         scores = np.concatenate([scores, found[1]])
-        if index == 0 and not (scores >= sure).any():
+        if index == 0 and scope.detail != "fast" and not (scores >= sure).any():
             found = _filling(image, scale, look)
             looks += bool(len(found[0]))
             boxes = np.concatenate([boxes, found[0]])

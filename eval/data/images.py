@@ -14,6 +14,7 @@ from tqdm import tqdm
 from faces import command
 from faces.coco import AnnotatedImage, GroundTruth, GroundTruthFace, ImageId
 from faces.command import UserError
+from faces.files import regular_file
 from faces.images import ImageError, read_image
 from faces.pipeline import Image
 from faces.types import Box
@@ -60,17 +61,23 @@ def open_images(path: Path) -> ImageStore:
         UserError: ``path`` is neither.
     """
     if path.is_dir():
-        return ImageStore(path, False, _walk(path), lambda name: (path / name).read_bytes())
+        return ImageStore(path, False, _walk(path), lambda name: _read(path / name))
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(regular_file(path))
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(
             f"{path}: neither a folder nor a readable zip ({error}); unpack other archives first"
         ) from error
     names = (info.filename for info in archive.infolist() if not info.is_dir())
     return ImageStore(path, True, tuple(sorted(filter(_is_visible, names))), archive.read)
+
+
+def _read(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
+        raise OSError("is no regular file")
+    return path.read_bytes()
 
 
 def _walk(root: Path) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from faces.command import UserError
 from faces.emotions import EMOTIONS, canonical_emotion
-from faces.files import replacing
+from faces.files import regular_file, replacing
 
 SUM_TOLERANCE = 0.02
 """How far the sum of a row may be from 1 (``human`` and others round)."""
@@ -42,7 +42,7 @@ def read_scores(path: Path, names: Sequence[str]) -> NDArray[np.float32]:
             holds no probabilities.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with regular_file(path).open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             columns = _columns(path, reader.fieldnames or ())
             found: dict[str, list[float]] = {}

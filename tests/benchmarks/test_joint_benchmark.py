@@ -47,7 +47,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     }
     (tmp_path / "t.json").write_text(json.dumps(truth))
     monkeypatch.setattr(
-        options, "load_detectors", lambda names, _: [CornerDetector() for _ in names]
+        options, "load_detectors", lambda names, *_, **_k: [CornerDetector() for _ in names]
     )
     monkeypatch.setattr(options, "load_classifiers", lambda *_: [Sad()])
     monkeypatch.setattr(contest, "PYTHON_PEERS", tmp_path)

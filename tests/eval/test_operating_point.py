@@ -17,6 +17,7 @@ from eval.data.detections import as_arrays
 from eval.operating_point import Suppression, select
 from faces.coco import AnnotatedImage, Detections, GroundTruthFace
 from faces.command import UserError
+from faces.scope import Scope
 from faces.types import Box, Detection
 from tests.stand_ins import ScriptedDetector
 
@@ -102,14 +103,15 @@ def test_suppressing_afterwards_is_what_detectron2_does(tmp_path: Path) -> None:
     small = ("INPUT.MIN_SIZE_TEST", "160", "INPUT.MAX_SIZE_TEST", "280")
     some = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0005")
     [everything] = options.load_detectors(
-        ["default"], "cpu", (*operating_point.EVERYTHING, *small, *some)
+        ["default"], "cpu", (*operating_point.EVERYTHING, *small, *some), Scope("fast")
     )
     boxes = as_arrays(everything.detect([image], 0.0)[0])
     for nms, voting, containment in ((0.3, 1.1, 0.6), (0.5, 0.5, 1.1), (0.65, 0.7, 0.8)):
         keys = ("MODEL.ROI_HEADS.NMS_THRESH_TEST", str(nms), "MODEL.VOTING", str(voting))
         keys += ("MODEL.CONTAINMENT", str(containment))
         limit = ("TEST.DETECTIONS_PER_IMAGE", "9")
-        [model] = options.load_detectors(["default"], "cpu", (*keys, *small, *some, *limit))
+        given = (*keys, *small, *some, *limit)
+        [model] = options.load_detectors(["default"], "cpu", given, Scope("fast"))
         theirs = as_arrays(model.detect([image], 0.0)[0])
         ours = Suppression(nms, voting, containment).apply(boxes, 9)
         assert 3 <= len(theirs.scores) <= 9 < len(boxes.scores)
@@ -176,7 +178,7 @@ def test_the_choice_is_made_with_the_overrides(data: Path, monkeypatch: pytest.M
     given: list[Sequence[str]] = []
 
     def load(
-        names: list[str], device: str | None, overrides: Sequence[str] = ()
+        names: list[str], device: str | None, overrides: Sequence[str] = (), *_: object
     ) -> list[ScriptedDetector]:
         given.append(overrides)
         return [model()]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,9 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         load_coco(tmp_path / "none.json")
     with pytest.raises(UserError, match="is a folder"):
         load_coco(tmp_path)
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(UserError, match="no regular file"):
+        load_coco(tmp_path / "pipe.json")
 
 
 JSON = st.recursive(

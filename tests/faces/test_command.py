@@ -13,6 +13,7 @@ import pytest
 
 from faces import command
 from faces.command import UserError, run
+from faces.paths import ImageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +48,78 @@ def test_other_errors_pass_and_a_status_is_returned(capsys: pytest.CaptureFixtur
     assert run("x.y", lambda: 1) == 1
     assert run("x.y", failing(KeyboardInterrupt()), "go on with --resume") == 130
     assert "stopped; go on with --resume" in capsys.readouterr().err
+
+
+WAITING = """
+import sys, time
+from faces.command import run
+def action():
+    try:
+        print("at work", flush=True)
+        time.sleep(60)
+    finally:
+        print("closed", flush=True)
+sys.exit(run("x.y", action))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_end_a_command_let_it_close_what_is_open(number: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "at work\n"
+    process.send_signal(number)
+    assert process.stderr is not None
+    out, err = process.stdout.read(), process.stderr.read()
+    assert (process.wait(30), out) == (130, "closed\n")
+    assert err.strip() == "x.y: stopped; what was finished is kept"
+
+
+def test_a_second_sigterm_does_not_disturb_the_closing() -> None:
+    def action() -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("not stopped")
+        finally:
+            os.kill(os.getpid(), signal.SIGHUP)
+            closed.append(True)
+
+    closed: list[bool] = []
+    assert run("x.y", action) == 130 and closed
+    assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+
+def test_nohup_stays_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run("x.y", lambda: os.kill(os.getpid(), signal.SIGHUP) or 0) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_forked_worker_ends_at_sigterm_as_ever() -> None:
+    def action() -> int:
+        if (child := os.fork()) == 0:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert run("x.y", action) == -signal.SIGTERM
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
+@pytest.mark.parametrize("words", ["print('x')", "print('x', flush=True)", "print('x' * 100000)"])
+def test_a_full_disk_behind_standard_output_is_one_line(words: str) -> None:
+    code = f"import sys\nfrom faces.command import run\nsys.exit(run('x.y', lambda: {words} or 0))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (2, "x.y: No space left on device\n")
 
 
 def interrupted_import(tmp_path: Path, *arguments: str) -> tuple[int, str]:
@@ -131,3 +204,24 @@ def test_types_of_arguments() -> None:
     ):
         with pytest.raises(command.ArgumentTypeError, match="expected a"):
             parse(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Grüße 顔.jpg", "Grüße 顔.jpg"),
+        ("\x1b[31mred\x07.jpg", r"\x1b[31mred\x07.jpg"),
+        ("new\nline\r\t.jpg", r"new\nline\r\t.jpg"),
+        ("\x9b2J\u202egpj.exe\u2028", r"\x9b2J\u202egpj.exe\u2028"),
+        ("family \U0001f468\u200d\U0001f469.jpg", "family \U0001f468\u200d\U0001f469.jpg"),
+        ("9.41\u202fAM\\n.png", "9.41\u202fAM\\n.png"),
+    ],
+)
+def test_what_could_steer_a_terminal_is_shown_escaped(
+    name: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.printable(name) == shown
+    assert str(ImageError(name, "is empty")) == f"{shown}: is empty"
+    assert ImageError(name, "is empty").source == name
+    command.note("x.y", "\x1b[2J")
+    assert capsys.readouterr().err == "x.y: \\x1b[2J\n"

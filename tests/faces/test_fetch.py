@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 from PIL import Image
 
 from detection import dataturks
+from faces import fetch
 from faces.fetch import Limits, Outcome, Wanted, fetch_all, is_public, summary
 
 FAST = Limits(bytes=30_000, connect=0.5, read=0.4, total=1.2, attempts=2, pause=0.01, redirects=3)
@@ -291,6 +293,38 @@ def test_a_name_that_changes_its_meaning_is_looked_up_once(
     assert "10.0.0.1, not on the public internet" in outcome.cause
 
 
+BRIEF = replace(FAST, total=0.5, connect=30.0, read=30.0, attempts=1)
+
+
+@pytest.mark.parametrize("step", ["look-up", "connecting", "handshake", "decoding"])
+def test_the_total_time_holds_for_every_step(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    go_on = threading.Event()
+    url = f"{server.url}/good.jpg"
+    if step == "look-up":
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: go_on.wait(30))
+    elif step == "connecting":
+
+        def slow(address: Any, timeout: float) -> None:
+            time.sleep(timeout)
+            raise TimeoutError
+
+        many = [(socket.AF_INET, 1, 6, "", (f"127.0.0.{i}", 80)) for i in range(1, 30)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: many)
+        monkeypatch.setattr(fetch, "create_connection", slow)
+    elif step == "handshake":
+        listening = socket.create_server(("127.0.0.1", 0))  # accepts, and says nothing
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}/good.jpg"
+    else:
+        monkeypatch.setattr(fetch, "read_image", lambda *_, **__: go_on.wait(30))
+    start = time.monotonic()
+    (outcome,) = fetch_all([Wanted(url, "a.jpg")], tmp_path, BRIEF, private=True)
+    go_on.set()
+    assert outcome.cause == "not there after 0.5 s"
+    assert time.monotonic() - start < 5 and not (tmp_path / "a.jpg").exists()
+
+
 @pytest.mark.parametrize(
     ("address", "public"),
     [
@@ -299,6 +333,11 @@ def test_a_name_that_changes_its_meaning_is_looked_up_once(
         ("169.254.169.254", False), ("100.64.0.1", False), ("0.0.0.0", False),
         ("224.0.0.1", False), ("255.255.255.255", False), ("::1", False), ("fe80::1", False),
         ("fc00::1", False), ("::ffff:10.0.0.1", False), ("64:ff9b::7f00:1", False),
+        ("fec0::1", False), ("64:ff9b:1::808:808", False), ("::8.8.8.8", False),
+        ("::7f00:1", False), ("3fff::1", False), ("5f00::1", False), ("168.63.129.16", False),
+        ("100.100.100.200", False), ("192.0.0.192", False), ("fd00:ec2::254", False),
+        ("::ffff:168.63.129.16", False), ("64:ff9b::a83f:8110", False), ("192.88.99.1", False),
+        ("168.63.129.17", True), ("2002:808:808::", True),
         ("2002:7f00:1::", False), ("2001:0:a00:1::", False), ("ff02::1", False), ("::", False),
     ],
 )  # fmt: skip
@@ -306,7 +345,10 @@ def test_which_addresses_are_public(address: str, public: bool) -> None:
     assert is_public(ipaddress.ip_address(address)) is public
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "a\0b", "x" * 300])
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".hidden", "a/b", "a\\b", "a\0b", "x" * 300, "download.json", "Download.JSON"],
+)
 def test_names_that_leave_the_folder_are_refused(server: Server, tmp_path: Path, name: str) -> None:
     (outcome,) = fetch_all([Wanted(f"{server.url}/good.jpg", name)], tmp_path, FAST, private=True)
     assert "cannot be used" in outcome.cause and not server.seen

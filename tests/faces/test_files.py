@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from faces.files import file_sha256, replacing, write_json, write_text
+from faces.command import UserError
+from faces.files import file_sha256, regular_file, replacing, write_json, write_text
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -81,3 +82,16 @@ def test_json_is_strict_and_hashes_are_those_of_the_bytes(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, float("nan"))
     assert path.read_bytes() == before
+
+
+def test_a_pipe_is_no_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "a.json").write_text("{}")
+    os.symlink("loop", tmp_path / "loop")
+    assert regular_file(tmp_path / "a.json") == tmp_path / "a.json"
+    for name, words in (
+        ("pipe.json", "no regular file"), (".", "is a folder"), ("absent", "no such file"),
+        ("loop", "cannot be opened"), ("a\0b", "cannot be opened"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            regular_file(tmp_path / name)

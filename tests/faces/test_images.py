@@ -655,7 +655,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         (b'{"a": 1}', "text file"),
         (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
         (b'<?xml version="1.0"?>\n<svg xmlns="x"></svg>', "SVG"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 90, "HEIC is not supported; convert"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 90, "HEIC"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + b"\0" * 90, "HEIC"),
         (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + b"\0" * 90, "RAW"),
         (b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 90, "RAW"),

@@ -139,6 +139,15 @@ def test_link_loops_end(tree: Path) -> None:
     assert names("self") == [f"self/{name}" for name in expected]
 
 
+@pytest.mark.parametrize("path", ["{}", "{}/*.jpg", "{}/**"])
+def test_a_link_to_itself_is_one_entry_of_its_folder(tmp_path: Path, path: str) -> None:
+    (tmp_path / "good.jpg").touch()
+    os.symlink("loop.jpg", tmp_path / "loop.jpg")
+    os.symlink("loop", tmp_path / "loop")
+    found = [item for item in iter_image_paths([path.format(tmp_path)])]
+    assert found == [tmp_path / "good.jpg", tmp_path / "loop.jpg"]
+
+
 def test_order_does_not_depend_on_the_file_system(tmp_path: Path) -> None:
     for index in range(200):
         (tmp_path / f"{index * 7919 % 200:03}.jpg").touch()

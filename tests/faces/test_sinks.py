@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,27 +168,15 @@ def test_csv(tmp_path: Path) -> None:
     assert (rows[1]["labels"], rows[1]["unsure"]) == ("", "true")
 
 
-@pytest.mark.parametrize(
-    ("name", "cell"),
-    [
-        ("=HYPERLINK(1).jpg", "'=HYPERLINK(1).jpg"),
-        ("+1.jpg", "'+1.jpg"),
-        ("-1.jpg", "'-1.jpg"),
-        ("@SUM(A1).jpg", "'@SUM(A1).jpg"),
-        ("\t=1.jpg", "'\t=1.jpg"),
-        ("\r=1.jpg", "'\r=1.jpg"),
-        ("a=1.jpg", "a=1.jpg"),
-        ("'=1.jpg", "'=1.jpg"),
-        (" -.jpg", " -.jpg"),
-    ],
-)
-def test_no_source_in_a_csv_is_a_formula(tmp_path: Path, name: str, cell: str) -> None:
-    write(tmp_path / "out.csv", result(name, face((1, 2, 3, 4))))
-    with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert row["source"] == cell
-    write(tmp_path / "out.json", result(name, face((1, 2, 3, 4))))
-    assert json.loads((tmp_path / "out.json").read_text("utf-8"))[0]["source"] == name
+@pytest.mark.parametrize("name", ["=1+1.jpg", "+a", "-a", "@a", "\ta", "\ra", "\n=a", "\uff1da"])
+def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "out.csv"
+    with open_sink(path) as sink:
+        for source in (name, f"photos/{name}"):
+            sink.write(replace(TWO, source=source))
+    with path.open(newline="", encoding="utf-8") as file:
+        sources = [row["source"] for row in csv.DictReader(file)]
+    assert sources == [f"'{name}"] * 2 + [f"photos/{name}"] * 2
 
 
 def test_coco_by_hand(tmp_path: Path) -> None:
@@ -248,8 +237,9 @@ def test_odd_names_survive(tmp_path: Path, extension: str) -> None:
     if extension == ".csv":
         with path.open(newline="", encoding="utf-8") as stream:
             found = [row["source"] for row in csv.DictReader(stream)]
-        expected = ["'" + s if s.startswith("=") else s for s in SOURCES if "caf" not in s]
-        assert [s for s in found if "\\udc" not in s] == expected
+        assert found.pop(5) == "'=1+1.jpg"  # no formula
+        found.insert(5, "=1+1.jpg")
+        assert [s for s in found if "\\udc" not in s] == [s for s in SOURCES if "caf" not in s]
         assert "caf\\udce9\\udcff.jpg" in found
     elif extension == ".jsonl":
         found = [json.loads(line)["source"] for line in text.split("\n")[:-1]]
@@ -383,6 +373,24 @@ def test_a_full_disk(tmp_path: Path, extension: str) -> None:
         text += '],"annotations":[' + annotations.read_text("utf-8") + "]}"
     part.write_text(text + ("]" if extension == ".json" else ""))
     assert complete(part.rename(path)) >= 1
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize("limit", [0, 150])
+def test_a_disk_that_is_full_from_the_start_keeps_nothing(
+    tmp_path: Path, extension: str, limit: int
+) -> None:
+    path = tmp_path / f"out{extension}"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+        with pytest.raises(SinkError, match="File too large") as caught, open_sink(path) as sink:
+            sink.write(TWO)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert os.listdir(tmp_path) == [] and ".part" not in str(caught.value)
 
 
 def test_results_are_on_disk_at_once(tmp_path: Path) -> None:

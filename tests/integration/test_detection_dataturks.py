@@ -37,7 +37,7 @@ class OneAnswer:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write six images, each with a face, as a Dataturks export and as a COCO file."""
-    monkeypatch.setattr(options, "load_detectors", lambda names, device: [OneAnswer()])
+    monkeypatch.setattr(options, "load_detectors", lambda *_, **_k: [OneAnswer()])
     (tmp_path / "images").mkdir()
     lines, images, annotations = [], [], []
     width, height = SIZE

@@ -60,7 +60,7 @@ def data(tmp_path: Path) -> Path:
 def detectors(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedDetector]:
     made: list[ScriptedDetector] = []
 
-    def load(names: Sequence[str], device: str | None) -> list[ScriptedDetector]:
+    def load(names: Sequence[str], *_: object, **_k: object) -> list[ScriptedDetector]:
         made[:] = [known_detector(name) for name in names]
         return made
 

@@ -93,7 +93,7 @@ def detectors(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedDetector]:
         "corner": CornerClassifier(),
         "happy": ScriptedClassifier(probabilities(happy=1.0), "happy"),
     }
-    monkeypatch.setattr(options, "load_detectors", lambda names, _: [made[n] for n in names])
+    monkeypatch.setattr(options, "load_detectors", lambda names, _, **_k: [made[n] for n in names])
     monkeypatch.setattr(
         options, "load_classifiers", lambda names, _: [classifiers[n] for n in names]
     )

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 import twostage
-from faces.pipeline import Pipeline
+from faces.pipeline import Pipeline, WholeImage
 from faces.types import Detection
 from tests.stand_ins import TWO_FACES, ScriptedClassifier, ScriptedDetector, probabilities
 from twostage import cli
@@ -110,6 +111,58 @@ def test_a_broken_picture_fails_alone(
         assert len(list(csv.DictReader(file))) == 4
 
 
+def test_one_odd_entry_of_a_folder_fails_alone(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.symlink("loop.jpg", photos / "loop.jpg")
+    os.mkfifo(photos / "pipe.jpg")
+    assert cli.main(["analyze", str(photos)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == "3 images analysed, 4 faces found, 2 failed"
+    assert "loop.jpg: cannot be opened" in captured.err and "no regular file" in captured.err
+
+
+def test_names_cannot_steer_the_terminal(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    Image.new("RGB", (64, 48)).save(odd / "esc\x1b[31mred.jpg")
+    (odd / "new\nline.jpg").touch()
+    out, marked = odd / "r\x1b.jsonl", tmp_path / "m\x1b"
+    command = ["analyze", str(odd), "--out", str(out), "--annotated", str(marked)]
+    assert cli.main(command) == 1
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+    assert (
+        r"esc\x1b[31mred.jpg: 64×48" in captured.out and r"new\nline.jpg: is empty" in captured.err
+    )
+    assert json.loads(out.read_text())["source"].endswith("esc\x1b[31mred.jpg")
+
+
+def test_without_a_detector_each_photo_is_one_face(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(detector: WholeImage, classifier: str, **others: object) -> Pipeline:
+        return Pipeline(detector, ScriptedClassifier(happy_first))
+
+    monkeypatch.setattr(cli, "load_pipeline", load)
+    out = tmp_path / "r.jsonl"
+    assert cli.main(["analyze", str(photos), "--no-detector", "--out", str(out)]) == 0
+    results = [json.loads(line) for line in out.read_text().splitlines()]
+    boxes = [[face["box"] for face in result["faces"]] for result in results]
+    assert boxes == [[[0, 0, 64, 48]], [[0, 0, 40, 40]], [[0, 0, 20, 20]]]
+    with pytest.raises(SystemExit):
+        cli.main(["analyze", str(photos), "--no-detector", "--detector", "mtcnn"])
+
+
+def test_a_name_of_255_bytes_is_annotated_too(photos: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(photos / f"{'n' * 251}.jpg")
+    marked = tmp_path / "marked"
+    assert cli.main(["analyze", str(photos), "--annotated", str(marked)]) == 0
+    assert len(os.listdir(marked)) == 4
+
+
 def test_thresholds_decide_the_labels(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.jsonl"
     arguments = ["analyze", str(photos / "a.jpg"), "--out", str(out), "--threshold"]
@@ -168,18 +221,21 @@ def test_unknown_models_are_explained(
         assert error.count("\n") == 1 and error.startswith("twostage: ") and "'nobody'" in error
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopping_keeps_what_was_finished(
     photos: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    number: int,
 ) -> None:
     answers = iter([TWO_FACES])
 
     def stop_at_second(image: np.ndarray) -> tuple[Detection, ...]:
         for answer in answers:
             return answer
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        raise AssertionError("not stopped")
 
     pipeline = Pipeline(ScriptedDetector(stop_at_second), ScriptedClassifier())
     monkeypatch.setattr(cli, "load_pipeline", lambda *models, **options: pipeline)

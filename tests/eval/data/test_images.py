@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from eval.data.images import AnnotatedImages
+from eval.data.images import AnnotatedImages, open_images
 from faces.coco import load_coco
 from faces.command import UserError
+from faces.images import ImageError
 
 
 def truth_of(folder: Path, *names: str) -> Path:
@@ -103,3 +105,11 @@ def test_without_a_usable_face_there_is_no_evaluation(coco: Path, broken: str, c
     list(images)
     with pytest.raises(UserError, match=cause):
         images.close("x")
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match="no regular file"):
+        open_images(tmp_path).read("pipe.jpg")
+    with pytest.raises(UserError, match="no regular file"):
+        open_images(tmp_path / "pipe.jpg")

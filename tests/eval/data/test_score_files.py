@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -59,6 +60,12 @@ def test_broken_files_are_refused_in_one_line(tmp_path: Path, text, message):
 def test_missing_file_is_named(tmp_path: Path):
     with pytest.raises(UserError, match=r"none\.csv"):
         read_scores(tmp_path / "none.csv", [])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(UserError, match="no regular file"):
+        read_scores(tmp_path / "pipe.csv", ["a"])
 
 
 def test_the_evaluation_takes_answers_from_elsewhere(tmp_path: Path, capsys):
