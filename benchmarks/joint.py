@@ -26,6 +26,7 @@ from faces import command
 from faces.coco import load_coco
 from faces.command import UserError
 from faces.provenance import command_line
+from faces.scope import add_scope_options
 
 COMMAND = "benchmarks.joint"
 
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     for stage in ("detector", "classifier"):
         result.add_argument(f"--{stage}", nargs="+", required=True, metavar="NAME|RUN")
     add_results_options(result)
+    add_scope_options(result)
     result.add_argument("--peers", nargs="*", choices=CLASSIFIERS, default=["fer"])
     result.add_argument("--gallery", type=Path, metavar="FILE.html", help="as eval.joint has it")
     options.add_common_options(result)

@@ -8,3 +8,5 @@ expect_interrupts(__name__)
 
 # Detectron2 0.6 scripts a few functions when it is imported; nobody here can change that.
 warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
+# PyTorch warns of pickles that it then refuses.
+warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)

@@ -30,6 +30,7 @@ from faces.command import UserError
 from faces.crops import crop_face
 from faces.files import write_json
 from faces.pipeline import Image
+from faces.scope import add_scope_options
 from faces.types import Box
 
 COMMAND = "eval.crops"
@@ -79,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_photo_options(result)
     options.add_models(result, "detector")
     add_results_options(result)
+    add_scope_options(result)
     result.add_argument("--device", help="cpu, cuda, cuda:1, … (default: the best there is)")
     result.add_argument("--out", type=Path, required=True, metavar="DIR", help="must not exist")
     return result

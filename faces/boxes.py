@@ -11,6 +11,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from faces.types import Box
+
 MATCH_IOU = 0.5
 """A detection finds a face from this intersection over union on (PASCAL VOC's rule)."""
 
@@ -39,6 +41,24 @@ def inside_matrix(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     inter = intersections(a, b)
     areas = np.broadcast_to(_areas(a)[:, None], inter.shape)
     return np.divide(inter, areas, out=np.zeros_like(inter), where=areas > 0)
+
+
+def turned_back(box: Box, turned: int, width: int, height: int) -> Box:
+    """Return a box of a turned image in the image as it was.
+
+    Args:
+        box: in the image after it was turned clockwise.
+        turned: by 0, 90, 180 or 270 degrees.
+        width: of the image before, in pixels.
+        height: of the image before, in pixels.
+    """
+    x1, y1, x2, y2 = box.as_tuple()
+    return {
+        0: box,
+        90: Box(y1, height - x2, y2, height - x1),
+        180: Box(width - x2, height - y2, width - x1, height - y1),
+        270: Box(width - y2, x1, width - y1, x2),
+    }[turned]
 
 
 class Verdict(IntEnum):

@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from faces.boxes import turned_back
 from faces.crops import CROP_MARGIN, crop_face, pad_to_square
 from faces.draw import shrink
 from faces.emotions import EMOTIONS
@@ -20,6 +21,10 @@ from faces.types import Box, Detection, EmotionProbabilities, Face, ImageResult
 
 Image = NDArray[np.uint8]
 """An upright image, shape (H, W, 3), uint8, RGB."""
+
+
+TURNS = (0, 90, 180, 270)
+"""By how many degrees an image may have to be turned clockwise to stand upright."""
 
 
 class Detector(Protocol):
@@ -68,6 +73,15 @@ class ExplainingDetector(Detector, Protocol):
         ...
 
 
+@runtime_checkable
+class ScalingDetector(Detector, Protocol):
+    """A detector that can tell which faces are too small for it to see; others need not."""
+
+    def smallest_face(self, width: int, height: int) -> float:
+        """Return the shorter side of the smallest faces it sees in an image, in its pixels."""
+        ...
+
+
 class EmotionClassifier(Protocol):
     """Stage 2: face crops → emotions."""
 
@@ -94,6 +108,8 @@ class Located:
         merged: boxes that were dropped because one of the detections has a better one; () unless
             the detector is an ``ExplainingDetector``.
         seconds: wall-clock time of stage 1.
+        smallest_face: see ``ImageResult``.
+        turned: see ``ImageResult``.
     """
 
     width: int
@@ -101,6 +117,8 @@ class Located:
     detections: tuple[Detection, ...]
     merged: tuple[Merged, ...]
     seconds: float
+    smallest_face: float | None = None
+    turned: int = 0
 
     def above(self, score: float) -> Located:
         """Return the same with only the detections from ``score`` on, and what they merged."""
@@ -118,14 +136,22 @@ class Pipeline:
         detector: stage 1.
         classifier: stage 2.
         margin: of the crops, see ``faces.crops.crop_face``.
+        rotations: look at each image in four turns and keep the one in which stage 1 is surest.
+            For images that lie on their side without EXIF data that says so; four times the work.
     """
 
     def __init__(
-        self, detector: Detector, classifier: EmotionClassifier, *, margin: float = CROP_MARGIN
+        self,
+        detector: Detector,
+        classifier: EmotionClassifier,
+        *,
+        margin: float = CROP_MARGIN,
+        rotations: bool = False,
     ) -> None:
         self.detector = detector
         self.classifier = classifier
         self.margin = margin
+        self.rotations = rotations
 
     def locate(
         self, image: Image, min_score: float | None = None, *, explain: bool = False
@@ -139,14 +165,37 @@ class Pipeline:
             explain: also fill ``merged``, where the detector can.
         """
         start = time.perf_counter()
+        turned, detections = 0, None
+        if self.rotations:
+            turned, detections = self._surest_turn(image, min_score)
         merged: list[Merged] = []
         if explain and isinstance(self.detector, ExplainingDetector):
-            detections, merged = self.detector.explain(image, min_score)
-        else:
+            detections, merged = self.detector.explain(_turn(image, turned), min_score)
+        elif detections is None:
             detections = self.detector.detect([image], min_score)[0]
+        if turned:
+            detections = [_turned_back(d, turned, image) for d in detections]
+            merged = [Merged(_turned_back(m.detection, turned, image), m.into) for m in merged]
         height, width = image.shape[:2]
         seconds = time.perf_counter() - start
-        return Located(width, height, tuple(detections), tuple(merged), seconds)
+        smallest = self._smallest_face(image)
+        return Located(width, height, tuple(detections), tuple(merged), seconds, smallest, turned)
+
+    def _surest_turn(self, image: Image, min_score: float | None) -> tuple[int, list[Detection]]:
+        """Return the turn in which most scores add up, of equals the smallest; its detections."""
+        threshold = self.detector.score_threshold
+        best, kept, found_best = 0, -1.0, list[Detection]()
+        for turned in TURNS:
+            found = self.detector.detect([_turn(image, turned)], min_score)[0]
+            total = sum(d.score for d in found if d.score >= threshold)
+            if total > kept + 1e-6:
+                best, kept, found_best = turned, total, found
+        return best, found_best
+
+    def _smallest_face(self, image: Image) -> float | None:
+        if not isinstance(self.detector, ScalingDetector):
+            return None
+        return self.detector.smallest_face(image.shape[1], image.shape[0])
 
     def classify(self, image: Image, located: Located, source: str = "") -> ImageResult:
         """Run stage 2 on what ``locate`` found in the same image.
@@ -158,13 +207,22 @@ class Pipeline:
         """
         start = time.perf_counter()
         boxes = [detection.box for detection in located.detections]
-        rows = self.classify_boxes(image, boxes)
+        rows = self.classify_boxes(image, boxes, located.turned)
         seconds = located.seconds + time.perf_counter() - start
         return _result(source, located, rows, seconds)
 
-    def classify_boxes(self, image: Image, boxes: Sequence[Box]) -> NDArray[np.float32]:
-        """Return the probabilities, (N, 7) float32, of the faces in N boxes of an image."""
-        return self.classify_crops([crop_face(image, box, self.margin) for box in boxes])
+    def classify_boxes(
+        self, image: Image, boxes: Sequence[Box], turned: int = 0
+    ) -> NDArray[np.float32]:
+        """Return the probabilities, (N, 7) float32, of the faces in N boxes of an image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes: in pixels of the image.
+            turned: by how many degrees the crops are turned clockwise to stand upright.
+        """
+        crops = (crop_face(image, box, self.margin) for box in boxes)
+        return self.classify_crops([_turn(crop, turned) for crop in crops])
 
     def classify_crops(self, crops: Iterable[ImageSource]) -> NDArray[np.float32]:
         """Return the probabilities, (N, 7) float32, of N images that are one face each.
@@ -246,6 +304,8 @@ class Pipeline:
     def _analyze_batch(self, images: Sequence[tuple[str, Image]]) -> list[ImageResult]:
         if not images:
             return []
+        if self.rotations:
+            return [self.classify(image, self.locate(image), name) for name, image in images]
         # both stages, each in one call
         start = time.perf_counter()
         found = self.detector.detect([image for _, image in images])
@@ -264,7 +324,8 @@ class Pipeline:
         taken = 0
         for (name, image), detections in zip(images, found, strict=True):
             height, width = image.shape[:2]
-            located = Located(width, height, tuple(detections), (), per_image)
+            smallest = self._smallest_face(image)
+            located = Located(width, height, tuple(detections), (), per_image, smallest)
             own = rows[taken : taken + len(detections)]
             taken += len(detections)
             results.append(_result(name, located, own, per_image + per_face * len(detections)))
@@ -278,4 +339,22 @@ def _result(
         Face(detection, EmotionProbabilities.from_row(row))
         for detection, row in zip(located.detections, rows, strict=True)
     )
-    return ImageResult(source, located.width, located.height, seconds, faces)
+    return ImageResult(
+        source,
+        located.width,
+        located.height,
+        seconds,
+        faces,
+        located.smallest_face,
+        located.turned,
+    )
+
+
+def _turn(image: Image, turned: int) -> Image:
+    """Return an image turned clockwise by 0, 90, 180 or 270 degrees."""
+    return np.ascontiguousarray(np.rot90(image, -turned // 90)) if turned else image
+
+
+def _turned_back(detection: Detection, turned: int, image: Image) -> Detection:
+    height, width = image.shape[:2]
+    return replace(detection, box=turned_back(detection.box, turned, width, height))

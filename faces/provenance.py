@@ -24,14 +24,18 @@ def read_card(path: Path) -> dict[str, Any]:
         CardError: it cannot be read, or holds something else.
     """
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except OSError as error:
         raise CardError(f"{path}: cannot be read: {error.strerror}; restore it") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CardError(f"{path}: not valid JSON ({error}); restore it") from error
     if not isinstance(card, dict):
         raise CardError(f"{path}: no JSON object; restore it")
     return card
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
 
 
 def command_line(module: str, argv: Sequence[str] | None = None) -> str:

@@ -53,9 +53,10 @@ def result_to_dict(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD
     ``labels`` and ``unsure`` follow from the unrounded probabilities.
 
     Returns:
-        ``{"schema_version": 1, "source": str, "width": px, "height": px, "seconds": s, "faces":
-        [{"box": [x1, y1, x2, y2], "score": 0…1, "emotions": {name: 0…1 for the seven}, "labels":
-        [names, most likely first], "unsure": bool}, …]}``.
+        ``{"schema_version": 1, "source": str, "width": px, "height": px, "seconds": s,
+        "smallest_face": px or null, "turned": degrees, "faces": [{"box": [x1, y1, x2, y2],
+        "score": 0…1, "emotions": {name: 0…1 for the seven}, "labels": [names, most likely first],
+        "unsure": bool}, …]}``; see ``ImageResult``.
     """
     faces = []
     for face in result.faces:
@@ -76,6 +77,8 @@ def result_to_dict(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD
         "width": int(result.width),
         "height": int(result.height),
         "seconds": round(float(result.seconds), 4),
+        "smallest_face": None if result.smallest_face is None else round(result.smallest_face, 2),
+        "turned": result.turned,
         "faces": faces,
     }
 

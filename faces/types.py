@@ -192,6 +192,10 @@ class ImageResult:
         height: height of the upright image in pixels.
         seconds: wall-clock time of both stages for this image.
         faces: most confident detection first.
+        smallest_face: the shorter side, in pixels, of the smallest faces that could be seen; None
+            where the detector does not tell.
+        turned: by how many degrees the image was turned clockwise to stand upright: 0, 90, 180,
+            270. Boxes are of the image as it is stored.
         preview: the image, (h, w, 3) uint8 RGB, not larger than ``faces.draw.PREVIEW_SIDE``; None
             where ``source`` is a path that can be read again. Not compared, not written to files.
     """
@@ -201,6 +205,8 @@ class ImageResult:
     height: int
     seconds: float
     faces: tuple[Face, ...]
+    smallest_face: float | None = None
+    turned: int = 0
     preview: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
 
     def _repr_png_(self) -> bytes | None:

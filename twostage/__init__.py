@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from faces.command import UserError, expect_interrupts
 from faces.emotions import EMOTIONS
+from faces.scope import MIN_FACE, Scope
 from faces.types import (
     DEFAULT_THRESHOLD,
     Box,
@@ -85,6 +86,9 @@ def load_pipeline(
     *,
     device: str | None = None,
     margin: float | None = None,
+    detail: str = "standard",
+    min_face: float = MIN_FACE,
+    rotations: bool = False,
 ) -> Pipeline:
     """Load both stages.
 
@@ -95,6 +99,11 @@ def load_pipeline(
         device: ``cpu``, ``cuda``, ``cuda:1``; None takes a GPU if there is one.
         margin: added to each side of a face's box before it is cut out, as a fraction of the box's
             longer side; None takes the margin that the shipped classifiers were chosen with.
+        detail: how closely to look for small faces in large images: ``fast`` (one look at the
+            whole image, scaled down), ``standard`` (closer where something small was seen) or
+            ``full`` (as close everywhere).
+        min_face: the shorter side of the smallest faces to look for, in pixels of the image.
+        rotations: try each image in four turns, for images that lie on their side.
 
     Raises:
         UserError: there is no such model, its files are damaged, or the device is missing.
@@ -103,23 +112,30 @@ def load_pipeline(
     from faces.pipeline import Pipeline
 
     stage_1 = (
-        load_detector(detector, device) if isinstance(detector, str | os.PathLike) else detector
+        load_detector(detector, device, detail=detail, min_face=min_face)
+        if isinstance(detector, str | os.PathLike)
+        else detector
     )
     stage_2 = (
         load_classifier(classifier, device)
         if isinstance(classifier, str | os.PathLike)
         else classifier
     )
-    return Pipeline(stage_1, stage_2, margin=CROP_MARGIN if margin is None else margin)
+    margin = CROP_MARGIN if margin is None else margin
+    return Pipeline(stage_1, stage_2, margin=margin, rotations=rotations)
 
 
 def load_detector(
-    detector: str | os.PathLike[str] = "default", device: str | None = None
+    detector: str | os.PathLike[str] = "default",
+    device: str | None = None,
+    *,
+    detail: str = "standard",
+    min_face: float = MIN_FACE,
 ) -> Detector:
     """Load stage 1; see ``load_pipeline``."""
     from twostage.model_zoo import load_detector as load
 
-    return load(detector, device)
+    return load(detector, device, scope=Scope(detail, min_face))
 
 
 def load_classifier(

@@ -18,6 +18,7 @@ from faces.emotions import EMOTIONS, canonical_emotion
 from faces.images import read_image, read_images
 from faces.paths import ImageError
 from faces.pipeline import Image
+from faces.scope import MIN_FACE, add_scope_options
 from faces.sinks import json_line, open_sink
 from faces.types import DEFAULT_THRESHOLD, ImageResult
 from twostage import __version__, load_pipeline
@@ -63,6 +64,10 @@ def describe(result: ImageResult, threshold: Threshold) -> str:
         f"{result.source}: {result.width}×{result.height} pixels, "
         f"{_count(len(result.faces), 'face')}, {result.seconds:.2f} s"
     ]
+    if result.turned:
+        lines[0] += f", turned by {result.turned}°"
+    if (result.smallest_face or 0) > 2 * MIN_FACE:
+        lines[0] += f"; faces under {result.smallest_face:.0f} pixels cannot be seen"
     if result.faces:
         rows = []
         for number, face in enumerate(result.faces, start=1):
@@ -91,7 +96,14 @@ def analyze(args: argparse.Namespace) -> int:
     analysed = found = failed = 0
     with ExitStack() as stack:
         write = writer_of(args.out, threshold, stack)
-        pipeline = load_pipeline(args.detector, args.classifier, device=args.device)
+        pipeline = load_pipeline(
+            args.detector,
+            args.classifier,
+            device=args.device,
+            detail=args.detail,
+            min_face=args.min_face,
+            rotations=args.rotations,
+        )
         bar = stack.enter_context(tqdm(unit=" images", desc="analysing", disable=None, leave=False))
 
         def report(error: ImageError) -> None:
@@ -227,6 +239,12 @@ def build_parser() -> argparse.ArgumentParser:
         f"for some (default {DEFAULT_THRESHOLD})",
     )  # fmt: skip
     command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 (default: a GPU if any)")
+    add_scope_options(command)
+    command.add_argument(
+        "--rotations", action="store_true",
+        help="try each photo in four turns, for photos that lie on their side (takes four times as "
+        "long)",
+    )  # fmt: skip
     command.set_defaults(run=analyze)
     command = commands.add_parser("models", help="list the shipped models")
     command.set_defaults(run=list_models)

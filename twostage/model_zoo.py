@@ -18,6 +18,7 @@ from faces.command import UserError
 from faces.files import file_sha256
 from faces.pipeline import Detector, EmotionClassifier
 from faces.provenance import read_card
+from faces.scope import Scope
 from networks.device import usable_device
 from networks.torchvision_import import import_torchvision
 
@@ -75,7 +76,10 @@ def shipped_models(stage: str) -> dict[str, ShippedModel]:
 
 
 def load_detector(
-    name_or_run: str | os.PathLike[str], device: str | None = None, overrides: Sequence[str] = ()
+    name_or_run: str | os.PathLike[str],
+    device: str | None = None,
+    overrides: Sequence[str] = (),
+    scope: Scope = Scope(),  # noqa: B008  (frozen)
 ) -> Detector:
     """Load stage 1.
 
@@ -84,6 +88,7 @@ def load_detector(
             ``detection.train`` left.
         device: ``cpu``, ``cuda``, ``cuda:1``; None takes a GPU if there is one.
         overrides: key, value, key, value, … of a Detectron2 model's configuration.
+        scope: how closely a Detectron2 model looks; others' detectors have ways of their own.
 
     Raises:
         UserError: there is no such model, its files are damaged, or the device is missing.
@@ -99,9 +104,9 @@ def load_detector(
     from detection.inference import detectron
 
     if isinstance(model, Path):
-        return detectron.load_run(model, target, overrides)
+        return detectron.load_run(model, target, overrides, scope)
     return detectron.load_detector(
-        model.config, model.weights, target, model.name, overrides=overrides
+        model.config, model.weights, target, model.name, overrides=overrides, scope=scope
     )
 
 

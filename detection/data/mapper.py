@@ -1,6 +1,6 @@
 """One sample for Detectron2: decode, stretch, crop around a face, flip, jitter, blur, to a tensor.
 
-The geometry is pure (``CropPlan``, ``plan_crop``), so that tests can check it without pictures.
+The geometry is pure (``CropPlan``, ``plan_crop``), so that tests can check it without images.
 """
 
 from __future__ import annotations
@@ -12,24 +12,23 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from detectron2.data import transforms
 from detectron2.structures import Boxes, BoxMode, Instances
 from numpy.typing import NDArray
 
 from detection.modeling.ignore_regions import IGNORE
 from faces.images import read_image
+from faces.pipeline import Image
 
 FloatArray = NDArray[np.float64]
-Picture = NDArray[np.uint8]
 
 MIN_VISIBLE = 0.5
 """A face of which less than this share of the area is inside the crop is ignored."""
 
 AVERAGE_BELOW = 0.8
-"""A picture that shrinks to less than this is averaged first: bilinear steps alone would alias."""
+"""An image that shrinks to less than this is averaged first: bilinear steps alone would alias."""
 
 MIN_FILL = 0.7
-"""The longer side of the picture never shrinks below this share of the crop."""
+"""The longer side of the image never shrinks below this share of the crop."""
 
 
 BLUR_SIGMA = (0.4, 1.6)
@@ -38,12 +37,12 @@ BLUR_SIGMA = (0.4, 1.6)
 
 @dataclass(frozen=True, slots=True)
 class CropPlan:
-    """A square window on a picture, scaled to a square of ``size`` pixels.
+    """A square window on an image, scaled to a square of ``size`` pixels.
 
     Attributes:
-        x: left edge of the window in the picture, pixels; may be negative.
+        x: left edge of the window in the image, pixels; may be negative.
         y: top edge.
-        scale: output pixels per picture pixel.
+        scale: output pixels per image pixel.
         size: side of the output, pixels.
     """
 
@@ -53,11 +52,11 @@ class CropPlan:
     size: int
 
     def boxes(self, boxes: FloatArray) -> FloatArray:
-        """Map boxes, (N, 4) as (x1, y1, x2, y2), from the picture to the output, unclipped."""
+        """Map boxes, (N, 4) as (x1, y1, x2, y2), from the image to the output, unclipped."""
         return (boxes - np.array([self.x, self.y, self.x, self.y])) * self.scale
 
-    def image(self, image: Picture, fill: tuple[int, int, int]) -> Picture:
-        """Cut the window out of an (H, W, 3) picture; outside it everything is ``fill``.
+    def image(self, image: Image, fill: tuple[int, int, int]) -> Image:
+        """Cut the window out of an (H, W, 3) image; outside it everything is ``fill``.
 
         Returns:
             (size, size, 3) uint8.
@@ -67,9 +66,10 @@ class CropPlan:
         left, top = max(math.floor(self.x) - 1, 0), max(math.floor(self.y) - 1, 0)
         right = min(math.ceil(self.x + side) + 1, width)
         bottom = min(math.ceil(self.y + side) + 1, height)
-        out: Picture = np.full((self.size, self.size, 3), fill, dtype=np.uint8)
+        out: Image = np.full((self.size, self.size, 3), fill, dtype=np.uint8)
         if right <= left or bottom <= top:
             return out
+        # averaged where it shrinks much
         part, scale = image[top:bottom, left:right], self.scale
         if scale < AVERAGE_BELOW:
             small = (max(round(part.shape[1] * scale), 1), max(round(part.shape[0] * scale), 1))
@@ -84,7 +84,7 @@ class CropPlan:
                 [0, scale / sy, (top + 0.5 / sy - self.y) * scale - 0.5],
             ]
         )
-        cv2.warpAffine(
+        cv2.warpAffine(  # into ``out``, which stays ``fill`` around it
             shrunk,
             matrix,
             (self.size, self.size),
@@ -106,21 +106,21 @@ def plan_crop(
     max_zoom: float,
     whole: float,
 ) -> CropPlan:
-    """Choose a window: the whole picture, or one around a random face at a random size.
+    """Select a window: the whole image, or one around a random face at a random size.
 
     Args:
-        width: of the picture, pixels.
-        height: of the picture, pixels.
+        width: of the image, pixels.
+        height: of the image, pixels.
         faces: boxes (N, 4) that a window may be built around; N may be 0.
         rng: source of chance.
         size: side of the output, pixels.
-        face_sizes: the chosen face's longer side in the output is drawn log-uniformly from this
+        face_sizes: the selected face's longer side in the output is drawn log-uniformly from this
             range.
-        max_zoom: the picture is never enlarged more than this.
-        whole: probability of showing the whole picture.
+        max_zoom: the image is never enlarged more than this.
+        whole: probability of showing the whole image.
 
     Returns:
-        A plan in which the chosen face lies wholly inside the window (unless it is larger).
+        A plan in which the selected face lies wholly inside the window (unless it is larger).
     """
     fit = size / max(width, height)
     if rng.random() < whole or not len(faces):
@@ -146,9 +146,9 @@ def _place(low: float, high: float, side: float, length: int, rng: np.random.Gen
 
 
 def stretch(
-    image: Picture, boxes: FloatArray, most: float, rng: np.random.Generator
-) -> tuple[Picture, FloatArray]:
-    """Change a picture's aspect ratio, as web pages do that squeeze photos into a square.
+    image: Image, boxes: FloatArray, most: float, rng: np.random.Generator
+) -> tuple[Image, FloatArray]:
+    """Change an image's aspect ratio, as web pages do that squeeze photos into a square.
 
     Args:
         image: (H, W, 3) uint8.
@@ -158,7 +158,7 @@ def stretch(
         rng: source of chance; not asked where ``most`` is 0.
 
     Returns:
-        The picture and the boxes in its new pixels.
+        The image and the boxes in its new pixels.
     """
     if most <= 0:
         return image, boxes
@@ -193,8 +193,8 @@ def label_boxes(
     return clipped[there], classes[there]
 
 
-def jitter(image: Picture, strength: float, rng: np.random.Generator) -> Picture:
-    """Vary brightness, contrast and saturation of an RGB or BGR picture; a tenth go grey."""
+def jitter(image: Image, strength: float, rng: np.random.Generator) -> Image:
+    """Vary brightness, contrast and saturation of an RGB or BGR image; a tenth go grey."""
     if strength <= 0:
         return image
     out = image.astype(np.float32)
@@ -205,12 +205,12 @@ def jitter(image: Picture, strength: float, rng: np.random.Generator) -> Picture
     out = grey + (out - grey) * saturation
     mean = out.mean()
     out = (mean + (out - mean) * contrast) * brightness
-    result: Picture = out.clip(0, 255).astype(np.uint8)
+    result: Image = out.clip(0, 255).astype(np.uint8)
     return result
 
 
-def blur(image: Picture, rng: np.random.Generator) -> Picture:
-    """Blur a picture (H, W, 3) by a Gaussian, of a width drawn from ``BLUR_SIGMA``."""
+def blur(image: Image, rng: np.random.Generator) -> Image:
+    """Blur an image (H, W, 3) by a Gaussian, of a width drawn from ``BLUR_SIGMA``."""
     blurred = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(*BLUR_SIGMA)))
     return blurred.astype(np.uint8, copy=False)
 
@@ -219,7 +219,7 @@ class FaceMapper:
     """A record of the catalog → what Detectron2's models take; for training and for testing.
 
     In training, ``INPUT.STRETCH``, the crop of ``INPUT.FACE_CROP`` or Detectron2's resize of the
-    whole picture, then flip, jitter and blur. Regions to ignore go along as instances of class
+    whole image, then flip, jitter and blur. Regions to ignore go along as instances of class
     ``IGNORE`` where the model knows how to skip them (``FaceRPN``); else they are dropped, as in
     Detectron2.
     """
@@ -236,11 +236,20 @@ class FaceMapper:
         mean = cfg.MODEL.PIXEL_MEAN
         self.fill = (round(mean[0]), round(mean[1]), round(mean[2]))
         self.knows_ignore = cfg.MODEL.PROPOSAL_GENERATOR.NAME == "FaceRPN"
-        self.train_resize = _train_resize(cfg)
+        self.train_sizes: tuple[int, ...] = tuple(np.atleast_1d(cfg.INPUT.MIN_SIZE_TRAIN).tolist())
+        self.sampling: str = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+        self.max_train_size: int = cfg.INPUT.MAX_SIZE_TRAIN
         self.test_sizes: tuple[int, int] = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
-    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Read and transform one record; ``image`` is (3, H, W) uint8 in ``INPUT.FORMAT``."""
+    def __call__(
+        self, record: dict[str, Any], rng: np.random.Generator | None = None
+    ) -> dict[str, Any]:
+        """Read and transform one record; ``image`` is (3, H, W) uint8 in ``INPUT.FORMAT``.
+
+        Args:
+            record: Detectron2's dict of an annotated image.
+            rng: source of chance; needed in training only.
+        """
         image = read_image(record["file_name"])
         if self.format == "BGR":
             image = np.ascontiguousarray(image[:, :, ::-1])
@@ -248,7 +257,8 @@ class FaceMapper:
         if not self.is_train:
             out["height"], out["width"] = image.shape[:2]
             return out | {"image": to_tensor(resize_for_inference(image, *self.test_sizes))}
-        image, boxes, classes = self._train_sample(image, record)
+        assert rng is not None
+        image, boxes, classes = self._train_sample(image, record, rng)
         instances = Instances(image.shape[:2])
         instances.gt_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4))
         instances.gt_classes = torch.as_tensor(classes)
@@ -257,10 +267,9 @@ class FaceMapper:
         return out | {"image": to_tensor(image), "instances": instances}
 
     def _train_sample(
-        self, image: Picture, record: dict[str, Any]
-    ) -> tuple[Picture, FloatArray, NDArray[np.int64]]:
-        # numpy's global state is what Detectron2 seeds per process and per worker
-        rng = np.random.default_rng(np.random.randint(2**31))
+        self, image: Image, record: dict[str, Any], rng: np.random.Generator
+    ) -> tuple[Image, FloatArray, NDArray[np.int64]]:
+        # the faces, and how much the image is stretched
         annotations = record["annotations"]
         boxes = np.array(
             [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations],
@@ -268,6 +277,7 @@ class FaceMapper:
         ).reshape(-1, 4)
         ignored = np.array([bool(a.get("iscrowd", 0)) for a in annotations], dtype=bool)
         image, boxes = stretch(image, boxes, self.stretch, rng)
+        # a crop around a face, or the whole image at a random size
         if self.crop.ENABLED:
             plan = plan_crop(
                 image.shape[1],
@@ -281,19 +291,28 @@ class FaceMapper:
             )
             image, boxes = plan.image(image, self.fill), plan.boxes(boxes)
         else:
-            transform = self.train_resize.get_transform(image)
-            boxes = transform.apply_box(boxes).reshape(-1, 4)
-            if isinstance(transform, transforms.ResizeTransform):
-                image = resize(image, transform.new_h, transform.new_w)
+            height, width = image.shape[:2]
+            image = resize_for_inference(image, self._train_size(rng), self.max_train_size)
+            x, y = image.shape[1] / width, image.shape[0] / height
+            boxes = boxes * [x, y, x, y]
+        # mirrored, then labelled as what it shows
         if self.flip and rng.random() < 0.5:
             image = np.ascontiguousarray(image[:, ::-1])
             boxes = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [image.shape[1], 0] * 2
         height, width = image.shape[:2]
         boxes, classes = label_boxes(boxes, ignored, (height, width), self.min_face)
+        # colours and sharpness
         image = jitter(image, self.jitter, rng)
         if rng.random() < self.blur:
             image = blur(image, rng)
         return image, boxes, classes
+
+    def _train_size(self, rng: np.random.Generator) -> int:
+        """Draw the shorter side of a whole image, as ``INPUT.MIN_SIZE_TRAIN_SAMPLING`` says."""
+        if self.sampling == "range":
+            low, high = self.train_sizes
+            return int(rng.integers(low, high + 1))
+        return int(rng.choice(self.train_sizes))
 
 
 def inference_size(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:
@@ -305,14 +324,14 @@ def inference_size(height: int, width: int, shortest: int, longest: int) -> tupl
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
-def resize_for_inference(image: Picture, shortest: int, longest: int) -> Picture:
-    """Resize an (H, W, 3) uint8 picture by the rule of ``inference_size``."""
+def resize_for_inference(image: Image, shortest: int, longest: int) -> Image:
+    """Resize an (H, W, 3) uint8 image by the rule of ``inference_size``."""
     height, width = image.shape[:2]
     return resize(image, *inference_size(height, width, shortest, longest))
 
 
-def resize(image: Picture, height: int, width: int) -> Picture:
-    """Return a picture (H, W, 3) uint8 at another size; shrinking much averages, against aliases.
+def resize(image: Image, height: int, width: int) -> Image:
+    """Return an image (H, W, 3) uint8 at another size; shrinking much averages, against aliases.
 
     For training and use alike; ``CropPlan.image`` follows the same rule.
     """
@@ -322,13 +341,6 @@ def resize(image: Picture, height: int, width: int) -> Picture:
     return resized.astype(np.uint8, copy=False)
 
 
-def _train_resize(cfg: Any) -> Any:
-    inputs = cfg.INPUT
-    return transforms.ResizeShortestEdge(
-        inputs.MIN_SIZE_TRAIN, inputs.MAX_SIZE_TRAIN, inputs.MIN_SIZE_TRAIN_SAMPLING
-    )
-
-
-def to_tensor(image: Picture) -> torch.Tensor:
-    """Return an (H, W, 3) picture as a (3, H, W) tensor of the same type."""
+def to_tensor(image: Image) -> torch.Tensor:
+    """Return an (H, W, 3) image as a (3, H, W) tensor of the same type."""
     return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))

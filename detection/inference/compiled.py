@@ -24,9 +24,9 @@ from detection.modeling.suppression import vote
 from networks.openvino import CompiledGraph
 from networks.precision import use_bf16
 
-LEAST_OBJECTNESS = -3.0
+MIN_OBJECTNESS = -3.0
 """Boxes to which the RPN gives a lower logit are not looked at. On validation data that moves AP by
-less than 0.1 points; most pictures then have far fewer proposals than the configuration allows."""
+less than 0.1 points; most images then have far fewer proposals than the configuration allows."""
 
 STRIDE = 32
 """The sides of the network's input are multiples of this."""
@@ -76,13 +76,13 @@ class CompiledRCNN:
 
     @torch.inference_mode()
     def __call__(self, image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        """Find the faces of one picture.
+        """Find the faces of one image.
 
         Args:
             image: (H, W, 3) uint8, of the size and colour order that the network takes.
 
         Returns:
-            Boxes, (N, 4) as (x1, y1, x2, y2), inside the picture, and scores, (N,), best first.
+            Boxes, (N, 4) as (x1, y1, x2, y2), inside the image, and scores, (N,), best first.
         """
         height, width = image.shape[:2]
         canvas = np.empty(
@@ -106,7 +106,7 @@ class CompiledRCNN:
         logits: list[Tensor],
         deltas: list[Tensor],
         sizes: list[tuple[int, int]],
-        picture: tuple[int, int],
+        image: tuple[int, int],
     ) -> Tensor:
         """Return the RPN's best boxes, (N, 4): Detectron2's rule, decoding only what can win."""
         rpn = self._proposals
@@ -114,7 +114,7 @@ class CompiledRCNN:
         generator = rpn.anchor_generator
         for level, cells in enumerate(generator.cell_anchors):
             width = sizes[level][1]
-            index = (logits[level] > LEAST_OBJECTNESS).nonzero().flatten()
+            index = (logits[level] > MIN_OBJECTNESS).nonzero().flatten()
             best = logits[level][index]
             if len(index) > rpn.pre_nms_topk[False]:
                 best, order = best.topk(rpn.pre_nms_topk[False])
@@ -127,7 +127,7 @@ class CompiledRCNN:
             numbers.append(torch.full_like(index, level))
         every, score, number = torch.cat(boxes), torch.cat(scores), torch.cat(numbers)
         clipped = Boxes(every)
-        clipped.clip(picture)
+        clipped.clip(image)
         keep = clipped.nonempty(rpn.min_box_size)
         every, score, number = clipped.tensor[keep], score[keep], number[keep]
         kept = batched_nms(every, score, number, rpn.nms_thresh)[: rpn.post_nms_topk[False]]
@@ -138,12 +138,13 @@ class CompiledRCNN:
         maps: list[Tensor],
         sizes: list[tuple[int, int]],
         proposals: Tensor,
-        picture: tuple[int, int],
+        image: tuple[int, int],
     ) -> tuple[Tensor, Tensor]:
         """Return what the box head makes of the proposals: boxes (N, 4), scores (N,)."""
         pooler, predictor = self._pooler, self._predictor
         if not len(proposals):
             return proposals, proposals.new_zeros(0)
+        # the features of each proposal, from the level of the pyramid that fits its size
         levels = assign_boxes_to_levels(
             [Boxes(proposals)],
             pooler.min_level,
@@ -161,13 +162,15 @@ class CompiledRCNN:
             pooler.output_size[0],
             pooler.level_poolers[0].sampling_ratio,
         )
+        # what the box head makes of them
         (judged,) = self._box_head(pooled.flatten(1).numpy())
         answer = torch.from_numpy(judged)
         scores = answer[:, :2].softmax(1)[:, 0]
         likely = scores > predictor.test_score_thresh
         found = predictor.box2box_transform.apply_deltas(answer[likely, 2:], proposals[likely])
         boxes = Boxes(found)
-        boxes.clip(picture)
+        boxes.clip(image)
+        # one box per face
         kept = nms(boxes.tensor, scores[likely], predictor.test_nms_thresh)
         kept = kept[: predictor.test_topk_per_image]
         moved = vote(boxes.tensor[kept], boxes.tensor, scores[likely], predictor.voting)

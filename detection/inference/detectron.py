@@ -8,24 +8,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from detectron2.modeling import build_model
 from numpy.typing import NDArray
-from torchvision.ops import box_iou, nms
 
-from detection.data.mapper import Picture, resize_for_inference, to_tensor
-from detection.errors import RunError
+from detection.data.mapper import to_tensor
+from detection.inference import pyramid
 from detection.inference.compiled import CompiledRCNN, compilable
 from detection.modeling import checkpoints
-from detection.modeling.config import load_config
-from detection.modeling.suppression import contained, vote
+from detection.modeling.config import build_network, load_config
+from detection.modeling.suppression import contained
+from faces.boxes import iou_matrix
+from faces.command import UserError
 from faces.pipeline import Image, Merged
+from faces.scope import Scope
 from faces.types import Box, Detection
 from networks.device import usable_device
 from networks.precision import cpu_has_bf16, use_bf16
@@ -46,21 +47,32 @@ class DetectronDetector:
     """Finds faces with a Detectron2 model; satisfies ``faces.pipeline.Detector``.
 
     On a CPU the light model is compiled (``inference.compiled``) with the weights that it has now.
+    Images of any size are looked at as ``inference.pyramid`` says.
 
     Args:
         model: a Detectron2 detection model with one class, on its device.
-        cfg: its configuration (``INPUT`` says how pictures go in).
+        cfg: its configuration (``INPUT`` says how images go in).
         name: how tables and messages call it.
         score_threshold: the score from which on a detection is shown to users.
+        scope: how closely it looks.
 
     Attributes:
-        most_detections: how many boxes the model reports per picture, at most.
-        test_sizes: shorter side that a picture is scaled to, and limit of the longer one, pixels.
+        most_detections: how many boxes the model reports per look, at most.
+        test_sizes: shorter side that a whole image is scaled to, and limit of the longer one, in
+            pixels.
     """
 
-    def __init__(self, model: torch.nn.Module, cfg: Any, name: str, score_threshold: float) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        cfg: Any,
+        name: str,
+        score_threshold: float,
+        scope: Scope = Scope(),  # noqa: B008  (frozen)
+    ) -> None:
         self.name = name
         self.score_threshold = score_threshold
+        self.scope = scope
         self._model = model.eval()
         self._compiled = CompiledRCNN(model, cfg) if compilable(model, cfg) else None
         self._bgr: bool = cfg.INPUT.FORMAT == "BGR"
@@ -74,6 +86,10 @@ class DetectronDetector:
         """Where the model runs."""
         return next(self._model.parameters()).device
 
+    def smallest_face(self, width: int, height: int) -> float:
+        """Return the shorter side of the smallest faces that it can see in an image, in pixels."""
+        return pyramid.smallest_face(self._scales(width, height))
+
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the convolutions."""
@@ -85,32 +101,31 @@ class DetectronDetector:
     def detect(
         self, images: Sequence[Image], min_score: float | None = None
     ) -> list[list[Detection]]:
-        """Find the faces of each picture.
+        """Find the faces of each image.
 
         Args:
-            images: pictures of any size from 1×1 on, each (H, W, 3) uint8 RGB.
+            images: images of any size from 1×1 on, each (H, W, 3) uint8 RGB.
             min_score: keep detections from this score on; None means ``score_threshold``. The model
                 itself drops what is below its ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``.
 
         Returns:
-            One list per picture, in order, highest score first; boxes in pixels of the picture,
-            inside it.
+            One list per image, in order, highest score first; boxes in pixels of the image, inside
+            it.
 
         Raises:
-            ValueError: a picture has another shape or type.
+            ValueError: an image has another shape or type.
         """
-        least = self.score_threshold if min_score is None else min_score
+        minimum = self.score_threshold if min_score is None else min_score
         with self._lock:
             return [
-                _detections(boxes, scores, _shown(boxes, scores, least, self._containment))
-                for group in _groups(images, GPU_BATCH if self.device.type == "cuda" else 1)
-                for boxes, scores in self._find(group)
+                _detections(boxes, scores, _shown(boxes, scores, minimum, self._containment))
+                for boxes, scores in self._find(images)
             ]
 
     def explain(
         self, image: Image, min_score: float | None = None
     ) -> tuple[list[Detection], list[Merged]]:
-        """Find the faces of a picture, and the boxes that were dropped as further ones of these.
+        """Find the faces of an image, and the boxes that were dropped as further ones of these.
 
         Args:
             image: see ``detect``.
@@ -120,27 +135,27 @@ class DetectronDetector:
             What ``detect`` returns, and what NMS and containment dropped, best first. Each of these
             is said to be merged into the detection that it overlaps most.
         """
-        least = self.score_threshold if min_score is None else min_score
-        faces = self.detect([image], least)[0]
-        with self._lock, self._unmerged() as (overlap, most, voting):
-            ((boxes, scores),) = self._find([image])
-        every, score = torch.from_numpy(boxes), torch.from_numpy(scores)
-        apart = nms(every, score, overlap).numpy()
-        best = apart[:most]
-        moved = boxes.copy()
-        moved[best] = vote(every[best], every, score, voting).numpy()
-        shown = best[_shown(moved[best], scores[best], least, self._containment)]
-        likely = _shown(boxes, scores, least, containment=np.inf)
-        rest = likely[~np.isin(likely, np.concatenate([shown, apart[most:]]))]
-        merged = _detections(boxes, scores, rest)
-        if not merged or not faces:
+        minimum = self.score_threshold if min_score is None else min_score
+        faces = self.detect([image], minimum)[0]
+        with self._lock, self._unmerged():
+            ((boxes, scores),) = self._find([image], merge=False)
+        likely = _shown(boxes, scores, minimum, containment=np.inf)
+        if not len(likely) or not faces:
             return faces, []
-        shared = box_iou(every[rest], torch.tensor([face.box.as_tuple() for face in faces]))
-        return faces, list(map(Merged, merged, shared.argmax(1).tolist()))
+        overlaps = iou_matrix(boxes[likely], [face.box.as_tuple() for face in faces])
+
+        # Of the boxes on a face, the one with the face's own score is what became it.
+        own = np.zeros(len(likely), bool)
+        for index, face in enumerate(faces):
+            same = np.where(scores[likely] == np.float32(face.score), overlaps[:, index], 0.0)
+            own[same.argmax()] |= same.max() > 0
+        own |= overlaps.max(1) == 0
+        merged = _detections(boxes, scores, likely[~own])
+        return faces, list(map(Merged, merged, overlaps[~own].argmax(1).tolist()))
 
     @contextmanager
-    def _unmerged(self) -> Iterator[tuple[float, int, float]]:
-        """Let the model report all its boxes; gives what it does else: NMS, most boxes, voting."""
+    def _unmerged(self) -> Iterator[None]:
+        """Let the model report all its boxes."""
         heads: Any = self._model.roi_heads
         layers = heads.box_predictor
         kept = layers.test_nms_thresh, layers.test_topk_per_image, layers.voting
@@ -150,43 +165,40 @@ class DetectronDetector:
             NO_VOTING,
         )
         try:
-            yield kept
+            yield
         finally:
             layers.test_nms_thresh, layers.test_topk_per_image, layers.voting = kept
 
-    def _find(self, images: Sequence[Image]) -> Iterable[tuple[FloatArray, FloatArray]]:
-        """Yield boxes (N, 4) in pixels of the picture, inside it, and scores (N,) of each."""
-        inputs = [self._input(image) for image in images]
-        if self._compiled is not None:
-            for image, resized in zip(images, inputs, strict=True):
-                boxes, scores = self._compiled(resized)
-                sides = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
-                scale = sides / np.array([resized.shape[1], resized.shape[0]] * 2, np.float32)
-                yield np.clip(boxes.numpy() * scale, 0, sides), scores.numpy()
-            return
-        batch = [
-            {"image": to_tensor(resized), "height": image.shape[0], "width": image.shape[1]}
-            for image, resized in zip(images, inputs, strict=True)
-        ]
-        with torch.inference_mode():
-            outputs = self._model(batch)
-        for output in outputs:
-            found = output["instances"]
-            yield found.pred_boxes.tensor.numpy(force=True), found.scores.numpy(force=True)
+    def _scales(self, width: int, height: int) -> tuple[float, ...]:
+        return pyramid.scales(width, height, self.test_sizes, self.scope)
 
-    def _input(self, image: Image) -> Picture:
-        """Return a picture in the size and the colour order that the network takes."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ValueError(
-                f"a picture must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
+    def _find(
+        self, images: Sequence[Image], merge: bool = True
+    ) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Yield boxes (N, 4) in pixels of the image, inside it, and scores (N,) of each image."""
+        batch = GPU_BATCH if self.device.type == "cuda" else 1
+        for image in images:
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+                raise ValueError(
+                    f"an image must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
+                )
+            used = self._scales(image.shape[1], image.shape[0])
+            boxes, scores = pyramid.find(
+                image, used, self._look, self.scope, self.score_threshold, batch, merge
             )
-        resized = resize_for_inference(image, *self.test_sizes)
-        return resized[:, :, ::-1] if self._bgr else resized
+            yield np.clip(boxes, 0, [image.shape[1], image.shape[0]] * 2), scores
 
-
-def _groups(images: Sequence[Image], size: int) -> Iterable[Sequence[Image]]:
-    for start in range(0, len(images), size):
-        yield images[start : start + size]
+    def _look(self, views: Sequence[Image]) -> list[tuple[FloatArray, FloatArray]]:
+        """Find faces in images of the size that the network takes, in their pixels."""
+        inputs = [view[:, :, ::-1] if self._bgr else view for view in views]
+        if self._compiled is not None:
+            return [
+                (boxes.numpy(), scores.numpy()) for boxes, scores in map(self._compiled, inputs)
+            ]
+        with torch.inference_mode():
+            outputs = self._model([{"image": to_tensor(view)} for view in inputs])
+        found = (output["instances"] for output in outputs)
+        return [(f.pred_boxes.tensor.numpy(force=True), f.scores.numpy(force=True)) for f in found]
 
 
 def _shown(
@@ -212,6 +224,8 @@ def load_detector(
     name: str | None = None,
     score_threshold: float | None = None,
     overrides: Sequence[str] = (),
+    resolved: bool = False,
+    scope: Scope = Scope(),  # noqa: B008  (frozen)
 ) -> DetectronDetector:
     """Load a detector from a configuration and a file of weights.
 
@@ -222,25 +236,30 @@ def load_detector(
         name: how the detector is called; None takes the name of the weights file.
         score_threshold: None takes the configuration's ``MODEL.SCORE_THRESHOLD``.
         overrides: key, value, key, value, … of the configuration.
+        resolved: see ``load_config``.
+        scope: how closely it looks.
 
     Raises:
-        ConfigError: the configuration cannot be used.
-        RunError: the weights are missing, damaged, or of another model.
+        UserError: the configuration cannot be used.
+        UserError: the weights are missing, damaged, or of another model.
         DeviceError: there is no such device.
     """
-    cfg = load_config(config, overrides)
+    cfg = load_config(config, overrides, resolved)
     cfg.MODEL.DEVICE = usable_device(device)
     cfg.MODEL.WEIGHTS = ""
     if cfg.MODEL.ROI_HEADS.NAME == "StandardROIHeads":  # the same parts, without voting
         cfg.MODEL.ROI_HEADS.NAME = "FaceROIHeads"
-    model = build_model(cfg)
+    model = build_network(cfg)
     checkpoints.load_weights(Path(weights), model)
     threshold = cfg.MODEL.SCORE_THRESHOLD if score_threshold is None else score_threshold
-    return DetectronDetector(model, cfg, name or Path(weights).stem, threshold)
+    return DetectronDetector(model, cfg, name or Path(weights).stem, threshold, scope)
 
 
 def load_run(
-    folder: str | Path, device: str | None = None, overrides: Sequence[str] = ()
+    folder: str | Path,
+    device: str | None = None,
+    overrides: Sequence[str] = (),
+    scope: Scope = Scope(),  # noqa: B008  (frozen)
 ) -> DetectronDetector:
     """Load the detector of a run folder, as ``python -m detection.train`` leaves it.
 
@@ -248,22 +267,26 @@ def load_run(
         folder: holds ``config.yaml`` and ``model.safetensors``.
         device: see ``load_detector``.
         overrides: see ``load_detector``.
+        scope: see ``load_detector``.
 
     Raises:
-        RunError: the folder is missing or no finished run of a detector.
-        ConfigError: its configuration cannot be used.
+        UserError: the folder is missing or no finished run of a detector.
+        UserError: its configuration cannot be used.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise RunError(f"{folder}: no such run folder")
+        raise UserError(f"{folder}: no such run folder")
     config, weights = folder / checkpoints.CONFIG_FILE, folder / checkpoints.MODEL_FILE
     for file in (config, weights):
         if not file.is_file():
             hint = "the training has not ended; go on with it and --resume"
-            if not (folder / "last_checkpoint").exists():
+            if not (folder / checkpoints.LAST_FILE).exists():
                 hint = "expected a folder that python -m detection.train left"
-            raise RunError(f"{folder}: no finished detector run, {file.name} is missing ({hint})")
-    return load_detector(config, weights, device, folder.resolve().name, overrides=overrides)
+            raise UserError(f"{folder}: no finished detector run, {file.name} is missing ({hint})")
+    name = folder.resolve().name
+    return load_detector(
+        config, weights, device, name, overrides=overrides, resolved=True, scope=scope
+    )
 
 
 def is_run(folder: str | Path) -> bool:

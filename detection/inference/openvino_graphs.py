@@ -18,7 +18,7 @@ from networks.openvino_layers import Builders, Node, array, convolution, linear
 
 
 def trunk(model: Any) -> Any:
-    """Return everything that looks at the whole picture: normalisation, body, FPN and RPN head.
+    """Return everything that looks at the whole image: normalisation, body, FPN and RPN head.
 
     Args:
         model: Detectron2's GeneralizedRCNN of the light detector.
@@ -30,8 +30,8 @@ def trunk(model: Any) -> Any:
     """
     ov = import_openvino()
     ops = ov.opset13
-    picture = ops.parameter([-1, -1, 3], np.uint8, name="picture")
-    pixels = ops.unsqueeze(ops.convert(picture, np.float32), _ints(0))
+    image = ops.parameter([-1, -1, 3], np.uint8, name="image")
+    pixels = ops.unsqueeze(ops.convert(image, np.float32), _ints(0))
     pixels = ops.transpose(pixels, _ints(0, 3, 1, 2))
     mean, std = (array(part).reshape(1, 3, 1, 1) for part in (model.pixel_mean, model.pixel_std))
     maps = _pyramid(model.backbone, (pixels - ops.constant(mean)) / ops.constant(std))
@@ -43,7 +43,7 @@ def trunk(model: Any) -> Any:
     outputs = [_rows(level, (-1, channels)) for level in maps]
     outputs += [_rows(level, (-1,)) for level in logits]
     outputs += [_rows(level, (-1, 4)) for level in deltas]
-    return ov.Model(outputs, [picture], "trunk")
+    return ov.Model(outputs, [image], "trunk")
 
 
 def box_head(model: Any) -> Any:

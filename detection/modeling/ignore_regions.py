@@ -48,7 +48,7 @@ class FaceRPN(RPN):
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[Any]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """As in ``RPN``: per picture labels in {-1, 0, 1} and matched boxes."""
+        """As in ``RPN``: per image labels in {-1, 0, 1} and matched boxes."""
         real, ignored = zip(*(split_ignored(instances) for instances in gt_instances), strict=True)
         labels, matched = super().label_and_sample_anchors(anchors, list(real))
         every = Boxes.cat(anchors)

@@ -13,19 +13,19 @@ import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
-PICTURES = 4
-"""So many pictures give the statistics."""
+IMAGES = 4
+"""So many images give the statistics."""
 
 
-def measure_norms(model: Any, pictures: Callable[[], list[dict[str, Any]]]) -> int:
+def measure_norms(model: Any, images: Callable[[], list[dict[str, Any]]]) -> int:
     """Set mean and variance of every frozen norm of the body to those of its input.
 
-    One forward pass does it for all of them, as each sees what the ones before make of the pictures
+    One forward pass does it for all of them, as each sees what the ones before make of the images
     (the idea of layer-sequential unit variance: Mishkin and Matas, 2016).
 
     Args:
         model: Detectron2's GeneralizedRCNN with random weights.
-        pictures: called if there are frozen norms; returns the model's inputs.
+        images: called if there are frozen norms; returns the model's inputs.
 
     Returns:
         The number of norms measured; 0 if the body has none.
@@ -36,7 +36,7 @@ def measure_norms(model: Any, pictures: Callable[[], list[dict[str, Any]]]) -> i
     handles = [norm.register_forward_pre_hook(_measure) for norm in norms]
     try:
         with torch.no_grad():
-            model.backbone(model.preprocess_image(pictures()).tensor)
+            model.backbone(model.preprocess_image(images()).tensor)
     finally:
         for handle in handles:
             handle.remove()

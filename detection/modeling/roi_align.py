@@ -29,7 +29,7 @@ def roi_align(
         rows: (R, C) float32, all places of all levels, level after level, each row by row.
         sizes: height and width of each level.
         strides: of each level, pixels.
-        boxes: (N, 4) as (x1, y1, x2, y2), pixels, inside the picture.
+        boxes: (N, 4) as (x1, y1, x2, y2), pixels, inside the image.
         levels: (N,) int64, the level of each box.
         cells: along each side of the output.
         samples: along each side of a cell.

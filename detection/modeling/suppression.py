@@ -56,5 +56,5 @@ def vote(kept: Tensor, boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
     weights = (box_iou(kept, boxes) >= overlap).to(kept.dtype) * scores.to(kept.dtype)
     total = weights.sum(1, keepdim=True)
     mean = weights @ boxes / total
-    mean = mean.clamp(boxes.amin(0), boxes.amax(0))  # rounding must not leave the picture
+    mean = mean.clamp(boxes.amin(0), boxes.amax(0))  # rounding must not leave the image
     return torch.where(total > 0, mean, kept)

@@ -15,6 +15,7 @@ from eval.data import options
 from faces.coco import AnnotatedImage, Detections, GroundTruth, ImageId, load_results
 from faces.command import UserError
 from faces.pipeline import Detector, Image
+from faces.scope import Scope
 from faces.types import Detection
 
 RESULTS_THRESHOLD = 0.5
@@ -184,7 +185,9 @@ def load_sources(
     Raises:
         UserError: one cannot be loaded, or two have one name.
     """
-    models = options.load_detectors(arguments.detector, arguments.device)
+    models = options.load_detectors(
+        arguments.detector, arguments.device, scope=Scope(arguments.detail, arguments.min_face)
+    )
     sources: list[DetectionSource] = [
         TimedDetector(model, min(min_score, model.score_threshold)) for model in models
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from eval.data.images import note_dropped
 from faces.coco import GroundTruth
-from faces.command import UserError
+from faces.command import UserError, run
 from faces.pipeline import Detector, EmotionClassifier
+from faces.provenance import command_line
+from faces.scope import Scope
 
 T = TypeVar("T", Detector, EmotionClassifier)
 
@@ -29,6 +31,25 @@ def make_parser(name: str, text: str) -> ArgumentParser:
     )
 
 
+def run_command(
+    name: str,
+    parser: ArgumentParser,
+    action: Callable[[Namespace, str], int],
+    argv: Sequence[str] | None,
+) -> int:
+    """Parse a command line and run its action; return the exit status (``faces.command.run``).
+
+    Args:
+        name: of the command.
+        parser: of its options.
+        action: does what the options and the command line, as a record has it, ask.
+        argv: the words of the command line; None for those of this process.
+    """
+    arguments = parser.parse_args(argv)
+    made_by = command_line(name, argv)
+    return run(name, lambda: action(arguments, made_by))
+
+
 def add_common_options(parser: ArgumentParser) -> None:
     """Add the options that every evaluation command takes: ``--device`` and ``--out``."""
     parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: the best there is)")
@@ -37,7 +58,7 @@ def add_common_options(parser: ArgumentParser) -> None:
     )
 
 
-def add_photo_options(parser: ArgumentParser, *, images_required: bool = True) -> None:
+def add_photo_options(parser: ArgumentParser) -> None:
     """Add the options for annotated images: ``--coco`` and ``--images``."""
     parser.add_argument(
         "--coco", type=Path, required=True, metavar="FILE.json", help="ground truth"
@@ -45,7 +66,7 @@ def add_photo_options(parser: ArgumentParser, *, images_required: bool = True) -
     parser.add_argument(
         "--images",
         type=Path,
-        required=images_required,
+        required=True,
         metavar="DIR|ZIP",
         help="where its images lie",
     )
@@ -103,7 +124,10 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def load_detectors(
-    names: Sequence[str], device: str | None, overrides: Sequence[str] = ()
+    names: Sequence[str],
+    device: str | None,
+    overrides: Sequence[str] = (),
+    scope: Scope = Scope(),  # noqa: B008  (frozen)
 ) -> list[Detector]:
     """Load stage-1 models by shipped name or run folder.
 
@@ -111,13 +135,14 @@ def load_detectors(
         names: shipped names or run folders.
         device: as PyTorch names it; None for the best there is.
         overrides: key, value, key, value, … of the configuration of a Detectron2 model.
+        scope: how closely they look.
 
     Raises:
         UserError: one of them cannot be loaded.
     """
     from twostage.model_zoo import load_detector
 
-    return _load(names, lambda name: load_detector(name, device, overrides))
+    return _load(names, lambda name: load_detector(name, device, overrides, scope))
 
 
 def load_classifiers(names: Sequence[str], device: str | None) -> list[EmotionClassifier]:

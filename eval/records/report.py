@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import platform
-from argparse import Namespace
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -21,7 +19,7 @@ from faces import files
 from faces.command import UserError
 from faces.provenance import git_commit
 from networks.device import usable_device
-from networks.precision import processor_class
+from networks.precision import processor_class, processor_name
 
 Row = dict[str, Any]
 """One measured model (or pair): a flat object; fractions lie in 0..1, nan where undefined."""
@@ -67,21 +65,6 @@ def write_report(path: Path, kind: str, rows: Sequence[Row]) -> None:
     files.write_json(path, strict(rows[0] if len(rows) == 1 else {"runs": rows}))
 
 
-def publish(
-    arguments: Namespace,
-    kind: str,
-    rows: Sequence[Row],
-    columns: Mapping[str, str],
-    draw: Callable[[Sequence[Row], Path], None] | None = None,
-) -> None:
-    """Write the record (``--out``) and its figure (``--picture``), if asked; print the table."""
-    if arguments.out is not None:
-        write_report(arguments.out, kind, rows)
-    if draw is not None and arguments.picture is not None:
-        draw(rows, arguments.picture)
-    print(table(rows, columns))
-
-
 def read_record(path: Path, kinds: Collection[str]) -> list[Row]:
     """Read the rows of a record.
 
@@ -120,21 +103,11 @@ def provenance(command_line: str, device: str | None = None) -> Row:
         "command": command_line,
         "commit": git_commit(),
         "date": datetime.now(UTC).date().isoformat(),
-        "processor": torch.cuda.get_device_name(device) if on_gpu else processor(),
+        "processor": torch.cuda.get_device_name(device) if on_gpu else processor_name(),
         "processor_class": None if on_gpu else processor_class(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-
-
-def processor() -> str:
-    """Return the name of the CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
 
 
 def precision_of(model: object) -> str | None:

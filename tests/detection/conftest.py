@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from detectron2.utils.logger import setup_logger
 from PIL import Image, ImageDraw
 
 
@@ -76,3 +79,15 @@ def make_faces(folder: Path, count: int = 12) -> Faces:
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Faces:
     return make_faces(tmp_path_factory.mktemp("faces"))
+
+
+@pytest.fixture(autouse=True)
+def fresh_logging() -> Iterator[None]:
+    """Detectron2's loggers keep writing to the standard output that an earlier test captured."""
+    yield
+    setup_logger.cache_clear()
+    for name in ("detectron2", "fvcore"):
+        logger = logging.getLogger(name)
+        for handler in list(logger.handlers):
+            logger.removeHandler(handler)
+            handler.close()

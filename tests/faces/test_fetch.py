@@ -371,6 +371,6 @@ def test_a_folder_that_cannot_be_written(
     file = export(tmp_path / "f.json", f"{server.url}/good.jpg")
     (tmp_path / "taken").write_text("")
     command = ["download", "--json", str(file), "--out", str(tmp_path / "taken"), "--private"]
-    assert dataturks.main(command) == 1
+    assert dataturks.main(command) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and "cannot be written" in error and error.count("\n") == 1
+    assert error.startswith("detection.dataturks: ") and "taken" in error and error.count("\n") == 1

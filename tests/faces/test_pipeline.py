@@ -192,3 +192,41 @@ def test_a_notebook_shows_text_where_the_image_is_gone_or_another(tmp_path: Path
     assert result._repr_png_() is None
     path.unlink()
     assert result._repr_png_() is None
+
+
+class Upright:
+    """Finds one face where the top left pixel is bright, surer the brighter it is."""
+
+    name, score_threshold = "upright", 0.5
+
+    def detect(
+        self, images: Sequence[np.ndarray], min_score: float | None = None
+    ) -> list[list[Detection]]:
+        return [[Detection(Box(1, 2, 5, 8), float(image[0, 0, 0]) / 255)] for image in images]
+
+    def smallest_face(self, width: int, height: int) -> float:
+        return width / 10
+
+
+@pytest.mark.parametrize("turned", [0, 90, 180, 270])
+def test_rotations_find_the_upright_turn_and_give_boxes_of_the_stored_image(turned: int) -> None:
+    upright = np.random.default_rng(0).integers(0, 100, (20, 30, 3), dtype=np.uint8)
+    upright[0, 0] = 250
+    stored = np.ascontiguousarray(np.rot90(upright, turned // 90))  # to be turned clockwise again
+    classifier = ScriptedClassifier()
+    result = Pipeline(Upright(), classifier, rotations=True).analyze(stored)
+    assert result.turned == turned and len(result.faces) == 1
+    np.testing.assert_array_equal(classifier.crops[0], crop_face(upright, Box(1, 2, 5, 8)))
+    x1, y1, x2, y2 = map(int, result.faces[0].box.as_tuple())
+    seen = np.rot90(stored[y1:y2, x1:x2], -turned // 90)
+    np.testing.assert_array_equal(seen, upright[2:8, 1:5])
+    many = Pipeline(Upright(), ScriptedClassifier(), rotations=True).analyze_many([stored])
+    assert next(many).turned == turned  # type: ignore[union-attr]
+
+
+def test_results_say_which_faces_are_too_small_to_be_seen() -> None:
+    image = np.zeros((20, 30, 3), np.uint8)
+    assert Pipeline(Upright(), ScriptedClassifier()).analyze(image).smallest_face == 3
+    assert Pipeline(ScriptedDetector(), ScriptedClassifier()).analyze(image).smallest_face is None
+    (result,) = Pipeline(Upright(), ScriptedClassifier()).analyze_many([image])
+    assert result.smallest_face == 3  # type: ignore[union-attr]

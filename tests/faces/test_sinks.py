@@ -61,6 +61,8 @@ def test_object_is_the_published_one() -> None:
         "width": 640,
         "height": 480,
         "seconds": 0.1235,
+        "smallest_face": None,
+        "turned": 0,
         "faces": [
             {
                 "box": [10.12, 20.0, 60.46, 71.0],
@@ -82,7 +84,8 @@ def test_object_is_the_published_one() -> None:
         ],
     }
     assert list(result_to_dict(TWO)) == [
-        *("schema_version", "source", "width", "height", "seconds", "faces"),
+        *("schema_version", "source", "width", "height", "seconds"),
+        *("smallest_face", "turned", "faces"),
     ]
 
 

@@ -29,7 +29,7 @@ def happy_first(crop: np.ndarray) -> tuple[float, ...]:
     return probabilities(happy=0.6, surprise=0.4) if len(crop) == 25 else probabilities()
 
 
-def stand_ins(*models: str, device: str | None) -> Pipeline:
+def stand_ins(*models: str, **options: object) -> Pipeline:
     detector = ScriptedDetector(lambda image: TWO_FACES if image.shape[1] >= 40 else ())
     return Pipeline(detector, ScriptedClassifier(happy_first))
 
@@ -55,7 +55,10 @@ def test_table_files_and_status(
     assert "happy 60%, surprise 40%" in shown and "unsure" in shown
     assert shown.splitlines()[-1] == "3 images analysed, 4 faces found, 0 failed"
     first = json.loads(out.read_text())[0]
-    assert list(first) == ["schema_version", "source", "width", "height", "seconds", "faces"]
+    assert list(first) == [
+        *("schema_version", "source", "width", "height", "seconds"),
+        *("smallest_face", "turned", "faces"),
+    ]
     assert (first["schema_version"], first["width"], first["height"]) == (1, 64, 48)
     face = first["faces"][0]
     assert list(face) == ["box", "score", "emotions", "labels", "unsure"]
@@ -179,7 +182,7 @@ def test_stopping_keeps_what_was_finished(
         raise KeyboardInterrupt
 
     pipeline = Pipeline(ScriptedDetector(stop_at_second), ScriptedClassifier())
-    monkeypatch.setattr(cli, "load_pipeline", lambda *models, device: pipeline)
+    monkeypatch.setattr(cli, "load_pipeline", lambda *models, **options: pipeline)
     out = tmp_path / "r.json"
     assert cli.main(["analyze", str(photos), "--out", str(out)]) == 130
     assert len(json.loads(out.read_text())) == 1

@@ -10,10 +10,10 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from detection.errors import ConfigError, RunError
 from detection.inference.detectron import DetectronDetector, is_run, load_detector, load_run
 from detection.modeling.checkpoints import save_weights, write_text
 from detection.modeling.config import load_config
+from faces.command import UserError
 
 SMALL = ["MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TEST", "96", "INPUT.MAX_SIZE_TEST", "128",
          "MODEL.RPN.POST_NMS_TOPK_TEST", "50"]  # fmt: skip
@@ -33,7 +33,7 @@ class Fixed(nn.Module):
         self.seen.append(batch)
         out = []
         for given in batch:
-            instances = Instances((given["height"], given["width"]))
+            instances = Instances(tuple(given["image"].shape[1:]))
             instances.pred_boxes = Boxes(torch.tensor(self.boxes).reshape(-1, 4))
             instances.scores = torch.tensor(self.scores)
             out.append({"instances": instances})
@@ -51,7 +51,7 @@ def test_boxes_come_sorted_filtered_and_whole() -> None:
         ([1, 2, 11, 22], 0.4), ([3, 4, 13, 24], 0.6),
         ([5, 6, 5, 26], 0.9), ([7, 8, 9, 9], 1.0000001),
     )  # fmt: skip
-    image = np.zeros((30, 40, 3), np.uint8)
+    image = np.zeros((96, 128, 3), np.uint8)  # the size that the network takes
     (found,) = detector.detect([image])
     assert [d.score for d in found] == [1.0, pytest.approx(0.6)]
     assert found[1].box.as_tuple() == (3, 4, 13, 24)
@@ -77,7 +77,6 @@ def test_the_model_gets_the_colours_it_was_trained_on(order: str) -> None:
     tensor = model.seen[0][0]["image"]
     assert tensor.shape == (3, 96, 96)
     assert tensor[0 if order == "RGB" else 2].min() == 200
-    assert model.seen[0][0]["height"] == 96
 
 
 def test_no_pictures_no_faces() -> None:
@@ -179,17 +178,17 @@ def test_names_and_thresholds(run: Path) -> None:
 
 
 def test_runs_that_cannot_be_used(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no such run folder"):
+    with pytest.raises(UserError, match="no such run folder"):
         load_run(tmp_path / "absent")
-    with pytest.raises(RunError, match=r"config\.yaml is missing \(expected a folder"):
+    with pytest.raises(UserError, match=r"config\.yaml is missing \(expected a folder"):
         load_run(tmp_path)
     (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
-    with pytest.raises(RunError, match=r"model\.safetensors is missing \(the training has not"):
+    with pytest.raises(UserError, match=r"model\.safetensors is missing \(the training has not"):
         load_run(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"12345678")
-    with pytest.raises(RunError, match="damaged"):
+    with pytest.raises(UserError, match="damaged"):
         load_run(tmp_path)
     (tmp_path / "config.yaml").write_text("MODEL: [")
-    with pytest.raises(ConfigError, match="not a usable configuration"):
+    with pytest.raises(UserError, match="not a usable configuration"):
         load_run(tmp_path)

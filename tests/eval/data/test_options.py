@@ -16,7 +16,7 @@ from faces.types import Box
 
 
 def test_models_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str, device: str | None = None, overrides: Sequence[str] = ()) -> Any:
+    def load(name: str, device: str | None = None, *options: object) -> Any:
         return SimpleNamespace(name=name.rpartition("/")[2], device=device)
 
     monkeypatch.setattr(twostage.model_zoo, "load_detector", load)
@@ -28,7 +28,7 @@ def test_models_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_cannot_be_loaded_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str, device: str | None = None, overrides: Sequence[str] = ()) -> Any:
+    def load(name: str, device: str | None = None, *options: object) -> Any:
         raise UserError(f"{name}: damaged")
 
     monkeypatch.setattr(twostage.model_zoo, "load_detector", load)

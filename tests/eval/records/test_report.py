@@ -135,7 +135,7 @@ def test_provenance_names_the_processor_that_runs_the_models(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(report, "usable_device", lambda device: device or "cuda")
-    monkeypatch.setattr(report, "processor", lambda: "a CPU")
+    monkeypatch.setattr(report, "processor_name", lambda: "a CPU")
     monkeypatch.setattr(report, "processor_class", lambda: "AVX2, float32")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
     shown = [provenance("c", device) for device in ("cpu", "cuda:1", None)]
