@@ -4,41 +4,57 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 from tqdm import tqdm
 
 from faces.command import UserError, note
 from faces.pipeline import Pipeline
+from faces.scope import add_scope_options
 from faces.types import DEFAULT_THRESHOLD
 from twostage import load_pipeline
-from twostage.threshold import parse_threshold
-from video.analyze import VideoFrame, VideoOptions
-from video.job import Outputs, VideoSummary, analyze_sources
-from video.render import Overlay
+
+if TYPE_CHECKING:
+    from video.analyze import VideoFrame
+    from video.job import VideoSummary
 
 COMMAND = "twostage video"
 
-Threshold = float | Mapping[str, float]
-
 
 def analyze_videos(args: argparse.Namespace) -> int:
-    """Run ``twostage video``; returns 0, or 1 if a part of a video could not be read."""
-    outputs = Outputs(
-        args.out, args.annotated, args.chart, Overlay(args.overlay), parse_threshold(args.threshold)
-    )
+    """Run ``twostage video``; returns the exit status.
+
+    1 if a part of a video could not be read, 2 if nothing of any could.
+    """
+    from twostage.cli import parse_threshold
+    from video.analyze import VideoOptions
+    from video.frames import import_av
+    from video.job import Outputs, analyze_sources
+    from video.render import Overlay
+
+    # what cannot be asked for is refused before anything is loaded
+    threshold = parse_threshold(args.threshold)
+    outputs = Outputs(args.out, args.annotated, args.chart, Overlay(args.overlay), threshold)
     if not (args.out or args.annotated or args.chart):
         raise UserError("nothing to write; give --out, --annotated or --chart")
+    import_av()
     every = args.every if args.fps is None else 1 / args.fps
     options = VideoOptions(every=every, detect_every=args.detect_every)
-    models = {"detector": args.detector, "classifier": args.classifier}
+    names = ("detector", "classifier", "detail", "min_face")
+    models = {name: str(getattr(args, name)) for name in names}
 
     @cache
     def pipeline() -> Pipeline:
-        return load_pipeline(args.detector, args.classifier, device=args.device)
+        return load_pipeline(
+            args.detector,
+            args.classifier,
+            device=args.device,
+            detail=args.detail,
+            min_face=args.min_face,
+        )
 
     status, failed = 0, 0
     with tqdm(unit="s", desc="analysing", disable=None, leave=False, bar_format=BAR) as bar:
@@ -64,7 +80,7 @@ BAR = "{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remai
 class _Progress:
     """Moves the bar with the video's time."""
 
-    def __init__(self, bar: tqdm[None]) -> None:
+    def __init__(self, bar: tqdm[Any]) -> None:
         self._bar = bar
 
     def __call__(self, frame: VideoFrame, summary: VideoSummary, length: float | None) -> None:
@@ -133,7 +149,7 @@ def add_video_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
         help="look for faces in every N-th analysed frame only, and predict between (default 1)",
     )  # fmt: skip
     command.add_argument(
-        "--overlay", choices=[one.value for one in Overlay], default=Overlay.BOXES.value,
+        "--overlay", choices=("boxes", "emoji"), default="boxes",
         help="what --annotated draws: boxes with labels, or an emoji over each face",
     )  # fmt: skip
     command.add_argument("--detector", default="default", metavar="NAME|RUN", help="see analyze")
@@ -143,6 +159,7 @@ def add_video_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
         help=f"see analyze (default {DEFAULT_THRESHOLD})",
     )  # fmt: skip
     command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 (default: a GPU if any)")
+    add_scope_options(command)
     command.set_defaults(run=analyze_videos)
 
 

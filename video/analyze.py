@@ -98,24 +98,21 @@ class VideoFrame:
 
 
 class Look(Protocol):
-    """The answers of the networks about one frame."""
+    """The answers of the networks about one frame.
 
-    @property
-    def index(self) -> int: ...
-    @property
-    def time(self) -> float: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def cut(self) -> bool: ...
-    @property
-    def image(self) -> Image | None: ...
-    @property
-    def detections(self) -> list[Detection] | None:
-        """None where faces are not detected but predicted."""
-        ...
+    Attributes:
+        index: of the frame, see ``VideoFrame``; likewise ``time``, ``width``, ``height``, ``cut``.
+        image: (H, W, 3) uint8 RGB; None if it is not at hand.
+        detections: None where faces are not detected but predicted.
+    """
+
+    index: int
+    time: float
+    width: int
+    height: int
+    cut: bool
+    image: Image | None
+    detections: list[Detection] | None
 
     def describe(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
         """Return what the faces in these boxes look like."""
@@ -132,29 +129,30 @@ class LiveLook:
     def __init__(
         self, frame: Frame, cut: bool, pipeline: Pipeline, low: float | None, embed: Embed | None
     ) -> None:
-        self.index, self.time, self.image = frame.index, frame.time, frame.image
+        self.index, self.time = frame.index, frame.time
+        self.image: Image | None = frame.image
         self.height, self.width = frame.image.shape[:2]
         self.cut = cut
         self.rows: NDArray[np.float32] = np.zeros((0, len(EMOTIONS)), np.float32)
         self.descriptions: list[NDArray[np.float32]] = []
-        self._pipeline, self._embed = pipeline, embed
+        self._frame, self._pipeline, self._embed = frame, pipeline, embed
         start = clock.perf_counter()
         found = None if low is None else pipeline.locate(frame.image, low).detections
-        self.detections = None if found is None else list(found)
+        self.detections: list[Detection] | None = None if found is None else list(found)
         self.seconds = (clock.perf_counter() - start, 0.0)
 
     def describe(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
         """Return what the faces in these boxes look like; see ``Look``."""
         if self._embed is None:
             raise ValueError("nothing describes faces")
-        rows = self._embed([crop_face(self.image, box, 0.1) for box in boxes])
+        rows = self._embed([crop_face(self._frame.image, box, 0.1) for box in boxes])
         self.descriptions += list(rows)
         return rows
 
     def classify(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
         """Return the probabilities of the faces in these boxes; see ``Look``."""
         start = clock.perf_counter()
-        self.rows = self._pipeline.classify_boxes(self.image, boxes)
+        self.rows = self._pipeline.classify_boxes(self._frame.image, boxes)
         self.seconds = (self.seconds[0], clock.perf_counter() - start)
         return self.rows
 

@@ -348,7 +348,9 @@ def _camera(name: str, number: str, every: float | None, stall: float) -> Frames
     return LatestFrames(VideoFrames(name, container, every, live=True), stall)
 
 
-def _stream(name: str, every: float | None, after: float | None, stall: float) -> Frames:
+def _stream(
+    name: str, every: float | None, after: tuple[int, float] | None, stall: float
+) -> Frames:
     options = {"rtsp_transport": "tcp"} if name.lower().startswith("rtsp") else {}
     container = _open(name, name, timeout=(stall, stall), options=options)
     if container.duration:  # a file behind an address, which waits for who reads it
@@ -359,7 +361,10 @@ def _stream(name: str, every: float | None, after: float | None, stall: float) -
 def _open(name: str, target: str, **options: Any) -> av.container.InputContainer:
     av = import_av()
     try:
-        return av.open(target, metadata_errors="replace", **options)
+        container: av.container.InputContainer = av.open(
+            target, metadata_errors="replace", **options
+        )
+        return container
     except av.error.InvalidDataError as error:
         raise UserError(
             f"{name}: cannot be read as a video; is it one, and is the file complete?"

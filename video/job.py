@@ -260,7 +260,7 @@ class _Job:
             try:
                 for look in look_at(pipeline, frames, self._options, self._embed, resumed):
                     frame = follower.take(look)
-                    crops = self._better_crops(look.image, frame)
+                    crops = self._better_crops(frame)
                     if notes is not None:
                         notes.add(look, crops)
                     summary.dropped = frames.dropped
@@ -268,12 +268,12 @@ class _Job:
                     summary.seconds["classify"] += look.seconds[1]
                     self._count(frame, rows, frames.seconds, crops)
                     # what comes only once is annotated as it comes
-                    if self._outputs.annotated is not None and frames.live:
+                    if self._outputs.annotated and frames.live and frame.image is not None:
                         if video is None:
                             size, rate = (frame.width, frame.height), frames.rate or 25.0
                             opened = open_annotated(self._outputs.annotated, size, rate)
                             video = stack.enter_context(opened)
-                        video.write(look.image, frame, self._outputs.overlay)
+                        video.write(frame.image, frame, self._outputs.overlay)
             except KeyboardInterrupt:
                 return True  # in here, so that the annotated video is finished
         summary.problems = frames.problems
@@ -311,7 +311,7 @@ class _Job:
         if self._watch is not None:
             self._watch(frame, summary, length)
 
-    def _better_crops(self, image: Image, frame: VideoFrame) -> dict[int, bytes]:
+    def _better_crops(self, frame: VideoFrame) -> dict[int, bytes]:
         """Return the faces whose crop is the best of their track so far: index → JPEG."""
         found = {}
         for index, one in enumerate(frame.faces):
@@ -319,8 +319,8 @@ class _Job:
                 continue
             track = self.summary.tracks.get(one.track)
             best = 0.0 if track is None else track.best_score
-            if crop_quality(frame, one.face.box) > BETTER * best:
-                found[index] = _jpeg(crop_face(image, one.face.box, 0.15))
+            if frame.image is not None and crop_quality(frame, one.face.box) > BETTER * best:
+                found[index] = _jpeg(crop_face(frame.image, one.face.box, 0.15))
         return found
 
     def draw(self, notes: Notes | None) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faces.emotions import EMOTIONS
+from faces.pipeline import Image
 from faces.types import Box, Detection
 from video.analyze import LiveLook
 
@@ -26,15 +27,15 @@ from video.analyze import LiveLook
 class NotedLook:
     """A frame as it was noted; see ``video.analyze.Look``."""
 
-    image = None
-
     def __init__(self, note: dict[str, Any]) -> None:
+        self.image: Image | None = None
         self.index: int = note["frame"]
         self.time: float = note["time"]
-        self.width, self.height = note["size"]
+        self.width: int = note["size"][0]
+        self.height: int = note["size"][1]
         self.cut: bool = note["cut"]
         found = note["detections"]
-        self.detections = (
+        self.detections: list[Detection] | None = (
             None if found is None else [Detection(Box(*one[:4]), one[4]) for one in found]
         )
         self.crops = {int(key): base64.b64decode(text) for key, text in note["crops"].items()}

@@ -181,7 +181,7 @@ class AnnotatedVideo:
     ) -> None:
         av = import_av()
         self._av, self._container, self._sound = av, container, sound
-        stream = container.add_stream(h264_encoder(), Fraction(rate).limit_denominator(1001))
+        stream: Any = container.add_stream(h264_encoder(), Fraction(rate).limit_denominator(1001))
         stream.width, stream.height = size[0] - size[0] % 2 or 2, size[1] - size[1] % 2 or 2
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, CLOCK)
@@ -373,7 +373,7 @@ def write_chart(path: Path, tracks: Sequence[TrackSummary], end: float) -> None:
     shown = sorted(sorted(tracks, key=lambda t: -t.frames)[:12], key=lambda t: t.number)
     figure = Figure(figsize=(10, 1.2 + 1.5 * max(1, len(shown))), layout="constrained")
     FigureCanvasAgg(figure)
-    colours = [tuple(c / 255 for c in COLOURS[name]) for name in EMOTIONS]
+    colours = [_fractions(name) for name in EMOTIONS]
     axes = figure.subplots(max(1, len(shown)), 1, sharex=True, squeeze=False)[:, 0]
     for axis, track in zip(axes, shown, strict=False):
         for times, rows in _without_gaps(track):
@@ -381,9 +381,8 @@ def write_chart(path: Path, tracks: Sequence[TrackSummary], end: float) -> None:
         changes = [*track.changes]
         for change, following in zip(changes, [*changes[1:], None], strict=True):
             until = track.last if following is None else following.time
-            colour = tuple(c / 255 for c in COLOURS[change.mood])
             axis.broken_barh([(change.time, max(until - change.time, 0.01))], (-0.22, 0.18),
-                             color=colour)  # fmt: skip
+                             color=_fractions(change.mood))  # fmt: skip
             if until - change.time > 0.06 * max(end, 1e-9):
                 axis.text((change.time + until) / 2, -0.13, change.mood, ha="center", va="center",
                           fontsize=7)  # fmt: skip
@@ -395,6 +394,11 @@ def write_chart(path: Path, tracks: Sequence[TrackSummary], end: float) -> None:
     figure.legend(handles=keys, loc="outside upper center", ncols=len(EMOTIONS), frameon=False)
     with replacing(path) as part:
         figure.savefig(part, format="png", dpi=120)
+
+
+def _fractions(emotion: str) -> tuple[float, float, float]:
+    red, green, blue = COLOURS[emotion]
+    return red / 255, green / 255, blue / 255
 
 
 def _without_gaps(track: TrackSummary) -> Iterator[tuple[Any, Any]]:
