@@ -188,25 +188,23 @@ class VideoFrames(Frames):
         self._broken = 0
 
     def __iter__(self) -> Iterator[Frame]:
-        decoded, read, index, last = 0, 0, -1, -1.0
+        decoded, index = 0, -1
         with self._container:
             start = float((self._stream.start_time or 0) * (self._stream.time_base or 0))
             step = 1 / self.rate if self.rate else 1 / FOLDER_RATE
+            last = -step
             after = self._due.after
             if after is not None:
                 self._seek(start + after[1])
             for frame in self._decode():
                 decoded += 1
-                time = last + step if frame.time is None else max(frame.time - start, 0.0)
-                if last < 0 and frame.time is None:
-                    time = 0.0
-                if time <= last:
-                    time = last + step / 100  # times that stand still or go back
+                given: float | None = frame.time
+                time = last + step if given is None else given - start
+                time = max(time, 0.0 if last < 0 else last + step / 100)  # times may go back
                 last, index = time, index + 1
                 if after is not None and time >= after[1] - 1e-9:
-                    after, index = None, after[0]
+                    index, after = after[0], None
                 if self._due(time):
-                    read += 1
                     yield Frame(index, time, upright(frame))
         self._tell(decoded, last + 2 * step)
         if not decoded and self._due.after is None:
@@ -358,13 +356,10 @@ def _stream(
     return LatestFrames(VideoFrames(name, container, every, live=True), stall)
 
 
-def _open(name: str, target: str, **options: Any) -> av.container.InputContainer:
+def _open(name: str, target: str, **options: Any) -> Any:
     av = import_av()
     try:
-        container: av.container.InputContainer = av.open(
-            target, metadata_errors="replace", **options
-        )
-        return container
+        return av.open(target, metadata_errors="replace", **options)
     except av.error.InvalidDataError as error:
         raise UserError(
             f"{name}: cannot be read as a video; is it one, and is the file complete?"
