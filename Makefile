@@ -29,7 +29,7 @@ SLOW := (slow or browser)$(if $(TWOSTAGE_DATA), or data, and not data)
 COMPUTING := $(addprefix tests/,faces networks detection classification baselines twostage eval integration)
 LESSER := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
 
-.PHONY: help setup analyze demo test test-lesser test-slow test-all docs wheel mtcnn peers benchmark tables figures \
+.PHONY: help setup analyze demo serve test test-lesser test-slow test-all docs wheel mtcnn peers benchmark tables figures \
 	systems refresh format constraints sbom licences audit clean
 .DEFAULT_GOAL := help
 
@@ -58,6 +58,11 @@ analyze: $(STAMP) ## find faces and emotions in PHOTO; picture and JSON go to OU
 demo: $(STAMP) ## open the page on this machine (Ctrl-C ends it)
 	$(BIN)/streamlit run demo/app.py --server.address localhost \
 		--server.showEmailPrompt false --browser.gatherUsageStats false $(ARGS)
+
+serve: $(STAMP) ## answer over HTTP at localhost:8000 (docs/service.md; Ctrl-C ends it); ARGS=OPTIONS
+	@EXTRAS="$$EXTRAS service"; $(environment)
+	@mkdir -p "$$OUTPUT"
+	$(BIN)/twostage serve --database "sqlite:///$$OUTPUT/service.sqlite3" $(ARGS)
 
 test: $(STAMP) ## format, lint, types, walls and the fast tests (under 5 minutes)
 	$(BIN)/ruff format --check .

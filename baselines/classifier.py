@@ -29,10 +29,6 @@ BATCH = 256
 _MARK = "baseline"
 
 
-class BaselineError(UserError):
-    """A baseline's file cannot be used; the message names the file, the cause and the way out."""
-
-
 @dataclass
 class BaselineClassifier:
     """Features and a model as an ``EmotionClassifier``.
@@ -109,7 +105,7 @@ def load_baseline(path: Path, name: str) -> BaselineClassifier:
     """Read what ``save_baseline`` wrote.
 
     Raises:
-        BaselineError: the file is damaged, none of this program's, or describes a classifier that
+        UserError: the file is damaged, none of this program's, or describes a classifier that
             cannot work: of other shapes, with values that are not finite or out of range.
     """
     try:
@@ -117,7 +113,7 @@ def load_baseline(path: Path, name: str) -> BaselineClassifier:
             about = json.loads((file.metadata() or {})[_MARK])
             arrays = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise BaselineError(f"{path}: damaged or no baseline ({error}); train it again") from error
+        raise UserError(f"{path}: damaged or no baseline ({error}); train it again") from error
     try:
         found = _build(about, arrays, name)
         with np.errstate(all="ignore"):  # the answer is looked at
@@ -126,7 +122,7 @@ def load_baseline(path: Path, name: str) -> BaselineClassifier:
             raise ValueError("its answer to a grey image is not seven finite numbers")
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
         cause = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise BaselineError(f"{path}: cannot be used ({cause}); train it again") from error
+        raise UserError(f"{path}: cannot be used ({cause}); train it again") from error
     return found
 
 

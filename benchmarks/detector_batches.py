@@ -65,13 +65,11 @@ def load(config: str, overrides: Sequence[str]) -> tuple[Any, Any]:
     Raises:
         UserError: there is no such configuration, or it is of another detector.
     """
-    from detectron2.modeling import build_model
-
     from detection.inference.compiled import compilable
-    from detection.modeling.config import load_config
+    from detection.modeling.config import build_network, load_config
 
     cfg = load_config(config, [*overrides, "MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
-    model = build_model(cfg).eval()
+    model = build_network(cfg).eval()
     if not compilable(model, cfg):
         raise UserError(f"{config}: is no configuration of the light detector")
     return model, cfg

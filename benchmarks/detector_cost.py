@@ -55,13 +55,11 @@ DEPTHS = range(6)
 
 def build(freeze_at: int, device: str) -> tuple[Any, Any]:
     """Return a detector with random (on ``meta``: no) weights, for training, and its config."""
-    from detectron2.modeling import build_model
-
-    from detection.modeling.config import load_config
+    from detection.modeling.config import build_network, load_config
 
     keys = ["MODEL.WEIGHTS", "", "MODEL.BACKBONE.FREEZE_AT", str(freeze_at)]
     cfg = load_config(CONFIG, [*keys, "MODEL.DEVICE", device])
-    return build_model(cfg), cfg
+    return build_network(cfg), cfg
 
 
 def forward(model: Any, cfg: Any, images: int, size: tuple[int, int]) -> list[Tensor]:

@@ -22,7 +22,6 @@ from classification.data.fer2013 import Fer2013, load_fer2013
 from classification.inference.classifier import (
     NetworkClassifier,
     TrainedNetwork,
-    WeightsError,
     load_network,
     save_network,
 )
@@ -35,7 +34,7 @@ from classification.training.card import (
     training_of,
     write_json,
 )
-from faces.command import run
+from faces.command import UserError, run
 from faces.files import file_sha256
 from faces.provenance import command_line, git_commit, read_card
 from networks.averaging import check_shares, run_share, weighted_mean
@@ -54,7 +53,7 @@ def average(members: Sequence[tuple[Path, float]]) -> tuple[TrainedNetwork, dict
         (counters) those of the first.
 
     Raises:
-        WeightsError: a file cannot be used, or the networks differ in more than their weights.
+        UserError: a file cannot be used, or the networks differ in more than their weights.
         UserError: the shares do not sum to 1.
     """
     check_shares([share for _, share in members])
@@ -64,7 +63,7 @@ def average(members: Sequence[tuple[Path, float]]) -> tuple[TrainedNetwork, dict
         for path, share in members:
             other, state = load_network(path)
             if other.uncalibrated() != network:
-                raise WeightsError(f"{path}: not of the same architecture as {members[0][0]}")
+                raise UserError(f"{path}: not of the same architecture as {members[0][0]}")
             yield state, share
 
     return network, weighted_mean(states())

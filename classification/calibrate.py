@@ -30,13 +30,7 @@ from classification.data.ferplus import FerPlus, load_ferplus
 from classification.inference.calibration import Scaling
 from classification.inference.classifier import NetworkClassifier, load_network, save_network
 from classification.training.batches import soft_targets
-from classification.training.card import (
-    as_taught,
-    find_files,
-    metrics_on,
-    taught_votes,
-    write_json,
-)
+from classification.training.card import as_taught, find_files, metrics_on, taught_votes, write_json
 from classification.training.scaling import card_entry, check_truth, fit_scaling
 from faces.command import run
 from faces.files import file_sha256
@@ -62,7 +56,7 @@ def calibrate(
         ``EMOTIONS``.
 
     Raises:
-        WeightsError: the weights cannot be used.
+        UserError: the weights cannot be used.
     """
     network, state = load_network(weights)
     classifier = NetworkClassifier(network.uncalibrated(), state, device, weights.stem)

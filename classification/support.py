@@ -30,7 +30,6 @@ from classification.inference.classifier import (
     BATCH,
     NetworkClassifier,
     TrainedNetwork,
-    WeightsError,
     save_network,
 )
 from classification.modeling.face_resnet import parameter_count
@@ -68,11 +67,11 @@ def features_of(classifier: NetworkClassifier, images: NDArray[np.uint8], what: 
         Of length 1, (N, D) float32, on the CPU.
 
     Raises:
-        WeightsError: the classifier has another network.
+        UserError: the classifier has another network.
     """
     model, network = classifier.model, classifier.network
     if not isinstance(model, FeatureNetwork) or isinstance(model.head, SupportHead):
-        raise WeightsError(
+        raise UserError(
             f"{classifier.name}: is a {network.architecture}; a support set goes with a "
             "face_resnet or a face_recognition_resnet"
         )
@@ -124,8 +123,8 @@ def with_support(
         Its description, its weights, and the PublicTest accuracy of each power, best first.
 
     Raises:
-        WeightsError: the classifier has a network that cannot have a support set.
-        Fer2013Error: a split is not there.
+        UserError: the classifier has a network that cannot have a support set.
+        UserError: a split is not there.
     """
     training, public = data.split("Training"), data.split("PublicTest")
     support = features_of(classifier, training.images, "Training")

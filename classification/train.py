@@ -35,6 +35,7 @@ from classification.training.distributed import (
     process_group,
     rank_and_count,
 )
+from classification.training.extra_faces import joined, load_extra_faces, without_votes
 from classification.training.loss import training_loss
 from classification.training.recipe import Recipe, load_recipe
 from classification.training.schedule import learning_rate, mixup_share
@@ -290,6 +291,9 @@ def parser() -> argparse.ArgumentParser:
         "--data", type=Path, required=True, help="FER2013: csv, Kaggle folder, or zip"
     )
     result.add_argument("--out", type=Path, required=True, help="the run folder to make")
+    result.add_argument(
+        "--extra", type=Path, metavar="DIR", help="train on these faces too: DIR/<emotion>/*.png"
+    )
     result.add_argument("--votes", type=Path, help="FER+'s csv, where the recipe has votes")
     result.add_argument(
         "--teacher", type=Path, nargs="+", default=[], help="run folders, where it has distill"
@@ -323,6 +327,10 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
         if first:
             note_differences(COMMAND, args.data, data)
         votes = load_ferplus(args.votes, data) if args.votes else None
+        if args.extra:
+            extra = load_extra_faces(args.extra)
+            data = joined(data, extra)
+            votes = votes and without_votes(votes, len(extra.labels))
 
         # the training
         args.out.mkdir(parents=True, exist_ok=True)
@@ -340,6 +348,9 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
         # what describes the run
         if first:
             record["command"] = made_by
+            if args.extra:
+                faces = {"faces": len(extra.labels), "fingerprint": extra.fingerprint}
+                record["extra"] = {"folder": args.extra.name, **faces}
             record["versions"] = {"torch": torch.__version__, "python": sys.version.split()[0]}
             write_json(args.out / "record.json", record)
             plot_curves(record["history"], args.out / "curves.png")

@@ -4,58 +4,58 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import wait
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from demo import controls
-from demo.controls import session
+from demo.controls import session, worker
 from demo.render import cards
 from demo.session import Analysis, Choice, Photo
+from faces.command import UserError
+from faces.pipeline import Pipeline
 
 QUICK = 0.3
-"""Seconds without a word: progress of what is done sooner would flicker, and drawing it takes time
-from the models."""
-
-T = TypeVar("T")
+"""Seconds before progress is shown. Sooner it would flicker, and drawing it slows the models."""
 
 
 @contextmanager
 def ahead() -> Iterator[None]:
     """Analyse photos that have just come before the block draws the page.
 
-    The browser draws on the same cores as the models run, and each would hold up the other. What is
+    The browser draws on the cores on which the models run, so each would slow the other. What is
     not done after ``QUICK`` is left to ``analyzed``, which shows progress.
     """
     choice, end = session().take_fresh(), time.monotonic() + QUICK
     with ExitStack() as running:
-        for photo in session().photos:
-            if choice and session().wants(photo, choice):
-                outcome = running.enter_context(submitted(analysis(photo, choice)))
-                if wait([outcome], max(0.0, end - time.monotonic())).not_done:
-                    break
+        with suppress(UserError):  # the tab that needs the model says so
+            for photo in session().photos:
+                if choice and session().wants(photo, choice):
+                    outcome = running.enter_context(worker().submitted(analysis(photo, choice)))
+                    if wait([outcome], max(0.0, end - time.monotonic())).not_done:
+                        break
         yield
 
 
 def analyzed(photos: Sequence[Photo], choice: Choice) -> Iterator[Photo]:
     """Run what is missing, with progress; yield each photo as soon as its outcome is known."""
     place = st.empty()
-    waiting = len({p.digest for p in photos if session().known(p, choice) is None})
-    start, done = 0.0, 0
+    total = len({photo.digest for photo in photos})
+    done = total - len({p.digest for p in photos if session().known(p, choice) is None})
+    start = 0.0
     bar = None
     for photo in photos:
         if session().wants(photo, choice):
             start = start or time.monotonic()
-            with submitted(analysis(photo, choice)) as outcome:
+            with worker().submitted(analysis(photo, choice)) as outcome:
                 quick = max(0.0, start + QUICK - time.monotonic())
                 if bar is not None or wait([outcome], quick).not_done:
                     bar = show_progress(place, choice) if bar is None else bar
-                    text = f"Analysing {cards.plain(photo.name)} ({done + 1} of {waiting})"
-                    bar.progress(done / waiting, text)
+                    text = f"Analysing {cards.code(photo.name)} ({done + 1} of {total})"
+                    bar.progress(done / total, text)
             done += 1
         yield photo
     place.empty()
@@ -71,34 +71,13 @@ def analysis(photo: Photo, choice: Choice) -> Callable[[], None]:
     kept = session()
     detector = controls.detector_of(choice.detector, choice.device)
     classifier = controls.classifier_of(choice.classifier, choice.device)
+    pipeline = Pipeline(detector, classifier, margin=choice.margin)
 
     def analyze() -> None:
         if kept.wants(photo, choice):
-            kept.analyze(photo, choice, detector, classifier)
+            kept.analyze(photo, choice, pipeline)
 
     return analyze
-
-
-@contextmanager
-def submitted(work: Callable[[], T]) -> Iterator[Future[T]]:
-    """Run something in the models' thread; it does not run any more when the block is left.
-
-    Streamlit may end a script wherever it shows something, to start a new one: both must not work
-    on the same photo.
-    """
-    outcome = controls.worker().submit(work)
-    try:
-        yield outcome
-        outcome.result()
-    finally:
-        if not outcome.cancel():
-            wait([outcome])
-
-
-def in_turn(work: Callable[[], T]) -> T:
-    """Return what something returns that asks a model."""
-    with submitted(work) as outcome:
-        return outcome.result()
 
 
 def show_progress(place: DeltaGenerator, choice: Choice) -> DeltaGenerator:
@@ -120,7 +99,8 @@ def analysis_of(photo: Photo, choice: Choice) -> Analysis | None:
     if isinstance(known, Analysis):
         return replace(known, result=replace(known.result, source=photo.name))
     if known:
-        st.error(cards.plain(f"{photo.name}: {known}"), icon=":material/broken_image:")
+        text = f"{cards.code(photo.name)}: {cards.plain(known)}"
+        st.error(text, icon=":material/broken_image:")
     else:
-        st.info(cards.plain(f"{photo.name}: not analysed"))
+        st.info(f"{cards.code(photo.name)}: not analysed")
     return None

@@ -1,57 +1,17 @@
-"""The page of `make demo`: layout only, a module per tab; what these show is made in others."""
+"""The server of `make demo`: the page behind its guard; ``streamlit run demo/app.py``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import streamlit as st
+from starlette.formparsers import MultiPartParser
+from starlette.middleware import Middleware
+from streamlit.starlette import App
 
-from demo import controls
-from demo.analysis import ahead
-from demo.render import cards
-from demo.tabs.compare import show_comparison
-from demo.tabs.photos import show_photos
-from demo.tabs.results import show_results
-from demo.tabs.why import show_reasons
-from faces.command import UserError
-from faces.emotions import EMOTIONS
+from demo.guard import Guard, freeing
+from demo.session import FILE_BYTES
 
-TABS = {
-    "Photos": show_photos,
-    "Compare": show_comparison,
-    "All faces": show_results,
-    "Why": show_reasons,
-}
+# The parser of uploads writes a file to disk from this size on; no photo may be.
+MultiPartParser.spool_max_size = 2 * FILE_BYTES
 
-
-def page() -> None:
-    """Build the whole page; photos that have just come are analysed before anything is sent."""
-    try:
-        with ahead():
-            draw()
-    except UserError as error:
-        st.error(cards.plain(str(error)))
-
-
-def draw() -> None:
-    """Send the whole page."""
-    st.set_page_config(page_title="Faces and their emotions", page_icon="🙂", layout="wide")
-    st.html(Path(__file__).with_name("render") / "style.css")
-    st.title("Faces and their emotions", anchor=False)
-    st.markdown(
-        f"Finds every face in a photo and says which of {len(EMOTIONS)} emotions it shows: one, "
-        "several, or none clearly. **It names what a face shows, not what a person feels, and it "
-        "errs often: never use it for decisions about people.**"
-    )
-    choice, look, photos = controls.choose_all()
-    for tab, show in zip(
-        st.tabs(list(TABS), key="tab", on_change="rerun"), TABS.values(), strict=True
-    ):
-        if tab.open:
-            with tab:
-                show(photos, choice, look)
-    controls.session().choice = choice
-
-
-if __name__ == "__main__":
-    page()
+app = App(Path(__file__).with_name("page.py"), middleware=[Middleware(Guard)], lifespan=freeing)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -15,52 +15,53 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from demo.components.percent_slider import percent_slider
 from demo.render import cards
 from demo.session import SCORE_FLOOR, Choice, Photo, Session
+from faces.command import UserError
 from faces.crops import CROP_MARGIN
 from faces.emotions import EMOTIONS
 from faces.paths import PICTURE_SUFFIXES
 from faces.pipeline import Detector, EmotionClassifier
 from faces.types import DEFAULT_THRESHOLD, UNSURE_BELOW
 from twostage import model_zoo
+from twostage.worker import Worker
 
 SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "group.jpg"
 
 PHOTOS, FOLDER, CAMERA = "Photos", "Folder", "Camera"
 
+ADDRESS_KEY = "photos"
+"""Parameter of the page's address: how many photos it shows."""
+
 
 @st.cache_resource(show_spinner="Loading the detector…")
 def detector_of(name: str, device: str) -> Detector:
-    """Load a detector once for all users."""
+    """Load a detector once for all visitors."""
     detector = model_zoo.load_detector(name, device)
-    settle()
+    freeze_garbage()
     return detector
 
 
 @st.cache_resource(show_spinner="Loading the classifier…")
 def classifier_of(name: str, device: str) -> EmotionClassifier:
-    """Load a classifier once for all users."""
+    """Load a classifier once for all visitors."""
     classifier = model_zoo.load_classifier(name, device)
-    settle()
+    freeze_garbage()
     return classifier
 
 
-def settle() -> None:
-    """Spare the garbage collector what is loaded by now.
+def freeze_garbage() -> None:
+    """Exempt what is loaded by now from garbage collection.
 
-    Streamlit collects after every run of the page, before the answer is out: among all of PyTorch's
-    objects that takes longer than the run.
+    Streamlit collects after every run of the page, before it answers; among all objects of PyTorch
+    that takes longer than the run.
     """
     gc.collect()
     gc.freeze()
 
 
 @st.cache_resource
-def worker() -> ThreadPoolExecutor:
-    """Return the one thread in which the models run, for all users in the order of asking.
-
-    One photo at a time bounds memory, lets nobody wait behind another's whole folder, and models
-    need no thread safety.
-    """
-    return ThreadPoolExecutor(1, "models")
+def worker() -> Worker:
+    """Return the one thread in which the models run, for all visitors."""
+    return Worker()
 
 
 @st.cache_resource(show_spinner="Starting…")
@@ -73,7 +74,9 @@ def devices() -> list[str]:
 
 def session() -> Session:
     """Return what is kept for this visitor."""
-    kept: Session = st.session_state.setdefault("session", Session())
+    if "session" not in st.session_state:
+        st.session_state["session"] = Session((SAMPLE.name, SAMPLE.read_bytes()))
+    kept: Session = st.session_state["session"]
     return kept
 
 
@@ -97,6 +100,11 @@ def choose_photos() -> list[Photo]:
     )
     key = f"{kind} {session().round}"
     if kind == CAMERA:
+        if not cards.camera_allowed(st.context.url or ""):
+            st.info(
+                "Browsers give a page the camera only over HTTPS, or on the machine that serves "
+                "it (localhost). This page came over plain HTTP from another machine."
+            )
         st.camera_input("Take a photo", key=key, on_change=_take, args=(key,))
     else:
         st.file_uploader(
@@ -108,34 +116,57 @@ def choose_photos() -> list[Photo]:
             args=(key,),
             label_visibility="collapsed",
         )
-    return session().photos or [Photo.of(SAMPLE.name, SAMPLE.read_bytes())]
+    return session().shown
 
 
 def tell_of_photos() -> None:
-    """Show how many photos are there and what becomes of them; and a button to remove them."""
-    kept = "photos stay in memory only, are never written to disk, and go when you close the page."
-    photos = session().photos
-    if not photos:
-        st.caption(f"This is a sample. Your own {kept}")
+    """Show how many photos are there and what becomes of them; and a button to remove them.
+
+    The page's address says whether there are photos: a reload or a restart of the server loses
+    them, and the page then says so.
+    """
+    kept = (
+        "photos stay in memory only, are never written to disk, and are freed within a minute of "
+        "your closing the page."
+    )
+    photos, address = session().photos, st.query_params
+    if photos:
+        address[ADDRESS_KEY] = str(len(photos))
+        with st.container(horizontal=True, vertical_alignment="center", wrap=False):
+            st.caption(f"{cards.count(len(photos), 'photo')} on this page. Your {kept}")
+            st.button("Remove all", key="remove all", on_click=session().remove, args=(photos,))
         return
-    with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-        st.caption(f"{cards.count(len(photos), 'photo')} on this page. Your {kept}")
-        st.button("Remove all", key="remove all", on_click=session().remove, args=(photos,))
+    if ADDRESS_KEY in address and session().round == 0:
+        st.warning(
+            "**Your photos are gone**: the page was loaded again or the server was restarted, and "
+            "photos are kept nowhere else. Please add them again; below is the sample.",
+            icon=":material/info:",
+        )
+    else:
+        address.pop(ADDRESS_KEY, None)
+    st.caption(f"This is a sample. Your own {kept}")
 
 
 def _take(key: str) -> None:
-    """Take uploaded files over from Streamlit, which would hold them as long as the session."""
-    files = st.session_state[key]
+    """Move uploaded files from Streamlit, which would hold them as long as the session, to ours."""
+    value = st.session_state[key]
+    files = [f for f in (value if isinstance(value, list) else [value]) if _is_file(f)]
+    if key.startswith(CAMERA):
+        number = st.session_state["camera photos"] = st.session_state.get("camera photos", 0) + 1
+        names = [f"camera-{number}.jpg"] * len(files)
+    else:
+        names = [cards.sent_name(file.name) for file in files]
+    session().add(zip(names, [file.getvalue() for file in files], strict=True))
+    st.session_state["page"] = 1  # the newest photos come first
     context = get_script_run_ctx()
-    for file in files if isinstance(files, list) else [files]:
-        if not isinstance(file, UploadedFile):
-            continue
-        name = f"camera-{session().round + 1}.jpg" if key.startswith(CAMERA) else file.name
-        session().add(name, file.getvalue())
-        release = getattr(getattr(context, "uploaded_file_mgr", None), "remove_file", None)
+    release = getattr(getattr(context, "uploaded_file_mgr", None), "remove_file", None)
+    for file in files:
         if release and context:
             release(context.session_id, file.file_id)
-    session().round += 1
+
+
+def _is_file(value: object) -> TypeGuard[UploadedFile]:
+    return isinstance(value, UploadedFile)
 
 
 def choose_photo(photos: Sequence[Photo]) -> Photo:
@@ -152,13 +183,20 @@ def choose_photo(photos: Sequence[Photo]) -> Photo:
     return photos[index]
 
 
-def choose_model(stage: str, key: str | None = None, index: int = 0) -> str:
+def usable_models(stage: str) -> list[str]:
+    """Return the names of the models of a stage that can be loaded here, the default first."""
+    return [name for name, model in model_zoo.shipped_models(stage).items() if not model.missing]
+
+
+def choose_model(stage: str) -> str:
     """Show the models of a stage; return the name of the chosen one."""
     known = model_zoo.shipped_models(stage)
-    name: str = st.selectbox(
-        stage.capitalize(), list(known), index, key=key or stage, persist_state="session"
-    )
+    names = usable_models(stage)
+    name: str = st.selectbox(stage.capitalize(), names, key=stage, persist_state="session")
     st.caption(cards.plain(known[name].about))
+    for model in known.values():
+        if model.missing:
+            st.caption(f"Without {cards.plain(model.name)}: {model.missing}.")
     return name
 
 
@@ -176,7 +214,10 @@ def choose_device() -> str:
 
 def choose_cut(detector: str, device: str) -> tuple[float | None, float]:
     """Show detection score and crop margin; return both as ``Choice`` takes them."""
-    own = detector_of(detector, device).score_threshold
+    try:
+        own = detector_of(detector, device).score_threshold
+    except UserError:  # each tab says why
+        return None, CROP_MARGIN
     score = st.slider(
         "Detection score",
         SCORE_FLOOR,

@@ -1,92 +1,95 @@
 """What the page keeps for one visitor: photos and what was found in them, within bounds.
 
-Nothing here knows Streamlit, and no photo is ever written to disk.
+Nothing here imports Streamlit, and no photo is ever written to disk.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import itertools
+import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Container, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+import PIL.Image
 
 from faces.crops import CROP_MARGIN, crop_face
 from faces.images import read_image
 from faces.paths import ImageError
-from faces.pipeline import Detector, EmotionClassifier, ExplainingDetector, Merged
-from faces.types import Detection, EmotionProbabilities, Face, ImageResult
+from faces.pipeline import Image, Located, Merged, Pipeline
+from faces.types import Detection, ImageResult
+
+FILE_BYTES = 100 << 20
+"""Maximum size of one photo's file."""
 
 PHOTO_BYTES = 256 << 20
-"""So much of a visitor's photos is kept; then the oldest are let go, but not their results."""
+"""Bytes kept of a visitor's photos; beyond them the oldest are dropped, but not their results."""
 
-PICTURE_BYTES = 24 << 20
-"""So much is kept of what can be made anew from a photo: previews, crops, maps."""
+RENDERING_BYTES = 24 << 20
+"""Bytes kept of what can be made again from a photo: previews, crops, maps."""
 
 ANALYSIS_BYTES = 48 << 20
-"""So much is kept of results: some six thousand photos with two faces each."""
+"""Bytes kept of results: some six thousand photos with two faces each."""
 
 SCORE_FLOOR = 0.05
 """Boxes with a lower score are not even shown as suppressed."""
 
 PREVIEW_SIDES = (640, 1280)
-"""The longer side of what the page shows, in pixels: at least, at most."""
+"""Minimum and maximum of the longer side of what the page shows, in pixels."""
 
 CARD_SIDE = 192
-"""Side of a face's picture on its card, in pixels, at most."""
+"""Maximum side of a face on its card, in pixels."""
 
-RELEASED = (
-    f"was let go: this page keeps the newest {PHOTO_BYTES >> 20} MB of photos; add it again to see "
-    "it under these settings, or use the command line for large collections"
+DROPPED = (
+    f"was dropped: this page keeps the newest {PHOTO_BYTES >> 20} MB of photos; add it again to "
+    "see it under these settings, or use the command line for large collections"
 )
+
+
+TOO_LARGE = b"twostage: too large"
+"""Comes in place of a file that is larger than ``FILE_BYTES``."""
+
+TOO_MANY = b"twostage: too many"
+"""Comes in place of a file for which the server has no room."""
+
+_REFUSED = {
+    TOO_LARGE: f"is larger than {FILE_BYTES >> 20} MB, the limit of this page; scale it down, or "
+    "use the command line",
+    TOO_MANY: "was not taken: this page holds as many photos as it can; remove some and add it "
+    "again, or use the command line for large collections",
+}
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo as it was uploaded.
+    """A photo on the page. Its bytes lie in the ``Session`` alone, so that they can be freed.
 
     Attributes:
-        name: its file's name.
-        digest: what tells its content from others'.
-        data: its file's bytes; None once it was let go.
+        name: what the page and the result files call it; no two photos of a session share it.
+        digest: a hash of its content.
+        file_name: of the file that was uploaded.
     """
 
     name: str
     digest: str
-    data: bytes | None = field(repr=False, compare=False)
-
-    @classmethod
-    def of(cls, name: str, data: bytes) -> Photo:
-        """Make a photo."""
-        return cls(name, hashlib.blake2b(data, digest_size=16).hexdigest(), data)
-
-    def read(self) -> NDArray[np.uint8]:
-        """Decode it, (H, W, 3) uint8 RGB, upright.
-
-        Raises:
-            ImageError: it cannot be read, or was let go.
-        """
-        if self.data is None:
-            raise ImageError(self.name, RELEASED)
-        return read_image(self.data, self.name)
+    file_name: str
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The choices that only the models can answer.
+    """The settings on which the models' answers depend.
 
     Attributes:
         detector: its name.
         classifier: its name.
         device: where both run.
         margin: of the crops, see ``faces.crops``.
-        score: from which a detection counts as a face; None leaves it to the detector.
+        score: the minimum score of a face; None means the detector's own.
     """
 
     detector: str
@@ -97,29 +100,22 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Located:
+class Proposals:
     """What stage 1 says about a photo.
 
     Attributes:
-        width: of the upright photo in pixels.
-        height: of the upright photo in pixels.
-        detections: from ``SCORE_FLOOR`` on, highest score first.
-        merged: what was dropped as further boxes of these; () if the detector cannot tell.
-        score: from which the detector itself would show them.
-        seconds: what reading and stage 1 took.
+        located: detections from ``SCORE_FLOOR`` on.
+        own_score: the detector's ``score_threshold``.
+        read_seconds: wall-clock time of decoding the photo.
     """
 
-    width: int
-    height: int
-    detections: tuple[Detection, ...]
-    merged: tuple[Merged, ...]
-    score: float
-    seconds: dict[str, float]
+    located: Located
+    own_score: float
+    read_seconds: float
 
-    def count(self, score: float | None) -> int:
-        """Return how many detections count as faces."""
-        least = self.score if score is None else score
-        return sum(detection.score >= least for detection in self.detections)
+    def faces(self, score: float | None) -> Located:
+        """Return the detections that count as faces; None means the detector's own score."""
+        return self.located.above(self.own_score if score is None else score)
 
 
 @dataclass(frozen=True)
@@ -130,7 +126,7 @@ class Analysis:
         result: as ``twostage analyze`` gives it.
         weak: detections whose score is too low to count as faces.
         merged: boxes that were dropped because one of the faces has a better one.
-        seconds: what each step took.
+        seconds: wall-clock time of each step: ``read``, ``detect``, ``classify``.
     """
 
     result: ImageResult
@@ -140,7 +136,7 @@ class Analysis:
 
 
 class Cache:
-    """Values by key; the least recently used make room for new ones; safe to use in threads.
+    """Values by key; drops the least recently used first; safe to use from several threads.
 
     Args:
         limit: bytes of all values together.
@@ -188,14 +184,17 @@ class Session:
     """The photos of one visitor and what was found in them.
 
     Attributes:
-        photos: in the order of their coming.
-        pictures: what can be made anew from them, see ``keep``.
-        choice: the one under which the page was last drawn to its end, if it was.
+        photos: those that came together in their order, the latest before all earlier ones.
+        renderings: JPEGs that can be made again, see ``keep``.
+        choice: the one under which the page was last drawn to its end, if any.
         cancelled: the choice under which no more photos are to be analysed, if any.
         round: how often photos have come.
+
+    Args:
+        sample: name and content of the photo that is shown while there is no other.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sample: tuple[str, bytes]) -> None:
         self.photos: list[Photo] = []
         self.choice: Choice | None = None
         self.cancelled: Choice | None = None
@@ -203,202 +202,245 @@ class Session:
         self._fresh = False
         self._seen: set[str] = set()
         self._known = Cache(ANALYSIS_BYTES)
-        self.pictures = Cache(PICTURE_BYTES)
+        self.renderings = Cache(RENDERING_BYTES)
+        name, data = sample
+        self._sample = Photo(name, _digest(data), name)
+        self._files = {self._sample.digest: data}
 
-    def add(self, name: str, data: bytes) -> None:
-        """Take a photo in; the same one again takes its own place."""
-        photo = Photo.of(name, data)
-        same = photo.name, photo.digest
-        self.photos = [p for p in self.photos if (p.name, p.digest) != same] + [photo]
+    @property
+    def shown(self) -> list[Photo]:
+        """The photos, or the sample alone."""
+        return self.photos or [self._sample]
+
+    def add(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Add photos that came together, each a name and a content.
+
+        The same file again moves to the front; another file of the same name gets a number.
+        """
+        added: list[Photo] = []
+        for name, data in files:
+            digest = _digest(data)
+            self._files[digest] = data
+            same = [p for p in (*added, *self.photos) if (p.file_name, p.digest) == (name, digest)]
+            added = [photo for photo in added if photo not in same]
+            self.photos = [photo for photo in self.photos if photo not in same]
+            taken = {photo.name for photo in (*added, *self.photos)}
+            added.append(same[0] if same else Photo(_unique(name, taken), digest, name))
+        self.photos = added + self.photos
         self.cancelled = None
         self._fresh = True
+        self.round += 1
         self._make_room()
+
+    def holds(self, photo: Photo) -> bool:
+        """Tell whether the bytes of a photo are still there."""
+        return photo.digest in self._files
+
+    def read(self, photo: Photo) -> Image:
+        """Decode a photo, (H, W, 3) uint8 RGB, upright.
+
+        Raises:
+            ImageError: it cannot be read, was not taken, or was dropped.
+        """
+        data = self._files.get(photo.digest)
+        if data is None:
+            raise ImageError(photo.name, DROPPED)
+        if data in _REFUSED:
+            raise ImageError(photo.name, _REFUSED[data])
+        return read_image(data, photo.name)
 
     def take_fresh(self) -> Choice | None:
         """Return ``choice`` if photos have come since the last call, else None."""
         fresh, self._fresh = self._fresh, False
         return self.choice if fresh else None
 
+    @property
+    def photo_bytes(self) -> int:
+        """The bytes of all photos together."""
+        return sum(len(self._files.get(digest, b"")) for digest in {p.digest for p in self.photos})
+
     def _make_room(self) -> None:
-        """Let the oldest photos go that have been analysed, if all together are too large."""
-        total = sum(len(photo.data or b"") for photo in self.photos)
-        for index, photo in enumerate(self.photos[:-1]):
-            if total <= PHOTO_BYTES:
+        """Drop the earliest photos that have been analysed, if all together are too large."""
+        for photo in reversed(self.photos[1:]):
+            if self.photo_bytes <= PHOTO_BYTES:
                 break
-            if photo.digest in self._seen:
-                total -= len(photo.data or b"")
-                self.photos[index] = replace(photo, data=None)
+            if photo.digest in self._seen and photo.digest != self.photos[0].digest:
+                self._files.pop(photo.digest, None)
 
     def remove(self, photos: Sequence[Photo]) -> None:
         """Forget photos and all that was found in them."""
         self.photos = [photo for photo in self.photos if photo not in photos]
-        kept = {photo.digest for photo in self.photos}
+        kept = {photo.digest for photo in (*self.photos, self._sample)}
         self._seen &= kept
-        for cache in (self._known, self.pictures):
+        self._files = {digest: data for digest, data in self._files.items() if digest in kept}
+        for cache in (self._known, self.renderings):
             cache.drop([k for k in cache.keys() if isinstance(k, tuple) and k[0] not in kept])
+
+    def clear(self) -> None:
+        """Forget all photos and all that was found in any, the sample included."""
+        self.photos = []
+        self._files = {}
+        for cache in (self._known, self.renderings):
+            cache.drop(cache.keys())
 
     def known(self, photo: Photo, choice: Choice) -> Analysis | str | None:
         """Return the analysis of a photo; or why there can be none; or None: not analysed yet."""
         failure = self._known.get((photo.digest,))
         if isinstance(failure, str):
             return failure
-        located = self._known.get(_place_key(photo, choice))
+        proposals = self._known.get(_detector_key(photo, choice))
         analysis = None
-        if isinstance(located, Located):
-            analysis = self._known.get(_key(photo, choice, located.count(choice.score)))
-        if analysis is None and photo.data is None:
-            return RELEASED
+        if isinstance(proposals, Proposals):
+            faces = len(proposals.faces(choice.score).detections)
+            analysis = self._known.get(_key(photo, choice, faces))
+        if analysis is None and not self.holds(photo):
+            return DROPPED
         return analysis if isinstance(analysis, Analysis) else None
 
     def wants(self, photo: Photo, choice: Choice) -> bool:
         """Tell whether a photo is still to be analysed, and not cancelled."""
         return self.known(photo, choice) is None and self.cancelled != choice
 
-    def analyze(
-        self, photo: Photo, choice: Choice, detector: Detector, classifier: EmotionClassifier
-    ) -> None:
+    def analyze(self, photo: Photo, choice: Choice, pipeline: Pipeline) -> None:
         """Run what is missing of both stages; afterwards ``known`` returns something."""
-        self._seen.add(photo.digest)
-        self._make_room()
+        # Decode the photo; the cause of a failure is its outcome.
         start = time.perf_counter()
         try:
-            image = photo.read()
+            image = self.read(photo)
         except ImageError as error:
             self._known.put((photo.digest,), error.cause, 1000)
             return
-        read = time.perf_counter() - start
+        finally:
+            self._seen.add(photo.digest)
+            self._make_room()
+        read_seconds = time.perf_counter() - start
         self.keep((photo.digest,), lambda: (_preview(image),))
-        located = self._known.get(_place_key(photo, choice))
-        if not isinstance(located, Located):
-            located = locate(image, detector, read)
+
+        # Stage 1 depends on the detector only, stage 2 also on how many detections are faces.
+        proposals = self._known.get(_detector_key(photo, choice))
+        if not isinstance(proposals, Proposals):
+            own = pipeline.detector.score_threshold
+            located = pipeline.locate(image, min(SCORE_FLOOR, own), explain=True)
+            proposals = Proposals(located, own, read_seconds)
             size = 500 + 250 * len(located.detections + located.merged)
-            self._known.put(_place_key(photo, choice), located, size)
-        count = located.count(choice.score)
-        analysis, crops = classify(photo.name, image, located, count, classifier, choice.margin)
-        key = _key(photo, choice, count)
-        dropped = len(analysis.weak) + len(analysis.merged)
-        self._known.put(key, analysis, 500 + 1000 * count + 10 * dropped)
-        pictures = _crops_key(photo, choice, count)
-        self.keep(pictures, lambda: tuple(_card_picture(crop) for crop in crops))
+            self._known.put(_detector_key(photo, choice), proposals, size)
+        analysis = classify(image, proposals, choice.score, pipeline, photo.name)
+
+        # Keep the analysis, and the crops while the image is at hand.
+        faces, dropped = len(analysis.result.faces), len(analysis.weak) + len(analysis.merged)
+        self._known.put(_key(photo, choice, faces), analysis, 500 + 1000 * faces + 10 * dropped)
+        self._keep_crops(photo, choice, analysis.result, lambda: image)
 
     def preview(self, photo: Photo) -> bytes:
         """Return a photo as JPEG, scaled to ``PREVIEW_SIDES``.
 
         Raises:
-            ImageError: it was let go.
+            ImageError: it was dropped.
         """
-        return self.keep((photo.digest,), lambda: (_preview(photo.read()),))[0]
+        return self.keep((photo.digest,), lambda: (_preview(self.read(photo)),))[0]
 
     def crops(self, photo: Photo, choice: Choice, result: ImageResult) -> tuple[bytes, ...]:
         """Return what stage 2 saw of each face, as JPEG, at most ``CARD_SIDE`` wide.
 
         Raises:
-            ImageError: the photo was let go.
+            ImageError: the photo was dropped.
         """
+        return self._keep_crops(photo, choice, result, lambda: self.read(photo))
 
+    def _keep_crops(
+        self, photo: Photo, choice: Choice, result: ImageResult, read: Callable[[], Image]
+    ) -> tuple[bytes, ...]:
         def cut() -> tuple[bytes, ...]:
-            image = photo.read()
-            crops = (crop_face(image, f.detection.box, choice.margin) for f in result.faces)
-            return tuple(_card_picture(crop) for crop in crops)
+            image = read()
+            crops = (crop_face(image, face.box, choice.margin) for face in result.faces)
+            return tuple(jpeg(_resized(crop, min(1.0, CARD_SIDE / len(crop)))) for crop in crops)
 
         return self.keep(_crops_key(photo, choice, len(result.faces)), cut)
 
     def keep(
         self, key: tuple[str | float, ...], make: Callable[[], tuple[bytes, ...]]
     ) -> tuple[bytes, ...]:
-        """Return pictures that can be made anew; they are made if they are not kept.
+        """Return JPEGs that can be made again; they are made unless they are kept.
 
         Args:
             key: starts with the digest of the photo.
             make: returns the files.
         """
-        kept = self.pictures.get(key)
+        kept = self.renderings.get(key)
         if not isinstance(kept, tuple):
             kept = make()
-            self.pictures.put(key, kept, sum(map(len, kept)))
+            self.renderings.put(key, kept, sum(map(len, kept)))
         return kept
 
 
-def locate(image: NDArray[np.uint8], detector: Detector, read: float) -> Located:
-    """Run stage 1 on a picture, (H, W, 3) uint8 RGB, which took ``read`` seconds to read."""
-    start = time.perf_counter()
-    least = min(SCORE_FLOOR, detector.score_threshold)
-    if isinstance(detector, ExplainingDetector):
-        detections, merged = detector.explain(image, least)
-    else:
-        detections, merged = detector.detect([image], least)[0], []
-    seconds = {"read": read, "detect": time.perf_counter() - start}
-    height, width = image.shape[:2]
-    threshold = detector.score_threshold
-    return Located(width, height, tuple(detections), tuple(merged), threshold, seconds)
-
-
 def classify(
-    name: str,
-    image: NDArray[np.uint8],
-    located: Located,
-    count: int,
-    classifier: EmotionClassifier,
-    margin: float,
-) -> tuple[Analysis, list[NDArray[np.uint8]]]:
-    """Run stage 2 on the ``count`` most confident detections of a picture.
+    image: Image, proposals: Proposals, score: float | None, pipeline: Pipeline, name: str
+) -> Analysis:
+    """Run stage 2 on the proposals that count as faces.
 
-    Returns:
-        The analysis, and the crop of each face, (S, S, 3) uint8 RGB.
+    Args:
+        image: in which they were found, (H, W, 3) uint8 RGB.
+        proposals: what stage 1 said.
+        score: the minimum score of a face; None means the detector's own.
+        pipeline: both stages.
+        name: what the result calls the image.
     """
-    start = time.perf_counter()
-    shown, weak = located.detections[:count], located.detections[count:]
-    crops = [crop_face(image, detection.box, margin) for detection in shown]
-    cut = time.perf_counter()
-    rows = classifier.probabilities(crops)
-    end = time.perf_counter()
-    faces = (
-        Face(d, EmotionProbabilities.from_row(row)) for d, row in zip(shown, rows, strict=True)
-    )
-    seconds = {**located.seconds, "crop": cut - start, "classify": end - cut}
-    total = located.seconds["detect"] + end - start
-    result = ImageResult(name, located.width, located.height, total, tuple(faces))
-    merged = tuple(box for box in located.merged if box.into < count)
-    return Analysis(result, weak, merged, seconds), crops
+    faces = proposals.faces(score)
+    result = pipeline.classify(image, faces, name)
+    weak = proposals.located.detections[len(faces.detections) :]
+    seconds = {
+        "read": proposals.read_seconds,
+        "detect": faces.seconds,
+        "classify": result.seconds - faces.seconds,
+    }
+    return Analysis(result, weak, faces.merged, seconds)
 
 
-def jpeg(image: NDArray[np.uint8]) -> bytes:
-    """Return a picture, (H, W, 3) uint8 RGB, as JPEG; coloured letters stay sharp."""
+def jpeg(image: Image) -> bytes:
+    """Return an image, (H, W, 3) uint8 RGB, as JPEG; coloured letters stay sharp."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=90, subsampling=0)
+    PIL.Image.fromarray(image).save(file, "JPEG", quality=90, subsampling=0)
     return file.getvalue()
 
 
 def preview_factor(width: int, height: int) -> float:
-    """Return by how much a picture is scaled for the page."""
+    """Return by how much an image is scaled for the page."""
     low, high = PREVIEW_SIDES
     longer = max(width, height)
     return min(max(longer, low), high) / longer
 
 
-def _place_key(photo: Photo, choice: Choice) -> tuple[str, ...]:
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _unique(name: str, taken: Container[str]) -> str:
+    """Return a name, with the first free number from 2 on if it is taken."""
+    stem, suffix = os.path.splitext(name)
+    numbers = (f"{stem} ({number}){suffix}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbers) if one not in taken)
+
+
+def _detector_key(photo: Photo, choice: Choice) -> tuple[str, ...]:
     return photo.digest, choice.detector, choice.device
 
 
-def _crops_key(photo: Photo, choice: Choice, count: int) -> tuple[str | float, ...]:
-    return *_place_key(photo, choice), choice.margin, count
+def _crops_key(photo: Photo, choice: Choice, faces: int) -> tuple[str | float, ...]:
+    return *_detector_key(photo, choice), choice.margin, faces
 
 
-def _key(photo: Photo, choice: Choice, count: int) -> tuple[str | float, ...]:
-    return *_crops_key(photo, choice, count), choice.classifier
+def _key(photo: Photo, choice: Choice, faces: int) -> tuple[str | float, ...]:
+    return *_crops_key(photo, choice, faces), choice.classifier
 
 
-def _preview(image: NDArray[np.uint8]) -> bytes:
+def _preview(image: Image) -> bytes:
     return jpeg(_resized(image, preview_factor(image.shape[1], image.shape[0])))
 
 
-def _card_picture(crop: NDArray[np.uint8]) -> bytes:
-    return jpeg(_resized(crop, min(1.0, CARD_SIDE / len(crop))))
-
-
-def _resized(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+def _resized(image: Image, factor: float) -> Image:
     if factor == 1.0:
         return image
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
-    lanczos = Image.Resampling.LANCZOS
-    return np.array(Image.fromarray(image).resize((width, height), lanczos, reducing_gap=3.0))
+    lanczos = PIL.Image.Resampling.LANCZOS
+    scaled = PIL.Image.fromarray(image).resize((width, height), lanczos, reducing_gap=3.0)
+    return np.array(scaled)

@@ -2,7 +2,7 @@
 
 import warnings
 
-from faces.command import expect_interrupts
+from faces.command import UserError, expect_interrupts
 
 expect_interrupts(__name__)
 
@@ -10,3 +10,18 @@ expect_interrupts(__name__)
 warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
 # PyTorch warns of pickles that it then refuses.
 warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
+
+
+def check_detectron2() -> None:
+    """Check that Detectron2 can be imported.
+
+    Raises:
+        UserError: it is not installed; the message says how to get it.
+    """
+    try:
+        import detectron2  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"Detectron2 is not installed ({error}); run `make setup`, which builds it, or install "
+            "an official build into this environment"
+        ) from error

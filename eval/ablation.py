@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classification.data.fer2013 import Fer2013, load_fer2013
-from classification.training.recipe import RecipeError, load_recipe
+from classification.training.recipe import load_recipe
 from eval.data import options
 from eval.data.fer2013_parts import batches
 from eval.metrics.bootstrap import Bootstrap, ratio_metric
@@ -138,7 +138,7 @@ def read_plan(path: Path) -> list[Variant]:
             raise UserError(f"{path}: {variant.name} is against {variant.against}, not there")
         try:
             load_recipe(variant.recipe, variant.arguments(0))
-        except RecipeError as error:
+        except UserError as error:
             raise UserError(f"{path}: {variant.name}: {error}") from error
     return variants
 

@@ -54,6 +54,7 @@ SECTIONS = (
     calibration.SECTION,
     unsure.SECTION,
     crop_study.SECTION,
+    sections.SERVICE_LOAD,
 )
 """The sections of docs/results.md, in their order."""
 

@@ -115,6 +115,10 @@ class DeadLinkError(Exception):
         self.passing = passing
 
 
+class ForbiddenLinkError(DeadLinkError):
+    """An address that is not on the public internet; the message names the IP address."""
+
+
 class _ForbiddenAddressError(HTTPError):
     """A name stands for an address that is not on the public internet."""
 
@@ -177,6 +181,20 @@ def fetch_all(
     finally:
         fetcher.stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def fetch_image(url: str, limits: Limits | None = None, private: bool = False) -> bytes:
+    """Return the bytes of the image at an address.
+
+    Args:
+        url: of ``http`` or ``https``.
+        limits: None for the defaults.
+        private: as in ``fetch_all``.
+
+    Raises:
+        DeadLinkError: there is none; a ``ForbiddenLinkError`` if the address is not public.
+    """
+    return _Fetcher(limits or Limits(), private).image(url)
 
 
 def check_name(name: str) -> None:
@@ -305,7 +323,7 @@ def _cut(over: threading.Event, ends: Sequence[Callable[[], None]]) -> None:
 def _dead(error: Exception) -> DeadLinkError:
     """Say in a few words what went wrong, and whether it may pass."""
     if isinstance(error, _ForbiddenAddressError):
-        return DeadLinkError(str(error))
+        return ForbiddenLinkError(str(error))
     for kind, cause, passing in _CAUSES:
         if isinstance(error, kind):
             return DeadLinkError(cause, passing)

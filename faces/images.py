@@ -98,7 +98,9 @@ ImageSource = (
 """What an image can be read from: see ``read_image``."""
 
 
-def read_image(source: ImageSource, name: str | None = None) -> NDArray[np.uint8]:
+def read_image(
+    source: ImageSource, name: str | None = None, *, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
     """Read an image, upright and as RGB; the module's docstring says how each kind is treated.
 
     Args:
@@ -107,19 +109,20 @@ def read_image(source: ImageSource, name: str | None = None) -> NDArray[np.uint8
             (H, W, 3) uint8, which is taken as it is. An array must be upright and in the order red,
             green, blue: nothing can tell that it is not (OpenCV's are blue, green, red).
         name: what error messages call the image; by default ``source_name(source)``.
+        max_pixels: larger images are refused, before any pixel is decoded.
 
     Returns:
         The image, (H, W, 3) uint8 RGB, contiguous and writable. Coordinates of what is found in it
         are those of the upright image at full size.
 
     Raises:
-        ImageError: it cannot be read, for whatever reason; or has more than ``MAX_PIXELS`` pixels.
+        ImageError: it cannot be read, for whatever reason; or has more than ``max_pixels``.
     """
     name = name or source_name(source)
     if isinstance(source, np.ndarray):
-        return _checked_array(source, name)
+        return _checked_array(source, name, max_pixels)
     if isinstance(source, Image.Image):
-        return _pixels(source, name, lambda error: f"cannot be decoded: {error}")
+        return _pixels(source, name, max_pixels, lambda error: f"cannot be decoded: {error}")
     with ExitStack() as stack:
         if isinstance(source, bytes | bytearray | memoryview):
             stream: BinaryIO = io.BytesIO(source)
@@ -131,7 +134,7 @@ def read_image(source: ImageSource, name: str | None = None) -> NDArray[np.uint8
             kind = type(source).__name__
             raise ImageError(name, f"a {kind} is no path, bytes, file, array or Pillow image")
         try:
-            return _decode(stream, name)
+            return _decode(stream, name, max_pixels)
         except OSError as error:
             raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
 
@@ -144,7 +147,7 @@ def source_name(source: object) -> str:
     return str(named) if isinstance(named, str | os.PathLike) and str(named) else "image"
 
 
-def _checked_array(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _checked_array(image: NDArray[Any], name: str, max_pixels: int) -> NDArray[np.uint8]:
     """Return an array that is an image as it is, contiguous.
 
     Raises:
@@ -168,8 +171,8 @@ def _checked_array(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
         raise ImageError(
             name, f"expected an array (H, W, 3) uint8 RGB, got {shape} {image.dtype}{way_out}"
         )
-    if shape[0] * shape[1] > MAX_PIXELS:
-        raise ImageError(name, _too_large(shape[1], shape[0]))
+    if shape[0] * shape[1] > max_pixels:
+        raise ImageError(name, _too_large(shape[1], shape[0], max_pixels))
     return np.require(image, requirements=["C", "W"])  # PyTorch warns of what is read-only
 
 
@@ -245,10 +248,10 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     return width, height
 
 
-def _decode(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
+def _decode(stream: BinaryIO, name: str, max_pixels: int) -> NDArray[np.uint8]:
     opened, head = _opened(stream, name)
     with opened:
-        return _pixels(opened, name, lambda error: _damage(error, stream, head))
+        return _pixels(opened, name, max_pixels, lambda error: _damage(error, stream, head))
 
 
 def _opened(stream: BinaryIO, name: str) -> tuple[ImageFile.ImageFile, bytes]:
@@ -274,7 +277,7 @@ def _opened(stream: BinaryIO, name: str) -> tuple[ImageFile.ImageFile, bytes]:
 
 
 def _pixels(
-    opened: Image.Image, name: str, damage: Callable[[Exception], str]
+    opened: Image.Image, name: str, max_pixels: int, damage: Callable[[Exception], str]
 ) -> NDArray[np.uint8]:
     """Return the upright pixels of an opened image, which are decoded now.
 
@@ -285,8 +288,8 @@ def _pixels(
     width, height = opened.size
     if width < 1 or height < 1:
         raise ImageError(name, f"has no pixels ({width}x{height})")
-    if width * height > MAX_PIXELS:
-        raise ImageError(name, _too_large(width, height))
+    if width * height > max_pixels:
+        raise ImageError(name, _too_large(width, height, max_pixels))
     if _is_raw(opened, name):
         raise ImageError(name, f"{_RAW} is not supported; export it as JPEG")
     try:
@@ -304,9 +307,9 @@ def _pixels(
         raise ImageError(name, cause) from error
 
 
-def _too_large(width: int, height: int) -> str:
+def _too_large(width: int, height: int, max_pixels: int) -> str:
     return (
-        f"{width}x{height} pixels are more than the {MAX_PIXELS // 10**6} million that are read; "
+        f"{width}x{height} pixels are more than the {max_pixels / 1e6:g} million that are read; "
         "scale it down"
     )
 

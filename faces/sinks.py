@@ -108,8 +108,7 @@ def open_sink(path: str | os.PathLike[str], threshold: Threshold = DEFAULT_THRES
 
     Args:
         path: ends in ``.jsonl`` (one object a line, see ``result_to_dict``), ``.json`` (an array of
-            them), ``.csv`` (a row per face, see ``CSV_COLUMNS``; ``face`` counts from 1 in each
-            image, ``labels`` are joined by ``;``) or ``.coco.json`` (COCO's ``images``,
+            them), ``.csv`` (a row per face, see ``CsvSink``) or ``.coco.json`` (COCO's ``images``,
             ``annotations`` and ``categories``, see ``CocoSink``). Missing folders are made.
         threshold: from which probability on an emotion is a label.
 
@@ -265,16 +264,22 @@ class JsonSink(Sink):
 
 
 class CsvSink(Sink):
-    """A header, then one row per face; images without faces have no row."""
+    """A header (``CSV_COLUMNS``), then one row per face; images without faces have no row.
+
+    ``face`` counts from 1 in each image, ``labels`` are joined by ``;``. A source that begins like
+    a formula has an apostrophe in front, see ``spreadsheet_text``.
+    """
 
     _head = ",".join(CSV_COLUMNS).encode() + b"\n"
 
     def _record(self, result: ImageResult) -> tuple[bytes, bytes]:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        for *values, unsure in csv_rows(result, self._threshold):
-            writer.writerow([*values, str(unsure).lower()])
-        return _utf_8(text.getvalue()), b""
+        rows = ""
+        for source, *values, unsure in csv_rows(result, self._threshold):
+            row = [spreadsheet_text(source), *values, str(unsure).lower()]
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\r\n").writerow(row)  # so that it quotes either
+            rows += text.getvalue().removesuffix("\r\n") + "\n"
+        return _utf_8(rows), b""
 
 
 class CocoSink(Sink):
@@ -334,6 +339,15 @@ def _write_all(file: FileIO, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
+
+
+def spreadsheet_text(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula.
+
+    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a line end gets an apostrophe in
+    front, which spreadsheets take for "what follows is text" (OWASP, "CSV injection").
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def _separator(before: int) -> bytes:

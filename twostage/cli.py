@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,6 +27,12 @@ from twostage.model_zoo import shipped_models
 from twostage.video_command import add_video_command
 
 Threshold = float | Mapping[str, float]
+
+SERVICE = {
+    "serve": "answer over HTTP, see docs/service.md",
+    "feedback": "export or sum up what people said of the service's answers",
+}
+"""Commands whose room stands above this one; ``service.commands`` is loaded when one is called."""
 
 STANDARD = "-"
 """Stands for standard input among the photos, for standard output as ``--out``."""
@@ -250,12 +257,17 @@ def build_parser() -> argparse.ArgumentParser:
     add_video_command(commands)
     command = commands.add_parser("models", help="list the shipped models")
     command.set_defaults(run=list_models)
+    for name, about in SERVICE.items():
+        commands.add_parser(name, help=about, add_help=False)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 (an image failed), 2 (misuse), 130."""
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in SERVICE:
+        return int(importlib.import_module("service.commands").main(words))
+    args = build_parser().parse_args(words)
     return run("twostage", lambda: args.run(args), "what was finished is written")
 
 

@@ -6,6 +6,7 @@ and wrong arguments answer at once.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tomllib
 from collections.abc import Sequence
@@ -40,12 +41,14 @@ class ShippedModel:
         weights_of: a shipped model whose weights this one uses with another config; "" is its own.
             Its card then says what differs from that model's.
         classical: a detector of another package; it has no files here.
+        needs: the module of an optional package without which it cannot be loaded; "" is none.
     """
 
     name: str
     about: str
     weights_of: str = ""
     classical: bool = False
+    needs: str = ""
 
     @property
     def weights(self) -> Path:
@@ -56,6 +59,13 @@ class ShippedModel:
     def config(self) -> Path:
         """A detector's Detectron2 config."""
         return WEIGHTS / f"{self.name}.yaml"
+
+    @property
+    def missing(self) -> str:
+        """Why it cannot be loaded here, and the way out; "" if it can."""
+        if not self.needs or importlib.util.find_spec(self.needs):
+            return ""
+        return f"its package {self.needs} is not installed; run `make {self.name}`"
 
     def card(self) -> dict[str, Any]:
         """Read the model card: data, training, figures, licence, limits, sha256 of the weights.
@@ -100,7 +110,9 @@ def load_detector(
         from detection.inference.classical import CLASSICAL
 
         return CLASSICAL[model.name](target)
-    _import_detectron2()
+    from detection import check_detectron2
+
+    check_detectron2()
     from detection.inference import detectron
 
     if isinstance(model, Path):
@@ -190,21 +202,6 @@ def classifier_facts(name_or_run: str) -> dict[str, Any]:
         "training_command": training.get("command"),
         "history": training.get("history"),
     }
-
-
-def _import_detectron2() -> None:
-    """Import Detectron2.
-
-    Raises:
-        UserError: it is not installed; the message says how to get it.
-    """
-    try:
-        import detectron2  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"Detectron2 is not installed ({error}); run `make setup`, which builds it, or install "
-            "an official build into this environment"
-        ) from error
 
 
 def _find(stage: str, name_or_run: str) -> ShippedModel | Path:

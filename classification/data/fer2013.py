@@ -42,10 +42,6 @@ OFFICIAL_COUNTS: dict[str, tuple[int, ...]] = {
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-class Fer2013Error(UserError):
-    """The data cannot be read as FER2013; the message names the file, the cause and the way out."""
-
-
 @dataclass(frozen=True)
 class Fer2013:
     """FER2013, or a part of it, in memory.
@@ -70,13 +66,13 @@ class Fer2013:
         """Return one official part.
 
         Raises:
-            Fer2013Error: the part is unknown, or this data holds no image of it.
+            UserError: the part is unknown, or this data holds no image of it.
         """
         if name not in SPLITS:
-            raise Fer2013Error(f"unknown split {name!r}; expected one of {', '.join(SPLITS)}")
+            raise UserError(f"unknown split {name!r}; expected one of {', '.join(SPLITS)}")
         keep = np.flatnonzero(self.splits == name)
         if not keep.size:
-            raise Fer2013Error(f"the data holds no image of the split {name}")
+            raise UserError(f"the data holds no image of the split {name}")
         return self.take(keep)
 
     def take(self, keep: NDArray[np.int64]) -> Fer2013:
@@ -154,16 +150,14 @@ def load_fer2013(path: Path, *, progress: bool = True) -> Fer2013:
         progress: show a progress bar on standard error.
 
     Raises:
-        Fer2013Error: the file is none of these forms, or a row or image in it is broken.
+        UserError: the file is none of these forms, or a row or image in it is broken.
     """
     path = Path(path)
     if path.is_dir():
         names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
         return _from_files(path, names, lambda name: (path / name).open("rb"), progress)
     if not path.is_file():
-        raise Fer2013Error(
-            f"{path}: no such file or folder; give fer2013.csv, the folder or its zip"
-        )
+        raise UserError(f"{path}: no such file or folder; give fer2013.csv, the folder or its zip")
     if zipfile.is_zipfile(path):
         try:
             with zipfile.ZipFile(path) as archive:
@@ -173,7 +167,7 @@ def load_fer2013(path: Path, *, progress: bool = True) -> Fer2013:
             *(zipfile.BadZipFile, zlib.error, EOFError),
             *(RuntimeError, NotImplementedError),  # encrypted, or packed in a way of its own
         ) as error:
-            raise Fer2013Error(
+            raise UserError(
                 f"{path}: a damaged or encrypted zip ({error}); get it again, or unpack it"
             ) from error
     with path.open("rb") as file:
@@ -198,7 +192,7 @@ def _from_files(
         if tables
         else ("neither fer2013.csv nor images train/<class>/Training_<id>.png")
     )
-    raise Fer2013Error(f"{source}: holds {held}")
+    raise UserError(f"{source}: holds {held}")
 
 
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
@@ -212,7 +206,7 @@ def _from_csv(source: str, file: IO[bytes], progress: bool) -> Fer2013:
     head = file.read(_HEAD)
     file.seek(0)
     if problem := _other_format(head):
-        raise Fer2013Error(f"{source}: {problem}")
+        raise UserError(f"{source}: {problem}")
     encoding = "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else None
     text = io.TextIOWrapper(file, encoding or "utf-8-sig", newline="")
     csv.field_size_limit(_LONGEST)
@@ -221,9 +215,9 @@ def _from_csv(source: str, file: IO[bytes], progress: bool) -> Fer2013:
         lines = iter(lambda: text.readline(_LONGEST), "")
         return _from_rows(source, csv.reader(lines), progress)
     except UnicodeDecodeError as error:
-        raise Fer2013Error(f"{source}: no UTF-8 text ({error.reason}); save it as UTF-8") from error
+        raise UserError(f"{source}: no UTF-8 text ({error.reason}); save it as UTF-8") from error
     except csv.Error as error:
-        raise Fer2013Error(f"{source}: no readable csv ({error}); get it again") from error
+        raise UserError(f"{source}: no readable csv ({error}); get it again") from error
 
 
 _HEAD, _LONGEST = 512, 1 << 20
@@ -262,7 +256,7 @@ def _from_rows(source: str, reader: Iterator[list[str]], progress: bool) -> Fer2
         lacks = f"lacks the column(s) {', '.join(sorted(missing))}"
         if len(missing) == 3 and len(header) == 3:
             lacks = "is a row of data: put the line emotion,pixels,Usage before it"
-        raise Fer2013Error(
+        raise UserError(
             f"{source}: the header {named} {lacks}; the original is fer2013.csv or "
             "icml_face_data.csv"
         )
@@ -275,22 +269,20 @@ def _from_rows(source: str, reader: Iterator[list[str]], progress: bool) -> Fer2
             continue
         where = f"{source}, line {number}"
         if len(row) != len(header):
-            raise Fer2013Error(f"{where}: {len(row)} columns where the header has {len(header)}")
+            raise UserError(f"{where}: {len(row)} columns where the header has {len(header)}")
         label, split = row[emotion_at].strip(), row[usage_at].strip()
         if label not in _DIGITS:
             last = len(EMOTIONS) - 1
-            raise Fer2013Error(f"{where}: emotion {shortened(label)} is not one of 0..{last}")
+            raise UserError(f"{where}: emotion {shortened(label)} is not one of 0..{last}")
         if split not in SPLITS:
-            raise Fer2013Error(
-                f"{where}: Usage {shortened(split)} is not one of {', '.join(SPLITS)}"
-            )
+            raise UserError(f"{where}: Usage {shortened(split)} is not one of {', '.join(SPLITS)}")
         _check_count(source, len(images))
         images.append(_pixels(row[pixels_at], where))
         labels.append(int(label))
         splits.append(split)
         names.append(f"row {number - 2}")
     if not images:
-        raise Fer2013Error(f"{source}: holds no image; is the download complete?")
+        raise UserError(f"{source}: holds no image; is the download complete?")
     return Fer2013(
         np.stack(images), np.array(labels, np.int64), np.array(splits), tuple(names), number - 1
     )
@@ -306,20 +298,20 @@ def shortened(text: str) -> str:
 
 def _check_count(source: str | Path, count: int) -> None:
     if count >= MAX_IMAGES:
-        raise Fer2013Error(f"{source}: holds more than {MAX_IMAGES:,} images; FER2013 has 35,887")
+        raise UserError(f"{source}: holds more than {MAX_IMAGES:,} images; FER2013 has 35,887")
 
 
 def _pixels(text: str, where: str) -> NDArray[np.uint8]:
     try:
         values = np.array(text.split(), dtype=np.int64)
     except (ValueError, OverflowError) as error:
-        raise Fer2013Error(f"{where}: the pixels are not all whole numbers") from error
+        raise UserError(f"{where}: the pixels are not all whole numbers") from error
     if values.size != SIZE * SIZE:
-        raise Fer2013Error(
+        raise UserError(
             f"{where}: expected {SIZE * SIZE} pixels, got {values.size}; is the download complete?"
         )
     if values.min() < 0 or values.max() > 255:
-        raise Fer2013Error(f"{where}: pixels of {values.min()}..{values.max()}, not 0..255")
+        raise UserError(f"{where}: pixels of {values.min()}..{values.max()}, not 0..255")
     return values.astype(np.uint8).reshape(SIZE, SIZE)
 
 
@@ -341,18 +333,18 @@ def _splits_of(source: Path, names: Sequence[str]) -> tuple[list[str], str]:
     if any(prefix in SPLITS for prefix in prefixes):
         for name, prefix, folder in zip(names, prefixes, folders, strict=True):
             if prefix not in SPLITS:
-                raise Fer2013Error(
+                raise UserError(
                     f"{source}: the name {name} does not begin with {', '.join(SPLITS)}; the "
                     "official split is recovered from the file names, so keep them as released"
                 )
             if folder and (prefix == "Training") != (folder == "Training"):
-                raise Fer2013Error(f"{source}: {name} is {prefix} by its name, but not its folder")
+                raise UserError(f"{source}: {name} is {prefix} by its name, but not its folder")
         return prefixes, ""
 
     # else in the folders, if they tell validation from test
     for name, folder in zip(names, folders, strict=True):
         if not folder or not {"Training", "PublicTest"} <= set(folders):
-            raise Fer2013Error(
+            raise UserError(
                 f"{source}: {name} tells no split: its name does not begin with "
                 f"{', '.join(SPLITS)}, and the folders are not train and validation"
             )
@@ -371,7 +363,7 @@ def _from_images(
         path = PurePosixPath(name)
         first = known.setdefault((split, path.parent.name, path.stem), name)
         if first != name:
-            raise Fer2013Error(f"{source}: {first} and {name} are the same image; keep one of them")
+            raise UserError(f"{source}: {first} and {name} are the same image; keep one of them")
     bar = tqdm(names, desc=source.name, unit=" images", disable=None if progress else True)
     images, labels = zip(*(_image_and_label(source, name, read) for name in bar), strict=True)
     short = tuple(PurePosixPath(name).name for name in names)
@@ -386,16 +378,16 @@ def _image_and_label(
     try:
         label = EMOTIONS.index(canonical_emotion(PurePosixPath(name).parent.name))
     except ValueError as error:
-        raise Fer2013Error(f"{source}: {name}: its folder names no emotion: {error}") from error
+        raise UserError(f"{source}: {name}: its folder names no emotion: {error}") from error
     try:
         with read(name) as file:
             content = file.read(_LONGEST)  # an image of 48×48 pixels is far smaller
         colour = read_image(content, name=f"{source}/{name}")
     except ImageError as error:
-        raise Fer2013Error(f"{error}; replace or remove it") from error
+        raise UserError(f"{error}; replace or remove it") from error
     image = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
     if image.shape != (SIZE, SIZE):
-        raise Fer2013Error(
+        raise UserError(
             f"{source}: {name} is {image.shape[1]}×{image.shape[0]} pixels, not {SIZE}×{SIZE}"
         )
     return image.astype(np.uint8, copy=False), label

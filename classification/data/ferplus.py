@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from classification.data.fer2013 import SPLITS, Fer2013, Fer2013Error, shortened
+from classification.data.fer2013 import SPLITS, Fer2013, shortened
+from faces.command import UserError
 from faces.emotions import EMOTIONS, canonical_emotion
 
 FERPLUS_CLASSES = (
@@ -98,18 +99,18 @@ def load_ferplus(path: Path, data: Fer2013) -> FerPlus:
             the votes.
 
     Raises:
-        Fer2013Error: the file cannot be read as FER+, contradicts the images, or has votes for none
+        UserError: the file cannot be read as FER+, contradicts the images, or has votes for none
             of them.
     """
     try:
         if not Path(path).is_file():
-            raise Fer2013Error(f"{path}: no such file; give fer2013new.csv of FER+")
+            raise UserError(f"{path}: no such file; give fer2013new.csv of FER+")
         with Path(path).open(newline="", encoding="utf-8-sig") as lines:
             rows = [_Row.parse(path, index, row) for index, row in enumerate(csv.DictReader(lines))]
     except OSError as error:
-        raise Fer2013Error(f"{path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (csv.Error, UnicodeDecodeError):
-        raise Fer2013Error(f"{path}: no readable csv; give fer2013new.csv of FER+") from None
+        raise UserError(f"{path}: no readable csv; give fer2013new.csv of FER+") from None
     if rows and not any(row.name or row.number is not None for row in rows):
         rows = _numbered(path, rows, data)
     by_name = _by_name(path, rows)
@@ -120,7 +121,7 @@ def load_ferplus(path: Path, data: Fer2013) -> FerPlus:
             row.check(path, str(data.splits[index]), EMOTIONS[label])
             votes[index] = row.votes
     if not votes.any():
-        raise Fer2013Error(
+        raise UserError(
             f"{path}: has votes for none of the {len(data.names)} images (the first is "
             f"{data.names[0]}); the published fer2013new.csv goes with fer2013.csv, a csv with the "
             "column filename with the Kaggle folder"
@@ -152,7 +153,7 @@ class _Row:
     def parse(cls, path: Path, index: int, row: dict[str, str]) -> _Row:
         missing = [column for column in FERPLUS_CLASSES if row.get(column) is None]
         if missing:
-            raise Fer2013Error(
+            raise UserError(
                 f"{path}, row {index + 1}: lacks {', '.join(missing)}; use fer2013new.csv of FER+"
             )
         where, name = f"{path}, row {index + 1}", ""
@@ -162,7 +163,7 @@ class _Row:
             try:
                 name = f"{canonical_emotion(row.get('class') or '')}/{filename}"
             except ValueError as error:
-                raise Fer2013Error(f"{where}: {error}") from error
+                raise UserError(f"{where}: {error}") from error
         usage = (row.get("Usage") or "").strip()
         if not usage and (filename or "").split("_")[0] in SPLITS:
             usage = str(filename).split("_")[0]
@@ -172,7 +173,7 @@ class _Row:
         """Hold the row against the split and the label of its image."""
         for mine, its in ((self.usage, split), (self.name.partition("/")[0], emotion)):
             if mine and mine != its:
-                raise Fer2013Error(
+                raise UserError(
                     f"{path}, row {self.index + 1}: is about an image of {shortened(mine)}, and "
                     f"the image in its place is of {its}; rows were dropped, added or moved"
                 )
@@ -186,14 +187,14 @@ def _whole(where: str, text: str, minimum: int = 0) -> int:
         value = math.nan
     if not (minimum <= value <= 1e6 and value.is_integer()):
         problem = "below zero" if value < minimum else "no whole number"
-        raise Fer2013Error(f"{where}: {shortened(text)} is {problem}")
+        raise UserError(f"{where}: {shortened(text)} is {problem}")
     return int(value)
 
 
 def _numbered(path: Path, rows: Sequence[_Row], data: Fer2013) -> list[_Row]:
     """Number the rows of the published file, after holding their count and names against it."""
     if data.rows is not None and data.rows != len(rows):
-        raise Fer2013Error(
+        raise UserError(
             f"{path}: has {len(rows)} rows for the {data.rows} images of the csv; the n-th row is "
             "about the n-th image, so use the file as it was published"
         )
@@ -202,7 +203,7 @@ def _numbered(path: Path, rows: Sequence[_Row], data: Fer2013) -> list[_Row]:
     for row in rows:
         expected = {f"fer{named:07d}.png", f"fer{row.index:07d}.png"}
         if row.image_name and row.image_name not in expected:
-            raise Fer2013Error(
+            raise UserError(
                 f"{path}, row {row.index + 1}: is about {shortened(row.image_name)} where "
                 f"{min(expected)} must stand; rows were dropped, added or moved"
             )
@@ -218,7 +219,7 @@ def _by_name(path: Path, rows: Iterable[_Row]) -> dict[str, _Row]:
         for key in keys:
             other = found.setdefault(key, row)
             if other is not row:
-                raise Fer2013Error(
+                raise UserError(
                     f"{path}: rows {other.index + 1} and {row.index + 1} are both about {key}"
                 )
     return found

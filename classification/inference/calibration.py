@@ -135,13 +135,7 @@ class Scaling:
 
     def __call__(self, probabilities: ArrayLike) -> NDArray[np.float64]:
         """Return the rescaled probabilities, (N, 7) float64."""
-        return rescale(
-            probabilities,
-            self.temperature,
-            self.smoothing,
-            self.slope,
-            *self._arrays,
-        )
+        return rescale(probabilities, self.temperature, self.smoothing, self.slope, *self._arrays)
 
     @cached_property
     def _arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

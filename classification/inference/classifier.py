@@ -41,10 +41,6 @@ MAXIMA = {"size": 1024, "depth": 100, "depths": 100}
 """What a weights file may ask for at most: pixels of a side, layers."""
 
 
-class WeightsError(UserError):
-    """A weights file cannot be used; the message names the file, the cause and the way out."""
-
-
 @dataclass(frozen=True)
 class TrainedNetwork:
     """What, beside the weights, makes a network usable: architecture and preprocessing.
@@ -116,26 +112,26 @@ def load_network(path: Path) -> tuple[TrainedNetwork, dict[str, Tensor]]:
     """Read what ``save_network`` wrote.
 
     Raises:
-        WeightsError: the file is missing, damaged, none of this program's, or describes a network
+        UserError: the file is missing, damaged, none of this program's, or describes a network
             that cannot work: of other shapes, with values that are not finite or out of range.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
+        raise UserError(f"{path}: no such weights file")
     try:
         with safe_open(path, framework="pt") as file:
             described = (file.metadata() or {}).get("network")
             state = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: damaged or no safetensors file ({error}); get it again") from (
+        raise UserError(f"{path}: damaged or no safetensors file ({error}); get it again") from (
             error
         )
     if described is None:
-        raise WeightsError(f"{path}: not written by classification.train (no description inside)")
+        raise UserError(f"{path}: not written by classification.train (no description inside)")
     try:
         network = TrainedNetwork.from_json(json.loads(described))
         check_tensors(state, empty_network(network).state_dict())
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: cannot be used: {error}; train it again") from error
+        raise UserError(f"{path}: cannot be used: {error}; train it again") from error
     return network, state
 
 
@@ -242,7 +238,7 @@ class NetworkClassifier:
         """Load a weights file.
 
         Raises:
-            WeightsError: the file cannot be used.
+            UserError: the file cannot be used.
         """
         classifier = cls(*load_network(path), device, name)
         side = classifier.network.size
@@ -252,7 +248,7 @@ class NetworkClassifier:
             if not torch.isfinite(logits).all():
                 raise ValueError("its answer to a grey image is not finite")
         except (ValueError, RuntimeError) as error:
-            raise WeightsError(f"{path}: cannot be used: {error}; train it again") from error
+            raise UserError(f"{path}: cannot be used: {error}; train it again") from error
         return classifier
 
     def uncalibrated(self) -> NetworkClassifier | None:

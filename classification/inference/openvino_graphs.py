@@ -81,7 +81,4 @@ def _residual_block(block: ResidualBlock, x: Node) -> Node:
     return layer(block.relu, total, _BUILDERS)
 
 
-_BUILDERS: Builders = {
-    ResidualBlock: _residual_block,
-    PaddedShortcutBlock: _padded_shortcut_block,
-}
+_BUILDERS: Builders = {ResidualBlock: _residual_block, PaddedShortcutBlock: _padded_shortcut_block}

@@ -9,7 +9,8 @@ from torch.utils.data import Dataset
 from classification.data.augment import TrainPreset
 from classification.data.fer2013 import Fer2013
 from classification.data.ferplus import FerPlus
-from classification.training.recipe import Recipe, RecipeError
+from classification.training.recipe import Recipe
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 
 
@@ -32,11 +33,11 @@ class TrainBatches(Dataset[tuple[NDArray[np.uint8], NDArray[np.float32]]]):
         self.recipe, self.rank, self.world_size = recipe, rank, world_size
         self.steps_per_epoch = len(data.labels) // recipe.batch_size
         if recipe.batch_size % world_size:
-            raise RecipeError(
+            raise UserError(
                 f"batch_size {recipe.batch_size} does not divide among {world_size} processes"
             )
         if not self.steps_per_epoch:
-            raise RecipeError(
+            raise UserError(
                 f"batch_size {recipe.batch_size} is more than the {len(data.labels)} training "
                 "images; lower it: batch_size 8"
             )

@@ -161,6 +161,8 @@ def training_data(record: Mapping[str, Any]) -> dict[str, Any]:
     }
     if share := record.get("recipe", {}).get("votes"):
         about["votes"] = f"FER+ (Barsoum et al., 2016; MIT licence): {share:.0%} of each target"
+    if extra := record.get("extra"):
+        about["extra"] = f"{extra['faces']} faces of {extra['folder']}, in the same split"
     return about
 
 

@@ -34,7 +34,7 @@ class Teachers:
         device: where they run.
 
     Raises:
-        WeightsError: a file cannot be used.
+        UserError: a file cannot be used.
     """
 
     def __init__(

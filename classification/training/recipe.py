@@ -14,10 +14,6 @@ from classification.data.augment import Augmentation
 from faces.command import UserError
 
 
-class RecipeError(UserError):
-    """A recipe or an override is wrong; the message names the file, the key and what is allowed."""
-
-
 @dataclass(frozen=True)
 class Recipe:
     """How to train one network.
@@ -90,25 +86,23 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             augment.flip 0``; a value is read as TOML, and as a string where it is none.
 
     Raises:
-        RecipeError: the file or an override is wrong.
+        UserError: the file or an override is wrong.
     """
     if not path.is_file():
-        raise RecipeError(
-            f"{path}: cannot be read: no such file; give one of classification/recipes"
-        )
+        raise UserError(f"{path}: cannot be read: no such file; give one of classification/recipes")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+        raise UserError(f"{path}: not valid TOML: {error}") from error
     if len(overrides) % 2:
-        raise RecipeError(f"overrides come as KEY VALUE pairs, got {' '.join(overrides)!r}")
+        raise UserError(f"overrides come as KEY VALUE pairs, got {' '.join(overrides)!r}")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
         table = values
         *parents, name = key.split(".")
         for parent in parents:
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
-                raise RecipeError(f"override {key}: {parent} is no table of the recipe")
+                raise UserError(f"override {key}: {parent} is no table of the recipe")
         try:
             table[name] = tomllib.loads(f"value = {text}")["value"]
         except (tomllib.TOMLDecodeError, RecursionError):
@@ -156,18 +150,18 @@ def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
     if augment is False:
         augment = dict.fromkeys(_AUGMENT_RANGES, 0)
     if not isinstance(augment, dict):
-        raise RecipeError(f"{source}: augment must be a table, or false")
+        raise UserError(f"{source}: augment must be a table, or false")
     checked = _checked(values, Recipe, source)
     recipe = Recipe(**checked, augment=Augmentation(**_checked(augment, Augmentation, source)))
     for name, words in _WORDS.items():
         if (word := getattr(recipe, name)) not in words:
-            raise RecipeError(f"{source}: {name} must be one of {', '.join(words)}, got {word!r}")
+            raise UserError(f"{source}: {name} must be one of {', '.join(words)}, got {word!r}")
     for table, ranges in ((recipe, _RANGES), (recipe.augment, _AUGMENT_RANGES)):
         for name, (minimum, maximum) in ranges.items():
             value = getattr(table, name)
             if not minimum <= value <= maximum:
                 allowed = f"{minimum}..{maximum}"
-                raise RecipeError(f"{source}: {name} must be within {allowed}, got {value}")
+                raise UserError(f"{source}: {name} must be within {allowed}, got {value}")
     return recipe
 
 
@@ -175,7 +169,7 @@ def _checked(values: dict[str, Any], kind: type, source: str) -> dict[str, Any]:
     hints = get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
-        raise RecipeError(
+        raise UserError(
             f"{source}: unknown key(s) {', '.join(unknown)}; known are {', '.join(sorted(hints))}"
         )
     checked = {}
@@ -185,7 +179,7 @@ def _checked(values: dict[str, Any], kind: type, source: str) -> dict[str, Any]:
             value = float(value)
         base = dict if wanted == dict[str, Any] else wanted
         if type(value) is not base:
-            raise RecipeError(
+            raise UserError(
                 f"{source}: {name} must be {base.__name__}, got {value!r} ({type(value).__name__})"
             )
         checked[name] = value

@@ -1,1 +1,1 @@
-"""What the page shows, made by pure functions: pictures, HTML, tables."""
+"""What the page shows, made by pure functions: JPEG, HTML, tables."""

@@ -1,4 +1,4 @@
-"""Photos and faces as the page shows them: pictures and HTML, from pure functions.
+"""Photos and faces as the page shows them: JPEG and HTML, from pure functions.
 
 The HTML needs ``style.css``.
 """
@@ -8,15 +8,18 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
 
-from demo.session import PREVIEW_SIDES, Analysis, jpeg, preview_factor
+from demo.session import PREVIEW_SIDES, Analysis, preview_factor
+from demo.session import jpeg as jpeg_of
 from faces.draw import COLOURS, draw_faces, draw_suppressed
 from faces.emotions import EMOTIONS
 from faces.types import DEFAULT_THRESHOLD, Box, Detection, Face, ImageResult
@@ -25,19 +28,19 @@ Threshold = float | Mapping[str, float]
 """One probability for all emotions or one per emotion, as ``labels`` takes it."""
 
 PREVIEW_HEIGHT = 560
-"""Height of a picture on the page, in CSS pixels, at most: a picture and its faces fit a screen."""
+"""Maximum height of a photo in CSS pixels: a photo and its faces fit a screen."""
 
 PHOTOS_AT_ONCE = 5
-"""How many photos the page shows below each other, before there are further pages of them."""
+"""Maximum number of photos below each other; more come in pages."""
 
 FACES_AT_ONCE = 12
-"""How many cards the page shows of a photo, before there are further pages of them."""
+"""Maximum number of a photo's cards; more come in pages."""
 
 LETTERS = 1.4
-"""How much larger the labels of a few faces are drawn, as pages are narrower than pictures."""
+"""Factor by which the labels of a few faces are enlarged, as a page is narrower than a photo."""
 
 FEW_FACES = 6
-"""More labels than these are drawn at their usual size, as they would cover the picture."""
+"""The labels of more faces are drawn at their usual size: enlarged, they would cover the photo."""
 
 NO_FACE = (
     "No face found. Try a photo in which faces are larger (from about a twenty-fifth of its longer "
@@ -47,13 +50,13 @@ NO_FACE = (
 
 
 def preview_width(result: ImageResult) -> int:
-    """Return the width in CSS pixels at which the page shows a picture, if it has the room."""
+    """Return the width in CSS pixels at which the page shows a photo, if it has the room."""
     factor = preview_factor(result.width, result.height)
     return max(1, round(result.width * min(factor, PREVIEW_HEIGHT / result.height)))
 
 
 def cards_beside(result: ImageResult) -> bool:
-    """Tell whether the picture is so narrow, and the cards so few, that both fit side by side."""
+    """Tell whether the photo is so narrow, and the cards so few, that both fit side by side."""
     return preview_width(result) <= PREVIEW_SIDES[0] and len(result.faces) <= 2
 
 
@@ -73,20 +76,24 @@ def annotated_preview(
         suppressed: also show the boxes that do not count as faces.
         notes: number of a face → one more line of its label.
     """
-    with Image.open(io.BytesIO(preview)) as picture:
-        image = np.array(picture)
+    with Image.open(io.BytesIO(preview)) as opened:
+        image = np.array(opened)
     size = LETTERS if len(analysis.result.faces) <= FEW_FACES else 1.0
     if suppressed:
         image = draw_suppressed(image, suppressed_boxes(analysis, image.shape), size)
     result = scale_result(analysis.result, image.shape)
-    return jpeg(draw_faces(image, result, threshold, notes, size))
+    return jpeg_of(draw_faces(image, result, threshold, notes, size))
 
 
 def suppressed_boxes(analysis: Analysis, shape: Sequence[int]) -> list[tuple[Box, str]]:
-    """Return what does not count as a face, in pixels of the picture at a size, (height, width, …).
+    """Return (box, reason) of what does not count as a face.
 
-    Beside each box stands why; of those that were merged into one face, beside the best only. Among
-    many faces it is said in short: ``= 2`` for the same face as 2, the score alone if that is low.
+    Of the boxes merged into one face, only the best has a reason. Among many faces reasons are
+    short: ``= 2`` for the same face as 2, the score alone if that is low.
+
+    Args:
+        analysis: of a photo.
+        shape: of the image in whose pixels the boxes are returned, (height, width, …).
     """
     few = len(analysis.result.faces) <= FEW_FACES
     detections = [*(box.detection for box in analysis.merged), *analysis.weak]
@@ -103,7 +110,7 @@ def suppressed_boxes(analysis: Analysis, shape: Sequence[int]) -> list[tuple[Box
 
 
 def scale_result(result: ImageResult, shape: Sequence[int]) -> ImageResult:
-    """Return the result in pixels of the same picture at another size, (height, width, …)."""
+    """Return the result in pixels of the same image at another shape, (height, width, …)."""
     detections = _scaled([face.detection for face in result.faces], result, shape)
     faces = (
         Face(detection, face.emotions)
@@ -126,7 +133,7 @@ def _scaled(
 def cards_html(
     result: ImageResult, crops: Sequence[bytes], threshold: Threshold, shown: slice
 ) -> str:
-    """Return a list with a card per face: picture, labels, seven bars with the threshold on them.
+    """Return a list with a card per face: crop, labels, seven bars with the threshold on them.
 
     Args:
         result: of the whole photo.
@@ -144,9 +151,9 @@ def cards_html(
 
 
 def head_html(number: int, face: Face, crop: bytes, threshold: Threshold) -> str:
-    """Return the head of a face's card: its picture, number, score and labels."""
+    """Return the head of a face's card: its crop, number, score and labels."""
     return (
-        f'<div class="head">{picture_html(crop, f"face {number}")}'
+        f'<div class="head">{image_html(crop, f"face {number}")}'
         f'<div><p class="number">Face {number}</p>'
         f'<div class="score">detection score {face.detection.score:.2f}</div>'
         f"{labels_html(face, threshold)}</div></div>"
@@ -167,14 +174,23 @@ def labels_html(face: Face, threshold: Threshold) -> str:
     return f'<div class="labels">{"".join(pills)}</div>'
 
 
-def picture_html(picture: bytes, alt: str) -> str:
+def image_html(jpeg: bytes, alt: str) -> str:
     """Return an image element that carries a JPEG."""
-    data = base64.b64encode(picture).decode("ascii")
-    return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{data}">'
+    return f'<img alt="{html.escape(alt)}" src="{data_uri(jpeg)}">'
+
+
+def data_uri(jpeg: bytes) -> str:
+    """Return an address that carries a JPEG itself: nobody else can ask the server for it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
+
+
+def title_html(name: str) -> str:
+    """Return a photo's name as a heading."""
+    return f'<h3 class="title">{html.escape(name)}</h3>'
 
 
 def describe(name: str, result: ImageResult, threshold: Threshold) -> str:
-    """Return the picture in words, for those who cannot see it."""
+    """Return an annotated photo in words, for those who cannot see it."""
     shown = [
         f"face {number} {shows(face, threshold)}"
         for number, face in enumerate(result.faces, start=1)
@@ -203,13 +219,42 @@ def count(number: int, noun: str, many: str | None = None) -> str:
 
 
 def plain(text: str) -> str:
-    """Return Markdown that shows a text as it stands, a file's name for instance."""
+    """Return Markdown that shows a text as it stands, but for shortcodes such as ``:smile:``."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
 
 
-def percent(share: float) -> str:
+def code(name: str) -> str:
+    """Return Markdown that shows a name exactly as it stands, in the letters of code."""
+    name = " ".join(name.split()) or " "
+    runs = {len(run) for run in re.findall("`+", name)}
+    fence = "`" * next(length for length in itertools.count(1) if length not in runs)
+    space = " " if name.startswith("`") or name.endswith("`") else ""
+    return f"{fence}{space}{name}{space}{fence}"
+
+
+def sent_name(name: str) -> str:
+    """Return a file's own name from the one that a browser sends.
+
+    Browsers write ``%22``, ``%0D`` and ``%0A`` for a quotation mark and line ends, and leave a
+    percent sign as it is (HTML standard, multipart/form-data): a name that holds one of the three
+    itself cannot be told apart.
+    """
+    for sent, meant in (("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):
+        name = name.replace(sent, meant)
+    return name
+
+
+def camera_allowed(url: str) -> bool:
+    """Tell whether browsers let a page of this address use the camera (a secure context)."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    local = host == "localhost" or host.endswith(".localhost") or host in ("127.0.0.1", "::1")
+    return parts.scheme != "http" or local
+
+
+def percent(fraction: float) -> str:
     """Return ``61%``."""
-    return f"{100 * share:.0f}%"
+    return f"{100 * fraction:.0f}%"
 
 
 def css(emotion: str) -> str:

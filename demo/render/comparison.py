@@ -6,15 +6,15 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from demo.render.cards import Threshold, css, labels_html, limits, percent, picture_html
+import numpy as np
+
+from demo.render.cards import Threshold, css, image_html, labels_html, limits, percent
+from faces.boxes import iou_matrix, match
 from faces.emotions import EMOTIONS
 from faces.types import Face, ImageResult
 
-SAME_FACE_IOU = 0.5
-"""Two boxes are of the same face if they overlap so far, as COCO's AP50 has it."""
-
 ONLY_HERE = "only here"
-"""Stands beside a face that the other analysis lacks."""
+"""The note on a face that the other analysis lacks."""
 
 
 @dataclass(frozen=True)
@@ -31,25 +31,20 @@ class Pair:
 
 
 def pair_faces(left: ImageResult, right: ImageResult) -> list[Pair]:
-    """Match faces one to one, largest overlap first; those without a partner come last."""
-    overlaps = sorted(
-        (-a.detection.box.iou(b.detection.box), i, j)
-        for i, a in enumerate(left.faces)
-        for j, b in enumerate(right.faces)
-    )
-    partner: dict[int, int] = {}
-    for negative, i, j in overlaps:
-        if -negative >= SAME_FACE_IOU and i not in partner and j not in partner.values():
-            partner[i] = j
-    both = [Pair(i, partner[i]) for i in sorted(partner)]
-    alone = [Pair(i, None) for i in range(len(left.faces)) if i not in partner]
-    return (
-        both + alone + [Pair(None, j) for j in range(len(right.faces)) if j not in partner.values()]
-    )
+    """Match the faces of two results one to one; those without a partner come last.
+
+    ``faces.boxes.match`` takes the faces of ``left`` in the order of their largest overlap.
+    """
+    boxes, others = ([face.box.as_tuple() for face in one.faces] for one in (left, right))
+    closest = iou_matrix(boxes, others).max(axis=1, initial=0.0)
+    partners: list[int] = match(boxes, closest, others, np.zeros(len(others), bool)).face.tolist()
+    both = [Pair(i, j) for i, j in enumerate(partners) if j >= 0]
+    alone = [Pair(i, None) for i, j in enumerate(partners) if j < 0]
+    return both + alone + [Pair(None, j) for j in range(len(others)) if j not in partners]
 
 
 def differs(pair: Pair, left: ImageResult, right: ImageResult, threshold: Threshold) -> bool:
-    """Tell whether the two see other emotions in a face, or only one of them sees the face."""
+    """Tell whether the two see different emotions in a face, or only one sees the face."""
     if pair.left is None or pair.right is None:
         return True
     a, b = left.faces[pair.left].emotions, right.faces[pair.right].emotions
@@ -60,7 +55,7 @@ def differs(pair: Pair, left: ImageResult, right: ImageResult, threshold: Thresh
 def notes(
     pairs: Sequence[Pair], left: ImageResult, right: ImageResult, threshold: Threshold
 ) -> tuple[dict[int, str], dict[int, str]]:
-    """Return what stands beside the faces of each picture: number of a face → its note."""
+    """Return the notes of each result's faces: number of a face → note."""
     found: tuple[dict[int, str], dict[int, str]] = {}, {}
     for pair in pairs:
         if not differs(pair, left, right, threshold):
@@ -99,8 +94,8 @@ def pairs_html(
             None if index is None else result.faces[index]
             for index, result in zip(indices, results, strict=True)
         ]
-        pictures = [
-            picture_html(side[index], f"face {index + 1}")
+        images = [
+            image_html(side[index], f"face {index + 1}")
             for index, side in zip(indices, crops, strict=True)
             if index is not None
         ]
@@ -113,7 +108,7 @@ def pairs_html(
             for side, face in zip("AB", faces, strict=True)
         )
         cards.append(
-            f'<li class="card{" differs" if mark else ""}"><div class="head">{pictures[0]}'
+            f'<li class="card{" differs" if mark else ""}"><div class="head">{images[0]}'
             f'<div><p class="number">{_numbers(pair)}{mark}</p>{opinions}</div></div>'
             f'<dl class="bars">{_bars(faces, threshold)}</dl></li>'
         )
@@ -133,13 +128,13 @@ def _numbers(pair: Pair) -> str:
 def _bars(faces: Sequence[Face | None], threshold: Threshold) -> str:
     rows = []
     for emotion in EMOTIONS:
-        shares = [face.emotions.as_dict()[emotion] if face else None for face in faces]
+        both = [face.emotions[emotion] if face else None for face in faces]
         bars = "".join(
-            f'<i class="{side}" style="width:{100 * (share or 0):.1f}%;'
+            f'<i class="{side}" style="width:{100 * (probability or 0):.1f}%;'
             f'background-color:{css(emotion)}"></i>'
-            for side, share in zip("ab", shares, strict=True)
+            for side, probability in zip("ab", both, strict=True)
         )
-        texts = " · ".join("–" if share is None else percent(share) for share in shares)
+        texts = " · ".join("–" if p is None else percent(p) for p in both)
         rows.append(
             f'<dt class="name">{html.escape(emotion)}</dt>'
             f'<dd class="track two" aria-hidden="true"><b></b>{bars}'

@@ -15,9 +15,10 @@ from demo.render.cards import percent
 from demo.session import jpeg
 from faces.draw import COLOURS
 from faces.emotions import EMOTIONS
+from faces.pipeline import Image
 
 MAPS_AT_ONCE = 32
-"""How many of a layer's feature maps the page shows: those that vary most over this face."""
+"""Maximum number of a layer's feature maps on the page: those that vary most over this face."""
 
 CARD_FACTS = {
     "task": "task",
@@ -28,31 +29,33 @@ CARD_FACTS = {
     "licence_of_weights": "licence",
     "data_licences": "licences of the data",
 }
-"""Keys of a model's card that the page shows, and what it calls them."""
+"""Key of a model's card → what the page calls it."""
 
 STEPS = {
     "read": "read the photo",
     "detect": "find the faces",
-    "crop": "cut the faces out",
-    "classify": "name the emotions",
+    "classify": "cut the faces out, name their emotions",
 }
-"""Steps of ``Analysis.seconds``, and what the page calls them."""
+"""Step of ``Analysis.seconds`` → what the page calls it."""
 
 _FOR, _AGAINST = COLOURS["surprise"], COLOURS["sad"]
 _SIDE = 288
 _CELL, _GAP, _COLUMNS = 64, 3, 8
 _FAINT = 0.1
 
+DIAGRAM_WIDTH = 256
+"""Width of the reliability diagram in CSS pixels."""
 
-def saliency_picture(crop: NDArray[np.uint8], saliency: NDArray[np.float32]) -> bytes:
-    """Return a face, grey, with orange where it speaks for the emotion and blue where against.
+
+def saliency_jpeg(crop: Image, saliency: NDArray[np.float32]) -> bytes:
+    """Return a grey face, orange where it speaks for the emotion and blue where it speaks against.
 
     Args:
         crop: the face, (S, S, 3) uint8 RGB.
         saliency: of ``classification.inference.explain.saliency_map``, (T, T).
 
     Returns:
-        A JPEG. The colour is full at the strongest place, or at 0.1 where all are weaker.
+        A JPEG. The colour is full at the strongest place, or at 0.1 if all are weaker.
     """
     size = (_SIDE, _SIDE)
     grey = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
@@ -98,7 +101,7 @@ def times_html(seconds: Mapping[str, float]) -> str:
 
 
 def card_html(card: Mapping[str, Any]) -> str:
-    """Return what a model's card says, for people."""
+    """Return the facts of a model's card that people ask for."""
     rows = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(_text(card[key]))}</dd>"
         for key, name in CARD_FACTS.items()
@@ -125,7 +128,7 @@ def recall_html(confusion: Sequence[Sequence[int]]) -> str:
 
 
 def calibration_text(calibration: Mapping[str, Any]) -> str:
-    """Return in words what a card's calibration says.
+    """Return a card's calibration in words.
 
     Args:
         calibration: the part of the card that ``python -m classification.calibrate`` writes.
@@ -139,25 +142,34 @@ def calibration_text(calibration: Mapping[str, Any]) -> str:
 
 
 def reliability_svg(bins: Sequence[Sequence[float]]) -> str:
-    """Return the diagram of a calibration: what the classifier says against how often it is right.
+    """Return the reliability diagram of a calibration: mean probability against accuracy.
+
+    A browser shows it as an image, where the page's style sheet has no effect.
 
     Args:
-        bins: of each the mean probability, the share that is right, the number of pictures.
+        bins: of each the mean probability, the accuracy, the number of images.
     """
     side = 220
     dots = "".join(
-        f'<circle cx="{side * said:.1f}" cy="{side * (1 - right):.1f}" r="5">'
-        f"<title>says {percent(said)}, right in {percent(right)} of {number:.0f}</title></circle>"
-        for said, right, number in bins
+        f'<circle cx="{side * said:.1f}" cy="{side * (1 - right):.1f}" r="5" fill="#0072B2" '
+        f'stroke="#fff"/>'
+        for said, right, _ in bins
     )
-    words = "; ".join(f"says {percent(said)}, right {percent(right)}" for said, right, _ in bins)
     return (
-        f'<svg class="reliability" viewBox="-8 -8 {side + 16} {side + 16}" role="img" '
-        f'aria-label="Reliability: {words}"><rect width="{side}" height="{side}"/>'
-        f'<line x1="0" y1="{side}" x2="{side}" y2="0"/>{dots}'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-8 -8 {side + 16} {side + 16}">'
+        f'<rect x="-8" y="-8" width="{side + 16}" height="{side + 16}" rx="6" fill="#fff"/>'
+        f'<rect width="{side}" height="{side}" fill="none" stroke="#bbb"/>'
+        f'<line x1="0" y1="{side}" x2="{side}" y2="0" stroke="#777" stroke-dasharray="4 4"/>{dots}'
+        f'<g fill="#444" font-family="sans-serif" font-size="11">'
         f'<text x="{side - 6}" y="{side - 6}" text-anchor="end">says →</text>'
-        f'<text x="6" y="16">↑ is right</text></svg>'
+        f'<text x="6" y="16">↑ is right</text></g></svg>'
     )
+
+
+def reliability_text(bins: Sequence[Sequence[float]]) -> str:
+    """Return the same diagram in words."""
+    points = (f"says {percent(said)}, right {percent(right)}" for said, right, _ in bins)
+    return f"Reliability: {'; '.join(points)}"
 
 
 def _text(value: object) -> str:

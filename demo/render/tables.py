@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from demo.render.cards import Threshold, css, limits
-from demo.session import Choice, Photo
+from demo.session import Choice
 from faces.draw import draw_faces, write_annotated
 from faces.emotions import EMOTIONS
+from faces.pipeline import Image
 from faces.sinks import open_sink, result_to_dict
 from faces.types import DEFAULT_THRESHOLD, ImageResult
 
@@ -22,7 +23,7 @@ DOWNLOADS = {"CSV": ".csv", "JSON": ".json", "COCO": ".coco.json"}
 """Kind of result file → its extension, which ``faces.sinks.open_sink`` knows."""
 
 UNSURE = "unsure"
-"""Stands for an emotion where a face shows none clearly."""
+"""Stands in for an emotion where a face shows none clearly."""
 
 
 def table_rows(results: Iterable[ImageResult], threshold: Threshold) -> list[dict[str, Any]]:
@@ -64,7 +65,7 @@ def totals(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
 
 
 def totals_html(counts: dict[str, int], faces: int) -> str:
-    """Return a bar per emotion, as long as its share of the faces."""
+    """Return a bar per emotion; its length is the fraction of faces that show it."""
     rows = []
     for name, number in counts.items():
         colour = f";background:{css(name)}" if name in EMOTIONS else ""
@@ -80,7 +81,7 @@ def totals_html(counts: dict[str, int], faces: int) -> str:
 def result_file(results: Iterable[ImageResult], threshold: Threshold, extension: str) -> bytes:
     """Return the file that ``twostage analyze --out`` writes, with an extension of ``DOWNLOADS``.
 
-    It takes the way over a temporary folder, which holds results only and is removed at once.
+    Only results pass through the temporary folder, which is removed at once.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"faces{extension}")
@@ -90,11 +91,10 @@ def result_file(results: Iterable[ImageResult], threshold: Threshold, extension:
         return path.read_bytes()
 
 
-def annotated_png(photo: Photo, result: ImageResult, threshold: Threshold) -> bytes:
-    """Return the picture that ``twostage analyze --annotated`` writes, at the photo's full size."""
-    image = draw_faces(photo.read(), result, threshold)
+def annotated_png(image: Image, result: ImageResult, threshold: Threshold) -> bytes:
+    """Return the PNG that ``twostage analyze --annotated`` writes, at the photo's full size."""
     file = io.BytesIO()
-    write_annotated(image, file)
+    write_annotated(draw_faces(image, result, threshold), file)
     return file.getvalue()
 
 

@@ -8,11 +8,10 @@ from dataclasses import replace
 import streamlit as st
 
 from demo.analysis import analysis_of, analyzed
-from demo.controls import Look, choose_photo, session
+from demo.controls import Look, choose_photo, session, usable_models
 from demo.render import cards, comparison
 from demo.session import Choice, Photo
-from demo.tabs.photos import caption, choose_cards, show_picture
-from twostage import model_zoo
+from demo.tabs.photos import caption, choose_cards, show_annotated
 
 
 def show_comparison(photos: Sequence[Photo], choice: Choice, look: Look) -> None:
@@ -28,7 +27,7 @@ def show_comparison(photos: Sequence[Photo], choice: Choice, look: Look) -> None
             persist_state="session",
         )
         first = getattr(choice, stage)
-        names = [name for name in model_zoo.shipped_models(stage) if name != first]
+        names = [name for name in usable_models(stage) if name != first]
         if not names:
             st.info(f"Only one {stage} is there: nothing to compare {cards.plain(first)} with.")
             return
@@ -52,7 +51,7 @@ def show_comparison(photos: Sequence[Photo], choice: Choice, look: Look) -> None
     for side, column, name, analysis, marks in sides:
         with column:
             st.markdown(f"**{side}** · {cards.plain(name)}")
-            show_picture(photo, analysis, look, marks)
+            show_annotated(photo, analysis, look, marks)
             st.caption(caption(analysis, look))
     crops = session().crops(photo, choice, both[0]), session().crops(photo, other, both[1])
     st.caption("On each card, A has the upper bar and B the hatched one below it.")

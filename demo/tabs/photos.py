@@ -11,8 +11,9 @@ import streamlit as st
 from demo.analysis import analysis_of, analyzed
 from demo.controls import Look, session
 from demo.render import cards, tables
-from demo.session import Analysis, Choice, Photo
+from demo.session import Analysis, Choice, Photo, Session
 from faces.paths import ImageError
+from faces.types import ImageResult
 
 
 def show_photos(photos: Sequence[Photo], choice: Choice, look: Look) -> None:
@@ -35,7 +36,7 @@ def show_photos(photos: Sequence[Photo], choice: Choice, look: Look) -> None:
 
 
 def show_photo(photo: Photo, choice: Choice, look: Look, position: int) -> None:
-    """Show one photo: its name, the annotated picture, a card per face, its download."""
+    """Show one photo: its name, the annotated photo, a card per face, its download."""
     place = st.container(horizontal=True, vertical_alignment="center", wrap=False)
     with place:
         analysis = analysis_of(photo, choice)
@@ -46,12 +47,12 @@ def show_photo(photo: Photo, choice: Choice, look: Look, position: int) -> None:
     result = analysis.result
     with st.container(horizontal=True, vertical_alignment="bottom"):
         with st.container(gap=None):
-            st.subheader(cards.plain(photo.name), anchor=False)
+            st.html(cards.title_html(photo.name))
             st.caption(caption(analysis, look))
-        if photo.data is not None:
+        if session().holds(photo):
             st.download_button(
                 "Annotated PNG",
-                partial(tables.annotated_png, photo, result, look.threshold),
+                partial(annotated_png, session(), photo, result, look),
                 file_name=f"{Path(photo.name).stem}.png",
                 mime="image/png",
                 icon=":material/download:",
@@ -60,16 +61,21 @@ def show_photo(photo: Photo, choice: Choice, look: Look, position: int) -> None:
             )
         show_remove(photo, position)
     if cards.cards_beside(result):
-        picture, beside = st.columns((3, 2))
+        photo_place, beside = st.columns((3, 2))
     else:
-        picture = beside = st.container()
+        photo_place = beside = st.container()
     try:
-        with picture:
-            show_picture(photo, analysis, look)
+        with photo_place:
+            show_annotated(photo, analysis, look)
         with beside:
             show_cards(photo, analysis, choice, look, position)
     except ImageError as error:
-        picture.info(cards.plain(f"{photo.name}: {error.cause}"))
+        photo_place.info(f"{cards.code(photo.name)}: {cards.plain(error.cause)}")
+
+
+def annotated_png(kept: Session, photo: Photo, result: ImageResult, look: Look) -> bytes:
+    """Return the PNG that ``twostage analyze --annotated`` writes."""
+    return tables.annotated_png(kept.read(photo), result, look.threshold)
 
 
 def show_remove(photo: Photo, position: int) -> None:
@@ -95,14 +101,14 @@ def caption(analysis: Analysis, look: Look) -> str:
     return text
 
 
-def show_picture(
+def show_annotated(
     photo: Photo, analysis: Analysis, look: Look, notes: dict[int, str] | None = None
 ) -> None:
     """Show a photo with its faces boxed and labelled."""
+    preview = session().preview(photo)
+    annotated = cards.annotated_preview(preview, analysis, look.threshold, look.suppressed, notes)
     st.image(
-        cards.annotated_preview(
-            session().preview(photo), analysis, look.threshold, look.suppressed, notes
-        ),
+        cards.data_uri(annotated),
         width=cards.preview_width(analysis.result),
         alt=cards.describe(photo.name, analysis.result, look.threshold),
     )

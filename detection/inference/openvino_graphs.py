@@ -97,11 +97,7 @@ def _conv2d(module: Conv2d, x: Node) -> Node:
     return y
 
 
-_BUILDERS: Builders = {
-    InvertedResidual: _inverted_residual,
-    ScaledConv2d: _scaled,
-    Conv2d: _conv2d,
-}
+_BUILDERS: Builders = {InvertedResidual: _inverted_residual, ScaledConv2d: _scaled, Conv2d: _conv2d}
 
 
 def _pyramid(fpn: Any, x: Node) -> list[Node]:

@@ -59,9 +59,6 @@ def roi_align(
     weights_2d = wy[:, :, None, :, None] * wx[:, None, :, None, :]
     bag = (2 * samples) ** 2
     pooled = functional.embedding_bag(
-        places_2d.reshape(-1, bag),
-        rows,
-        mode="sum",
-        per_sample_weights=weights_2d.reshape(-1, bag),
+        places_2d.reshape(-1, bag), rows, mode="sum", per_sample_weights=weights_2d.reshape(-1, bag)
     )
     return pooled.view(len(boxes), cells * cells, -1)

@@ -126,6 +126,25 @@ DETECTOR_COST = Section(
     },
 )
 
+SERVICE_LOAD = Section(
+    kind="service_load",
+    title="The service under load, beside the pipeline without it",
+    columns={
+        "clients": "count",
+        "images_per_s": "number",
+        "pipeline_images_per_s": "number",
+        "relative": "percent",
+        "p50_ms": "number",
+        "p95_ms": "number",
+        "p99_ms": "number",
+        "failed": "count",
+        "requests": "count",
+        "memory_mb": "number",
+        "memory_after_mb": "number",
+        "cores": "count",
+    },
+)
+
 CLASSIFIER_SPEED = Section(
     kind="classifier_speed",
     title="Classifiers' accuracy beside their speed",

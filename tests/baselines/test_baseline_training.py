@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from baselines import fitting, train
-from baselines.classifier import BaselineError, is_baseline, load_baseline
+from baselines.classifier import is_baseline, load_baseline
 from baselines.features import FEATURES
 from classification.data.fer2013 import load_fer2013
 from classification.inference.calibration import rescale
@@ -151,11 +151,11 @@ def test_damaged_files_are_refused(fer2013: Path, tmp_path: Path) -> None:
     whole = path.read_bytes()
     arrays = load_file(path)
     path.write_bytes(whole[:-100])
-    with pytest.raises(BaselineError, match="damaged or no baseline"):
+    with pytest.raises(UserError, match="damaged or no baseline"):
         load_baseline(path, "x")
     assert not is_baseline(path)
     save_file(arrays, path)
-    with pytest.raises(BaselineError, match="damaged or no baseline"):
+    with pytest.raises(UserError, match="damaged or no baseline"):
         load_baseline(path, "x")
     about = {"features": "hog_pca", "features_about": {}, "classes": EMOTIONS, "layers": 1}
     save_file({k: v[:3] for k, v in arrays.items()}, path, {"baseline": json.dumps(about)})

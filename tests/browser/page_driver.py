@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -57,14 +58,25 @@ class Server:
             probe.bind(("localhost", 0))
             port = probe.getsockname()[1]
         self.url = f"http://localhost:{port}"
+        self._port = port
         self._log = tempfile.TemporaryFile("w+")
-        options = {"headless": "true", "address": "localhost", "port": port}
+        self.process = self._started()
+
+    def _started(self) -> subprocess.Popen[str]:
+        options = {"headless": "true", "address": "localhost", "port": self._port}
         command = [sys.executable, "-m", "streamlit", "run", "demo/app.py"]
         for name, value in options.items():
             command += [f"--server.{name}", str(value)]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=self._log, stderr=self._log, env=dict(os.environ)
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=self._log, stderr=self._log, text=True, env=dict(os.environ)
         )
+
+    def restart(self) -> None:
+        """End the server and start another one under the same address."""
+        self.process.terminate()
+        self.process.wait(30)
+        self.process = self._started()
+        wait_for(self._answers, "the server")
 
     def __enter__(self) -> Server:
         wait_for(self._answers, "the server")
@@ -83,6 +95,14 @@ class Server:
         """Return the server's resident memory."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+    def open_files(self) -> set[str]:
+        """Return what the server's open files are called, deleted ones too."""
+        found = set()
+        for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(descriptor))
+        return found
 
     def log(self) -> str:
         """Return what the server has written."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +105,77 @@ def test_what_is_downloaded_is_what_the_command_writes(page: Page, tmp_path: Pat
         expected = (tmp_path / f"faces{extension}").read_text("utf-8")
         found = page.download(kind, f"faces{extension}").decode()
         assert timeless(found) == timeless(expected.replace(f"{SAMPLES}/", ""))
+
+
+def padded(path: Path, megabytes: int) -> Path:
+    """Write a valid photo of so many megabytes: decoders ignore what follows a JPEG's end."""
+    data = (SAMPLES / "hopper.jpg").read_bytes()
+    path.write_bytes(data + bytes((megabytes << 20) - len(data)))
+    return path
+
+
+def test_no_upload_is_written_to_disk(server: Server, page: Page, tmp_path: Path) -> None:
+    before, seen, done = server.open_files(), set[str](), threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.update(server.open_files() - before)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    page.upload([padded(tmp_path / "large.jpg", 60)])
+    done.set()
+    watching.join()
+    assert page.alts()[0].startswith("large.jpg with 1 face")
+    assert {name for name in seen if "/tmp" in name or "deleted" in name} == set()
+
+
+def test_photos_are_freed_within_a_minute_of_leaving(tmp_path: Path) -> None:
+    with Server() as server:  # its own: others' photos would come and go meanwhile
+        with Page(server.url) as page:
+            before = server.megabytes()
+            page.upload([padded(tmp_path / f"{index}.jpg", 80 + index) for index in range(3)])
+            assert server.megabytes() > before + 200
+        left = time.monotonic()
+        wait_for(lambda: server.megabytes() < before + 60, "the photos to be freed", 75)
+        assert time.monotonic() - left < 60
+
+
+def test_a_file_over_the_limit_is_named_beside_a_good_one_and_alone(
+    page: Page, tmp_path: Path
+) -> None:
+    page.upload([padded(tmp_path / "huge.jpg", 101)])
+    assert "huge.jpg: is larger than 100 MB" in page.text()
+    page.click("Remove all")
+    page.upload([padded(tmp_path / "huge.jpg", 101), SAMPLES / "hopper.jpg"])
+    assert "huge.jpg: is larger than 100 MB" in page.text()
+    assert [alt.split()[0] for alt in page.alts()] == ["hopper.jpg"]
+
+
+def test_the_reliability_diagram_is_seen(page: Page) -> None:
+    page.open_tab("Why")
+    script = """return [...document.images].filter(image => image.alt.startsWith("Reliability"))
+        .map(image => [image.naturalWidth > 0, image.clientWidth, image.clientHeight])"""
+    ((drawn, width, height),) = page.driver.execute_script(script)
+    assert drawn and width >= 200 and height >= 200
+
+
+def test_a_reload_and_a_restart_say_that_the_photos_are_gone(tmp_path: Path) -> None:
+    with Server() as first:
+        with Page(first.url) as page:
+            page.upload([SAMPLES / "hopper.jpg"])
+            page.driver.refresh()
+            page.settle()
+            assert "Your photos are gone" in page.text() and page.is_sample()
+            page.upload([SAMPLES / "hopper.jpg"])
+            assert "Your photos are gone" not in page.text()
+            first.restart()
+            wait_for(lambda: "photos=1" in page.driver.current_url, "the page to connect again")
+            wait_for(lambda: not page.all("[data-testid=stConnectionStatus]"), "the connection")
+            page.move_slider("Threshold", 3, settle=False)
+            wait_for(lambda: "Your photos are gone" in page.text(), "the word after a restart")
+            page.settle()
+            assert page.is_sample()
 
 
 def test_the_slider_follows_the_mouse_and_the_keyboard(page: Page) -> None:

@@ -12,14 +12,10 @@ import torch
 
 from classification.average import average, main
 from classification.inference.calibration import Scaling
-from classification.inference.classifier import (
-    TrainedNetwork,
-    WeightsError,
-    load_network,
-    save_network,
-)
+from classification.inference.classifier import TrainedNetwork, load_network, save_network
 from classification.modeling.face_resnet import FaceResNet
 from classification.modeling.normalization import Normalization
+from faces.command import UserError
 from twostage.model_zoo import load_classifier
 
 NETWORK = TrainedNetwork("face_resnet", {"widths": [4], "depths": [1]}, Normalization(0.5, 0.25))
@@ -108,5 +104,5 @@ def test_mistakes_are_one_line(
         with pytest.raises(SystemExit):
             main([text, *out])
         assert "not RUN=SHARE" in capsys.readouterr().err
-    with pytest.raises(WeightsError, match="no such weights file"):
+    with pytest.raises(UserError, match="no such weights file"):
         average([(tmp_path / "none.safetensors", 1.0)])

@@ -28,7 +28,7 @@ from classification.training.batches import TrainBatches, soft_targets
 from classification.training.card import training_data
 from classification.training.ema import MovingAverage
 from classification.training.loss import Teachers, class_weights, training_loss
-from classification.training.recipe import Recipe, RecipeError
+from classification.training.recipe import Recipe
 from classification.training.state import CHECKPOINT, new_network
 from faces.command import UserError
 from faces.emotions import EMOTIONS
@@ -209,7 +209,7 @@ def test_processes_share_a_batch_without_overlap() -> None:
     assert sorted(i.tobytes() for share in shares for i in share) == sorted(
         i.tobytes() for i in whole
     )
-    with pytest.raises(RecipeError, match="divide"):
+    with pytest.raises(UserError, match="divide"):
         TrainBatches(data, one_hot(data), recipe, 0, 3)
 
 

@@ -167,6 +167,29 @@ def test_csv(tmp_path: Path) -> None:
     assert (rows[1]["labels"], rows[1]["unsure"]) == ("", "true")
 
 
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=HYPERLINK(1).jpg", "'=HYPERLINK(1).jpg"),
+        ("+1.jpg", "'+1.jpg"),
+        ("-1.jpg", "'-1.jpg"),
+        ("@SUM(A1).jpg", "'@SUM(A1).jpg"),
+        ("\t=1.jpg", "'\t=1.jpg"),
+        ("\r=1.jpg", "'\r=1.jpg"),
+        ("a=1.jpg", "a=1.jpg"),
+        ("'=1.jpg", "'=1.jpg"),
+        (" -.jpg", " -.jpg"),
+    ],
+)
+def test_no_source_in_a_csv_is_a_formula(tmp_path: Path, name: str, cell: str) -> None:
+    write(tmp_path / "out.csv", result(name, face((1, 2, 3, 4))))
+    with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["source"] == cell
+    write(tmp_path / "out.json", result(name, face((1, 2, 3, 4))))
+    assert json.loads((tmp_path / "out.json").read_text("utf-8"))[0]["source"] == name
+
+
 def test_coco_by_hand(tmp_path: Path) -> None:
     write(tmp_path / "out.coco.json", result("none.jpg"), TWO, TWO)
     plain = strict((tmp_path / "out.coco.json").read_text("utf-8"))
@@ -209,6 +232,7 @@ SOURCES = [
     "ordner/Grüße 顔 🙂.jpg",
     'quote" comma, semi; tab\t.jpg',
     "two\nlines\r\n.jpg",
+    "old\rline.jpg",
     "\u2028.jpg",
     "=1+1.jpg",
     os.fsdecode(b"caf\xe9\xff.jpg"),
@@ -224,7 +248,8 @@ def test_odd_names_survive(tmp_path: Path, extension: str) -> None:
     if extension == ".csv":
         with path.open(newline="", encoding="utf-8") as stream:
             found = [row["source"] for row in csv.DictReader(stream)]
-        assert [s for s in found if "\\udc" not in s] == [s for s in SOURCES if "caf" not in s]
+        expected = ["'" + s if s.startswith("=") else s for s in SOURCES if "caf" not in s]
+        assert [s for s in found if "\\udc" not in s] == expected
         assert "caf\\udce9\\udcff.jpg" in found
     elif extension == ".jsonl":
         found = [json.loads(line)["source"] for line in text.split("\n")[:-1]]

@@ -140,6 +140,18 @@ def test_every_shipped_model_is_whole() -> None:
             assert card["name"] == model.name and card["limits"] and card["intended_use"]
 
 
+def test_a_model_tells_which_optional_package_it_lacks() -> None:
+    there = model_zoo.ShippedModel("some", "about", needs="json")
+    lacking = model_zoo.ShippedModel("some", "about", needs="no_such_module")
+    assert (there.missing, model_zoo.ShippedModel("some", "about").missing) == ("", "")
+    assert lacking.missing == "its package no_such_module is not installed; run `make some`"
+    assert shipped_models("detector")["mtcnn"].needs == "facenet_pytorch"
+    makefile = (model_zoo.WEIGHTS.parent / "Makefile").read_text("utf-8")
+    for stage in ("detector", "classifier"):
+        for name, model in shipped_models(stage).items():
+            assert not model.needs or f"\n{name}: " in makefile
+
+
 def test_the_classical_detectors_go_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = {name for name, model in shipped_models("detector").items() if model.classical}
     assert listed == set(CLASSICAL)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classification.data.fer2013 import Fer2013, Fer2013Error
+from classification.data.fer2013 import Fer2013
 from classification.data.ferplus import FERPLUS_CLASSES, FerPlus, load_ferplus
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 
 
@@ -93,12 +94,12 @@ def test_shares_and_majority() -> None:
 def test_bad_files_are_explained(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "votes.csv"
     path.write_text(text)
-    with pytest.raises(Fer2013Error, match=message):
+    with pytest.raises(UserError, match=message):
         load_ferplus(path, fer(["row 0"], [0]))
 
 
 def test_a_missing_file_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(Fer2013Error, match="no such file"):
+    with pytest.raises(UserError, match="no such file"):
         load_ferplus(tmp_path / "none.csv", fer(["row 0"], [0]))
 
 
@@ -140,7 +141,7 @@ def test_rows_that_contradict_the_images_are_refused(
 ) -> None:
     path = tmp_path / "fer2013new.csv"
     path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(Fer2013Error, match=cause):
+    with pytest.raises(UserError, match=cause):
         load_ferplus(path, whole())
 
 
@@ -148,7 +149,7 @@ def test_every_part_is_held_against_the_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "fer2013new.csv"
     path.write_text("\n".join(without(1)) + "\n")
     for split in ("Training", "PublicTest", "PrivateTest"):
-        with pytest.raises(Fer2013Error, match="has 4 rows for the 5 images"):
+        with pytest.raises(UserError, match="has 4 rows for the 5 images"):
             load_ferplus(path, whole().split(split))
 
 
@@ -156,12 +157,12 @@ def test_a_row_about_another_class_or_two_rows_about_one_image_are_refused(tmp_p
     path, head = tmp_path / "votes.csv", "class,filename,row," + ",".join(FERPLUS_CLASSES) + "\n"
     row = "happy,Training_1.png,0,0,9,1,0,0,0,0,0,0,0\n"
     path.write_text(head + row)
-    with pytest.raises(Fer2013Error, match="row 1: is about an image of 'happy'"):
+    with pytest.raises(UserError, match="row 1: is about an image of 'happy'"):
         load_ferplus(path, fer(["row 0"], [0]))
-    with pytest.raises(Fer2013Error, match="row 1: is about an image of 'Training'"):
+    with pytest.raises(UserError, match="row 1: is about an image of 'Training'"):
         load_ferplus(path, fer(["row 0"], [EMOTIONS.index("happy")], ["PublicTest"]))
     path.write_text(head + row + row)
-    with pytest.raises(Fer2013Error, match="rows 1 and 2 are both about happy/Training_1"):
+    with pytest.raises(UserError, match="rows 1 and 2 are both about happy/Training_1"):
         load_ferplus(path, fer(["row 0"], [EMOTIONS.index("happy")]))
 
 
@@ -170,5 +171,5 @@ def test_numbers_as_pandas_writes_them_are_read(tmp_path: Path) -> None:
     path.write_text("row," + ",".join(FERPLUS_CLASSES) + "\n0,8.0,,2.0,,,,,,,\n")
     assert load_ferplus(path, fer(["row 0"], [0])).votes.tolist() == [votes(neutral=8, surprise=2)]
     path.write_text("row," + ",".join(FERPLUS_CLASSES) + "\n0,7.5,0,0,0,0,0,0,0,0,0\n")
-    with pytest.raises(Fer2013Error, match=r"row 1: '7\.5' is no whole number"):
+    with pytest.raises(UserError, match=r"row 1: '7\.5' is no whole number"):
         load_ferplus(path, fer(["row 0"], [0]))

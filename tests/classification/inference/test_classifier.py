@@ -14,13 +14,13 @@ from torch import nn
 from classification.inference.classifier import (
     NetworkClassifier,
     TrainedNetwork,
-    WeightsError,
     load_network,
     save_network,
     to_grey,
 )
 from classification.modeling.face_resnet import MODELS, FaceResNet, parameter_count
 from classification.modeling.normalization import Normalization
+from faces.command import UserError
 from networks import precision
 
 CPU = torch.device("cpu")
@@ -64,21 +64,21 @@ def test_file_round_trip(tmp_path: Path) -> None:
 
 def test_unusable_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
-    with pytest.raises(WeightsError, match="no such"):
+    with pytest.raises(UserError, match="no such"):
         load_network(path)
     save_network(path, make_state(), NETWORK)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(WeightsError, match=r"w\.safetensors: damaged"):
+    with pytest.raises(UserError, match=r"w\.safetensors: damaged"):
         load_network(path)
     save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(WeightsError, match="not written by"):
+    with pytest.raises(UserError, match="not written by"):
         load_network(path)
     other = TrainedNetwork(
         "face_resnet", {"widths": [8, 8], "depths": [1, 1]}, Normalization(0.5, 0.25)
     )
     save_network(path, make_state(), other)
-    with pytest.raises(WeightsError, match="has the shape"):
+    with pytest.raises(UserError, match="has the shape"):
         NetworkClassifier.load(path, CPU, "x")
 
 

@@ -14,10 +14,11 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import Tensor
 
-from baselines.classifier import BaselineError, load_baseline
+from baselines.classifier import load_baseline
 from classification import export_onnx
-from classification.inference.classifier import NetworkClassifier, WeightsError
+from classification.inference.classifier import NetworkClassifier
 from classification.modeling.face_resnet import build_network
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 
 CPU = torch.device("cpu")
@@ -90,7 +91,7 @@ def weights() -> dict[str, Tensor]:
 
 def refused(path: Path, cause: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Check that the file is refused in one line, also by a command."""
-    with pytest.raises(WeightsError) as caught:
+    with pytest.raises(UserError) as caught:
         NetworkClassifier.load(path, CPU, "poisoned")
     assert str(path) in str(caught.value) and cause in str(caught.value)
     (path.parent / "card.json").write_text("{}")
@@ -222,7 +223,7 @@ def test_an_impossible_baseline_is_refused(
     path = tmp_path / "model.safetensors"
     text = about if isinstance(about, str) else json.dumps(about)
     save_arrays({**knn_arrays(), **arrays}, path, {"baseline": text})
-    with pytest.raises(BaselineError, match=r"model\.safetensors") as caught:
+    with pytest.raises(UserError, match=r"model\.safetensors") as caught:
         load_baseline(path, "poisoned")
     assert len(str(caught.value)) < 400 + len(str(path))
 

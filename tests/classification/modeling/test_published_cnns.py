@@ -18,7 +18,7 @@ from classification.modeling.face_resnet import build_network, parameter_count
 from classification.modeling.normalization import Normalization
 from classification.modeling.published_cnns import FIRST_CONVOLUTION, PlainCnn, TorchvisionNet
 from classification.training import schedule
-from classification.training.recipe import Recipe, RecipeError, load_recipe, recipe_from_dict
+from classification.training.recipe import Recipe, load_recipe, recipe_from_dict
 from classification.training.state import CHECKPOINT
 from faces.command import UserError
 from faces.emotions import EMOTIONS
@@ -237,5 +237,5 @@ def test_wrong_words_are_refused() -> None:
         ({"augment": True}, "augment must be a table, or false"),
         ({"patience": -1}, "patience must be within"),
     ):
-        with pytest.raises(RecipeError, match=cause):
+        with pytest.raises(UserError, match=cause):
             tiny(**changes)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from classification.modeling.face_resnet import MODELS
-from classification.training.recipe import RecipeError, load_recipe, recipe_from_dict
+from classification.training.recipe import load_recipe, recipe_from_dict
+from faces.command import UserError
 
 RECIPES = sorted(
     (Path(__file__).resolve().parents[3] / "classification" / "recipes").glob("*.toml")
@@ -55,10 +56,10 @@ def test_wrong_recipes_are_refused(
 ) -> None:
     path = tmp_path / "r.toml"
     path.write_text(text)
-    with pytest.raises(RecipeError, match=cause):
+    with pytest.raises(UserError, match=cause):
         load_recipe(path, overrides)
 
 
 def test_missing_recipe_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"none\.toml"):
+    with pytest.raises(UserError, match=r"none\.toml"):
         load_recipe(tmp_path / "none.toml")

@@ -8,12 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detection.data.dataturks import (
-    file_name,
-    find_images,
-    parse_dataturks,
-    read_dataturks,
-)
+from detection.data.dataturks import file_name, find_images, parse_dataturks, read_dataturks
 from faces.command import UserError
 
 

@@ -9,12 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from detection.modeling.checkpoints import (
-    FaceCheckpointer,
-    load_weights,
-    read_card,
-    save_weights,
-)
+from detection.modeling.checkpoints import FaceCheckpointer, load_weights, read_card, save_weights
 from faces.command import UserError
 
 

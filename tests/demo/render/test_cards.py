@@ -135,5 +135,39 @@ def test_names_stay_as_they_are_in_markdown(name: str) -> None:
     assert set(re.findall(r"\\(.)", escaped)) <= set(string.punctuation)
 
 
+@given(st.text(alphabet="`a: *", max_size=20))
+def test_a_name_in_code_is_one_fenced_run(name: str) -> None:
+    shown = cards.code(name)
+    fence = re.match("`+", shown).group()  # type: ignore[union-attr]
+    inner = shown.removeprefix(fence).removesuffix(fence)
+    assert len(fence) not in {len(run) for run in re.findall("`+", inner)}
+    assert inner.strip() == " ".join(name.split()).strip()
+    assert not inner.startswith("`") and not inner.endswith("`")
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"), [("a%22b%22.png", 'a"b".png'), ("100%.png", "100%.png"), ("a%20.png",) * 2]
+)
+def test_a_sent_name_is_the_file_s_own(sent: str, name: str) -> None:
+    assert cards.sent_name(sent) == name
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("http://localhost:8501/", True),
+        ("http://127.0.0.1:8501/", True),
+        ("http://[::1]:8501/", True),
+        ("https://faces.example.org/", True),
+        ("http://192.168.1.7:8501/", False),
+        ("http://0.0.0.0:8501/", False),
+        ("http://localhost.example.org/", False),
+        ("", True),
+    ],
+)
+def test_the_camera_needs_https_or_this_machine(url: str, allowed: bool) -> None:
+    assert cards.camera_allowed(url) == allowed
+
+
 def test_pictures_describe_themselves_safely() -> None:
-    assert 'alt="&lt;b&gt;&quot;"' in cards.picture_html(b"x", '<b>"')
+    assert 'alt="&lt;b&gt;&quot;"' in cards.image_html(b"x", '<b>"')

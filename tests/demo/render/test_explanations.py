@@ -22,7 +22,7 @@ def test_saliency_is_orange_where_it_speaks_for_and_blue_where_against(side: int
     crop = np.full((side, side, 3), 128, np.uint8)
     saliency = np.zeros((48, 48), np.float32)
     saliency[:, :12], saliency[:, 36:] = 0.3, -0.3
-    picture = opened(explanations.saliency_picture(crop, saliency))
+    picture = opened(explanations.saliency_jpeg(crop, saliency))
     left, middle, right = (picture[144, x] for x in (20, 144, 268))
     assert left[0] > 180 > left[2] + 60
     assert right[2] > 120 > right[0] + 60
@@ -31,7 +31,7 @@ def test_saliency_is_orange_where_it_speaks_for_and_blue_where_against(side: int
 
 def test_weak_saliency_stays_pale() -> None:
     crop = np.full((48, 48, 3), 128, np.uint8)
-    picture = opened(explanations.saliency_picture(crop, np.full((48, 48), 0.01, np.float32)))
+    picture = opened(explanations.saliency_jpeg(crop, np.full((48, 48), 0.01, np.float32)))
     assert np.abs(picture - 128).max() < 30
 
 
@@ -51,8 +51,8 @@ def test_the_maps_that_vary_most_are_shown_in_order_and_flat_ones_are_dark() -> 
 
 
 def test_times_add_up() -> None:
-    html = explanations.times_html({"read": 0.1, "detect": 0.3, "crop": 0.0, "classify": 0.1})
-    assert re.findall(r"width:([\d.]+)%", html) == ["20.0", "60.0", "0.0", "20.0"]
+    html = explanations.times_html({"read": 0.1, "detect": 0.3, "classify": 0.1})
+    assert re.findall(r"width:([\d.]+)%", html) == ["20.0", "60.0", "20.0"]
     assert "300 ms" in html
     assert "width:0.0%" in explanations.times_html({"read": 0.0})
 
@@ -90,4 +90,5 @@ def test_calibration_in_words_and_as_a_diagram() -> None:
     assert "1.2 points (10.0 before" in text and "3589 pictures of FER2013, PublicTest" in text
     svg = explanations.reliability_svg([(0.5, 0.25, 10), (1.0, 1.0, 5)])
     assert re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', svg) == [("110.0", "165.0"), ("220.0", "0.0")]
-    assert "says 50%, right 25%; says 100%, right 100%" in svg
+    told = explanations.reliability_text([(0.5, 0.25, 10), (1.0, 1.0, 5)])
+    assert told == "Reliability: says 50%, right 25%; says 100%, right 100%"

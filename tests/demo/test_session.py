@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from demo import session as sessions
-from demo.session import RELEASED, Analysis, Cache, Choice, Photo, Session
+from demo.session import DROPPED, TOO_LARGE, TOO_MANY, Analysis, Cache, Choice, Photo, Session
 from faces.pipeline import Merged, Pipeline
 from faces.types import Box, Detection
 
 CHOICE = Choice("one", "flat", "cpu")
+
+
+SAMPLE = ("sample.png", b"")
 
 
 class Detector:
@@ -27,6 +30,7 @@ class Detector:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.proposed: tuple[float, ...] = (0.9, 0.5, 0.4)
 
     def detect(
         self, images: Sequence[np.ndarray], min_score: float | None = None
@@ -35,7 +39,7 @@ class Detector:
         least = self.score_threshold if min_score is None else min_score
         sides = [min(image.shape[:2]) for image in images]
         return [
-            [Detection(Box(0, 0, side, side), s) for s in (0.9, 0.5, 0.4) if s >= least]
+            [Detection(Box(0, 0, side, side), s) for s in self.proposed if s >= least]
             for side in sides
         ]
 
@@ -62,16 +66,20 @@ def picture(width: int = 60, height: int = 40, shade: int = 128, kind: str = "PN
     return file.getvalue()
 
 
+def pipeline(choice: Choice = CHOICE) -> Pipeline:
+    return Pipeline(Detector(), Classifier(), margin=choice.margin)
+
+
 def analyzed(session: Session, photo: Photo, choice: Choice = CHOICE) -> Analysis:
-    session.analyze(photo, choice, Detector(), Classifier())
+    session.analyze(photo, choice, pipeline(choice))
     known = session.known(photo, choice)
     assert isinstance(known, Analysis)
     return known
 
 
-def test_the_result_is_what_the_pipeline_says() -> None:
-    session, data = Session(), picture()
-    session.add("a.png", data)
+def test_analysis_equals_the_pipeline_s_result() -> None:
+    session, data = Session(SAMPLE), picture()
+    session.add([("a.png", data)])
     found = analyzed(session, session.photos[0]).result
     with Image.open(io.BytesIO(data)) as opened:
         expected = Pipeline(Detector(), Classifier()).analyze(np.array(opened), "a.png")
@@ -81,21 +89,24 @@ def test_the_result_is_what_the_pipeline_says() -> None:
 
 
 def test_each_stage_runs_only_when_its_own_choices_change() -> None:
-    session, detector, classifier = Session(), Detector(), Classifier()
-    session.add("a.png", picture())
+    session, detector, classifier = Session(SAMPLE), Detector(), Classifier()
+    session.add([("a.png", picture())])
     photo = session.photos[0]
     lower = Choice("one", "flat", "cpu", score=0.3)
     wider = Choice("one", "flat", "cpu", margin=0.5)
     for choice in (CHOICE, lower, wider):
         assert session.known(photo, choice) is None
-        session.analyze(photo, choice, detector, classifier)
+        session.analyze(photo, choice, Pipeline(detector, classifier, margin=choice.margin))
     assert detector.calls == 1
     assert [len(crop) for crop in classifier.crops] == [40, 40, 40, 40, 40, 80, 80]
     found = session.known(photo, lower)
     assert isinstance(found, Analysis) and found.weak == ()
     found = session.known(photo, CHOICE)
     assert isinstance(found, Analysis) and [d.score for d in found.weak] == [0.4]
-    assert list(found.seconds) == ["read", "detect", "crop", "classify"]
+    assert list(found.seconds) == ["read", "detect", "classify"]
+    assert found.result.seconds == pytest.approx(
+        found.seconds["detect"] + found.seconds["classify"]
+    )
     same = Choice("one", "flat", "cpu", score=0.45)  # between two boxes: the same faces
     assert session.known(photo, same) == found
 
@@ -108,39 +119,44 @@ def test_merged_boxes_of_faces_are_kept_where_the_detector_tells_them() -> None:
             found = self.detect([image], min_score)[0]
             return found, [Merged(detection, into) for into, detection in enumerate(found)]
 
-    session, data = Session(), picture()
-    session.add("a.png", data)
+    session, data = Session(SAMPLE), picture()
+    session.add([("a.png", data)])
     (photo,) = session.photos
     for choice, faces in ((CHOICE, 2), (Choice("one", "flat", "cpu", score=0.6), 1)):
-        session.analyze(photo, choice, Explaining(), Classifier())
+        session.analyze(photo, choice, Pipeline(Explaining(), Classifier()))
         found = session.known(photo, choice)
         assert isinstance(found, Analysis) and len(found.result.faces) == faces
         assert [box.into for box in found.merged] == list(range(faces))
         assert len(found.weak) == 3 - faces
-    assert found.result.faces == analyzed(Session(), photo).result.faces[:1]
+    other = Session(SAMPLE)
+    other.add([("a.png", data)])
+    assert found.result.faces == analyzed(other, photo).result.faces[:1]
 
 
-def test_a_detector_with_a_very_low_score_of_its_own_keeps_its_faces() -> None:
-    detector = Detector()
+def test_a_detector_whose_own_score_is_below_the_floor_keeps_its_faces() -> None:
+    detector, session = Detector(), Session(SAMPLE)
     detector.score_threshold = 0.01
-    located = sessions.locate(np.zeros((9, 9, 3), np.uint8), detector, 0.0)
-    assert located.count(None) == 3
+    detector.proposed += (0.02,)
+    session.add([("a.png", picture())])
+    session.analyze(session.photos[0], CHOICE, Pipeline(detector, Classifier()))
+    found = session.known(session.photos[0], CHOICE)
+    assert isinstance(found, Analysis) and len(found.result.faces) == 4
 
 
 def test_fresh_photos_are_asked_for_once_under_the_choice_last_shown() -> None:
-    session = Session()
-    session.add("a.png", picture())
+    session = Session(SAMPLE)
+    session.add([("a.png", picture())])
     assert session.take_fresh() is None  # nothing was shown yet
     session.choice = CHOICE
     assert session.take_fresh() is None
-    session.add("b.png", picture(shade=1))
+    session.add([("b.png", picture(shade=1))])
     assert session.take_fresh() == CHOICE
     assert session.take_fresh() is None
 
 
-def test_what_is_known_or_cancelled_is_not_wanted() -> None:
-    session = Session()
-    session.add("a.png", picture())
+def test_analysed_or_cancelled_photos_are_not_wanted() -> None:
+    session = Session(SAMPLE)
+    session.add([("a.png", picture())])
     (photo,) = session.photos
     assert session.wants(photo, CHOICE)
     session.cancelled = CHOICE
@@ -152,78 +168,125 @@ def test_what_is_known_or_cancelled_is_not_wanted() -> None:
 
 
 def test_a_bad_file_is_remembered_with_its_cause() -> None:
-    session = Session()
-    session.add("cut.png", picture()[:40])
-    session.analyze(session.photos[0], CHOICE, Detector(), Classifier())
+    session = Session(SAMPLE)
+    session.add([("cut.png", picture()[:40])])
+    session.analyze(session.photos[0], CHOICE, pipeline())
     assert "truncated" in str(session.known(session.photos[0], CHOICE))
 
 
-def test_the_same_file_again_is_one_photo_and_under_another_name_two() -> None:
-    session = Session()
+@pytest.mark.parametrize(
+    ("mark", "cause"), [(TOO_LARGE, "is larger than 100 MB"), (TOO_MANY, "was not taken")]
+)
+def test_the_mark_of_a_refused_upload_is_told_as_its_cause(mark: bytes, cause: str) -> None:
+    session = Session(SAMPLE)
+    session.add([("large.jpg", mark)])
+    session.analyze(session.photos[0], CHOICE, pipeline())
+    assert cause in str(session.known(session.photos[0], CHOICE))
+
+
+def test_a_cleared_session_keeps_nothing() -> None:
+    session = Session(SAMPLE)
+    session.add([("a.png", picture())])
+    analyzed(session, session.photos[0])
+    photo = session.photos[0]
+    session.clear()
+    assert session.photos == [] and session.photo_bytes == 0
+    assert session.known(photo, CHOICE) == DROPPED
+    assert len(session.renderings) == session.renderings.size == 0
+
+
+def test_photos_that_come_later_stand_before_earlier_ones() -> None:
+    session = Session(SAMPLE)
+    for names in ("ab", "cd"):
+        session.add((name, picture(shade=ord(name))) for name in names)
+    assert [photo.name for photo in session.photos] == ["c", "d", "a", "b"]
+
+
+def test_the_same_file_again_moves_to_the_front() -> None:
+    session = Session(SAMPLE)
     for name in ("a.png", "b.png", "a.png"):
-        session.add(name, picture())
-    assert [photo.name for photo in session.photos] == ["b.png", "a.png"]
+        session.add([(name, picture())])
+    assert [photo.name for photo in session.photos] == ["a.png", "b.png"]
     assert session.photos[0].digest == session.photos[1].digest
 
 
+def test_files_of_equal_names_are_numbered_and_keep_their_numbers() -> None:
+    session = Session(SAMPLE)
+    session.add(("x/a.b.png", picture(shade=shade)) for shade in range(3))
+    names = ["x/a.b.png", "x/a.b (2).png", "x/a.b (3).png"]
+    assert [photo.name for photo in session.photos] == names
+    session.add([("x/a.b.png", picture(shade=1))])
+    assert [photo.name for photo in session.photos] == [names[1], names[0], names[2]]
+    session.add([(names[2], picture(shade=9))])
+    assert session.photos[0].name == "x/a.b (3) (2).png"
+
+
+def test_the_sample_is_shown_while_there_is_no_photo() -> None:
+    session = Session(("sample.png", picture()))
+    (sample,) = session.shown
+    assert analyzed(session, sample).result.source == "sample.png"
+    session.add([("a.png", picture(shade=1))])
+    assert session.shown == session.photos and session.photo_bytes == len(picture(shade=1))
+    session.remove(session.photos)
+    assert session.shown == [sample] and session.read(sample).shape == (40, 60, 3)
+
+
 def test_removed_photos_leave_nothing() -> None:
-    session = Session()
+    session = Session(SAMPLE)
     for name, shade in (("a.png", 1), ("same.png", 1), ("b.png", 2)):
-        session.add(name, picture(shade=shade))
-        analyzed(session, session.photos[-1])
-    first, same, other = session.photos
+        session.add([(name, picture(shade=shade))])
+        analyzed(session, session.photos[0])
+    other, same, first = session.photos
     session.remove([other])
-    assert session.known(other, CHOICE) is None
+    assert session.known(other, CHOICE) == DROPPED
     session.remove([first])
     assert isinstance(session.known(same, CHOICE), Analysis)
     session.remove([same])
-    assert len(session.pictures) == session.pictures.size == 0
-    assert session.known(same, CHOICE) is None
+    assert len(session.renderings) == session.renderings.size == 0
+    assert session.known(same, CHOICE) == DROPPED
 
 
-def test_too_many_photos_let_the_oldest_go_but_not_their_results(
+def test_photos_over_the_bound_drop_the_oldest_but_not_their_results(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = [picture(shade=shade, kind="BMP") for shade in range(6)]
     monkeypatch.setattr(sessions, "PHOTO_BYTES", 3 * len(data[0]))
-    session = Session()
+    session = Session(SAMPLE)
     for index, content in enumerate(data):
-        session.add(f"{index}.bmp", content)
-        analyzed(session, session.photos[-1])
-    assert [photo.data is None for photo in session.photos] == [True] * 3 + [False] * 3
-    old = session.photos[0]
+        session.add([(f"{index}.bmp", content)])
+        analyzed(session, session.photos[0])
+    assert [session.holds(photo) for photo in session.photos] == [True] * 3 + [False] * 3
+    old = session.photos[-1]
     assert isinstance(session.known(old, CHOICE), Analysis)
-    assert session.known(old, Choice("other", "flat", "cpu")) == RELEASED
-    session.add("0.bmp", data[0])
-    assert session.photos[-1].data and session.photos[0].name == "1.bmp"
-    session.remove([Photo.of("1.bmp", data[1])])  # as it was before its bytes were let go
-    assert session.photos[0].name == "2.bmp"
+    assert session.known(old, Choice("other", "flat", "cpu")) == DROPPED
+    session.add([("0.bmp", data[0])])
+    assert session.photos[0] == old and session.holds(old)
+    assert session.photos[-1].name == "1.bmp" and not session.holds(session.photos[-1])
 
 
-def test_photos_that_wait_for_their_analysis_are_not_let_go(
+def test_photos_that_wait_for_their_analysis_are_not_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sessions, "PHOTO_BYTES", 1)
-    session = Session()
-    for index in range(5):
-        session.add(f"{index}.png", picture(shade=index))
-    for index, photo in enumerate(session.photos):
-        assert [p.data is None for p in session.photos] == [i < index for i in range(5)]
+    session = Session(SAMPLE)
+    session.add((f"{index}.png", picture(shade=index)) for index in range(5))
+    assert all(session.holds(photo) for photo in session.photos)
+    for photo in session.photos:
         assert analyzed(session, photo).result.faces
-    assert sum(photo.data is not None for photo in session.photos) == 1
+    assert [session.holds(photo) for photo in session.photos] == [True] + [False] * 4
 
 
 def test_one_photo_larger_than_the_bound_is_still_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "PHOTO_BYTES", 10)
-    session = Session()
-    session.add("a.png", picture())
+    session = Session(SAMPLE)
+    session.add([("a.png", picture())])
     assert analyzed(session, session.photos[0]).result.faces
 
 
-def test_pictures_are_made_anew_after_they_made_room() -> None:
-    session = Session()
-    session.pictures.limit = 1
-    session.add("a.png", picture(1500, 1000))
+def test_renderings_dropped_from_the_cache_are_made_again() -> None:
+    session = Session(SAMPLE)
+    session.renderings.limit = 1
+    session.add([("a.png", picture(1500, 1000))])
     photo = session.photos[0]
     analysis = analyzed(session, photo)
     for _ in range(2):
@@ -237,8 +300,8 @@ def test_pictures_are_made_anew_after_they_made_room() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 3), (80, 60), (640, 400)])
 def test_any_size_is_kept_at_a_bounded_one(size: tuple[int, int]) -> None:
-    session = Session()
-    session.add("a.png", picture(*size))
+    session = Session(SAMPLE)
+    session.add([("a.png", picture(*size))])
     analysis = analyzed(session, session.photos[0])
     with Image.open(io.BytesIO(session.preview(session.photos[0]))) as preview:
         assert 640 <= max(preview.size) <= 1280

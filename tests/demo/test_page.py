@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -18,6 +19,7 @@ import streamlit as st
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.media_file_manager import MediaFileManager
 from streamlit.testing.v1 import AppTest
 
@@ -27,7 +29,7 @@ from classification.modeling.normalization import Normalization
 from demo import analysis, controls
 from demo import session as sessions
 from demo.render import cards, tables
-from demo.session import Session
+from demo.session import FILE_BYTES, Session
 from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.paths import PICTURE_SUFFIXES
@@ -35,7 +37,7 @@ from faces.types import Box, Detection
 from twostage import cli, model_zoo
 
 SAMPLE = controls.SAMPLE
-APP = Path(cards.__file__).parents[1] / "app.py"
+APP = Path(cards.__file__).parents[1] / "page.py"
 PICTURES = NDArray[np.uint8]
 ABOUT = {"detector": ("light", "other"), "classifier": ("small", "large")}
 
@@ -47,7 +49,7 @@ class Models:
         self.loaded: list[str] = []
         self.seen: list[tuple[str, int]] = []
 
-    def detector(self, name: str, device: str | None = None) -> Detector:
+    def detector(self, name: str, device: str | None = None, **_: Any) -> Detector:
         self.loaded.append(name)
         return Detector(name, self.seen)
 
@@ -173,7 +175,9 @@ def photo(width: int = 64, height: int = 48, shade: int = 90) -> bytes:
 
 
 def titles(app: AppTest) -> list[str]:
-    return [heading.value for heading in app.subheader]
+    """The names of the photos that are shown."""
+    blocks = " ".join(block.proto.body for block in app.get("html"))
+    return [html.unescape(name) for name in re.findall(r'<h3 class="title">(.*?)</h3>', blocks)]
 
 
 def labels(app: AppTest) -> list[list[str]]:
@@ -201,7 +205,7 @@ def test_the_sample_is_there() -> None:
 
 def test_first_view_shows_the_sample_analysed(stand_ins: Models) -> None:
     app = page()
-    assert titles(app) == [r"group\.jpg"]
+    assert titles(app) == ["group.jpg"]
     assert labels(app) == [["happy", "surprise"], ["unsure"]]
     assert alts(app) == ["group.jpg with 2 faces, face 1 happy and surprise, face 2 unsure"]
     assert stand_ins.seen == [("light", 126), ("small", 2)]
@@ -213,14 +217,26 @@ def test_first_view_shows_the_sample_analysed(stand_ins: Models) -> None:
 
 def test_uploads_take_the_place_of_the_sample_in_their_order() -> None:
     app = page(("b *.png", photo()), ("a.png", photo(shade=91)))
-    assert titles(app) == [r"b \*\.png", r"a\.png"]
+    assert titles(app) == ["b *.png", "a.png"]
     assert labels(app) == [["happy", "surprise"], ["unsure"]] * 2
     assert "2 photos on this page" in captions(app)
     upload(app, ("c.png", photo(shade=92)))
-    assert titles(app) == [r"b \*\.png", r"a\.png", r"c\.png"]
+    assert titles(app) == ["c.png", "b *.png", "a.png"]
     rows = open_tab(app, "All faces").dataframe[0].value
-    assert list(rows["photo"]) == ["b *.png"] * 2 + ["a.png"] * 2 + ["c.png"] * 2
+    assert list(rows["photo"]) == ["c.png"] * 2 + ["b *.png"] * 2 + ["a.png"] * 2
     assert list(map(list, rows["shows"])) == [["happy", "surprise"], ["unsure"]] * 3
+
+
+def test_the_page_names_the_limit_of_a_file() -> None:
+    style = (APP.parent / "render" / "style.css").read_text("utf-8")
+    assert style.count(f"up to {FILE_BYTES >> 20} MB each") == 2
+
+
+def test_photos_are_sent_within_the_page_and_have_no_address() -> None:
+    app = page(("a.png", photo()))
+    open_tab(app, "Photos")
+    for shown in app.get("image"):
+        assert shown.proto.imgs[0].url.startswith("data:image/jpeg;base64,")
 
 
 def test_uploaded_files_are_not_held_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,16 +266,16 @@ def test_photos_of_any_kind_folders_and_the_camera() -> None:
     app.segmented_control(key="kind").set_value("Camera").run()
     app.camera_input[0].set_value(("camera.jpg", photo(shade=91), "image/jpeg")).run()
     assert not app.exception
-    assert titles(app) == [r"holiday\/a\.png", r"camera\-2\.jpg"]
+    assert titles(app) == ["camera-1.jpg", "holiday/a.png"]
     app.camera_input[0].set_value(("camera.jpg", photo(shade=92), "image/jpeg")).run()
-    assert titles(app)[2:] == [r"camera\-3\.jpg"]
+    assert titles(app)[0] == "camera-2.jpg"
 
 
 def test_a_bad_file_gets_its_sentence_and_the_rest_goes_on(stand_ins: Models) -> None:
     app = page(("cut.png", photo()[:60]), ("good.png", photo()), ("empty.jpg", b""))
-    assert titles(app) == [r"good\.png"]
+    assert titles(app) == ["good.png"]
     assert len(app.error) == 2
-    assert app.error[0].value.startswith(r"cut\.png\: ")
+    assert app.error[0].value.startswith("`cut.png`: ")
     assert "is empty" in app.error[1].value
     set_percent(app, "threshold", 50)
     assert len(app.error) == 2
@@ -285,7 +301,7 @@ def test_each_kind_of_bad_file_gets_a_sentence(data: bytes, sentence: str) -> No
     app = page(("a.jpg", data))
     (error,) = app.error
     told = error.value.replace("\\", "")
-    assert told.startswith("a.jpg: ") and sentence in told
+    assert told.startswith("`a.jpg`: ") and sentence in told
 
 
 @pytest.mark.parametrize("tab", ["Photos", "Compare", "All faces", "Why"])
@@ -383,6 +399,21 @@ def test_devices_are_a_choice(stand_ins: Models, monkeypatch: pytest.MonkeyPatch
     assert len(stand_ins.loaded) == loaded + 2
 
 
+def test_the_address_tells_of_photos_and_a_new_session_that_they_are_gone() -> None:
+    app = page(("a.png", photo()))
+    assert app.query_params["photos"] in ("1", ["1"]) and not app.warning
+    again = AppTest.from_file(str(APP), default_timeout=60)
+    again.query_params["photos"] = "1"
+    again.run()
+    assert "Your photos are gone" in again.warning[0].value
+    again.run()
+    assert again.warning
+    upload(again, ("a.png", photo()))
+    assert not again.warning
+    again.button(key="remove all").click().run()
+    assert not again.warning and "photos" not in again.query_params
+
+
 def test_models_are_chosen_and_their_analyses_kept(stand_ins: Models) -> None:
     app = page(("a.png", photo()))
     app.selectbox(key="detector").set_value("other").run()
@@ -404,7 +435,7 @@ def test_models_are_loaded_once_for_all_users_who_do_not_see_each_other(stand_in
     assert stand_ins.loaded == ["light", "small"]
     set_percent(one, "threshold", 41)
     other.run()
-    assert (titles(one), titles(other)) == ([r"a\.png"], [r"group\.jpg"])
+    assert (titles(one), titles(other)) == (["a.png"], ["group.jpg"])
     assert labels(other) == [["happy", "surprise"], ["unsure"]]
 
 
@@ -413,11 +444,29 @@ def test_a_model_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch)
         raise UserError("light: the shipped weights are missing; restore them")
 
     monkeypatch.setattr(model_zoo, "load_detector", fail)
-    app = page()
-    assert [error.value for error in app.error] == [
-        r"light\: the shipped weights are missing\; restore them"
-    ]
+    for tab in ("Photos", "Compare", "All faces", "Why"):
+        app = page(tab=tab)
+        assert [error.value for error in app.error] == [
+            r"light\: the shipped weights are missing\; restore them"
+        ]
+        assert [shown.label for shown in app.tabs] == ["Photos", "Compare", "All faces", "Why"]
     assert app.selectbox(key="detector").options == ["light", "other"]
+
+
+def test_a_model_that_lacks_its_package_is_not_offered_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models = {
+        name: model_zoo.ShippedModel(name, "about", needs=needs)
+        for name, needs in (("light", ""), ("other", ""), ("old", "no_such_package"))
+    }
+    monkeypatch.setattr(model_zoo, "shipped_models", lambda stage: models)
+    app = page(tab="Compare")
+    assert app.selectbox(key="detector").options == ["light", "other"]
+    told = captions(app).replace("\\", "")
+    assert "Without old: its package no_such_package is not installed; run `make old`." in told
+    app.segmented_control(key="stage").set_value("detector").run()
+    assert app.selectbox(key="second detector").options == ["other"]
 
 
 def test_cancelled_photos_wait_until_they_are_asked_for(
@@ -432,8 +481,8 @@ def test_cancelled_photos_wait_until_they_are_asked_for(
 
     monkeypatch.setattr(Session, "analyze", analyze)
     upload(app, *((f"{i}.png", photo(shade=i)) for i in range(3)))
-    assert titles(app) == [r"0\.png"]
-    assert [text.value for text in app.info] == [r"1\.png\: not analysed", r"2\.png\: not analysed"]
+    assert titles(app) == ["0.png"]
+    assert [text.value for text in app.info] == ["`1.png`: not analysed", "`2.png`: not analysed"]
     assert "2 photos not analysed" in app.warning[0].value
     count = len(stand_ins.seen)
     set_percent(app, "threshold", 41)
@@ -530,10 +579,10 @@ def test_removed_photos_are_forgotten(stand_ins: Models) -> None:
     app = page(("a.png", photo()), ("same.png", photo()), ("b.png", photo(shade=91)))
     assert len(stand_ins.seen) == 2 + 4  # the sample, then two different pictures
     app.button(key="remove 0").click().run()
-    assert titles(app) == [r"same\.png", r"b\.png"]
+    assert titles(app) == ["same.png", "b.png"]
     assert len(stand_ins.seen) == 2 + 4
     app.button(key="remove all").click().run()
-    assert titles(app) == [r"group\.jpg"]
+    assert titles(app) == ["group.jpg"]
     assert kept(app).photos == []
 
 
@@ -545,11 +594,59 @@ def test_many_photos_come_in_pages_and_one_table(
     count = len(stand_ins.seen)
     assert count == 2 + 2 * 50
     app.pagination(key="page").set_value(2).run()
-    assert titles(app) == [rf"{i}\.png" for i in range(5, 10)]
+    assert titles(app) == [f"{i}.png" for i in range(5, 10)]
     open_tab(app, "All faces")
     assert len(app.dataframe[0].value) == 100
     assert len(downloads["faces.csv"]().splitlines()) == 101
     assert len(stand_ins.seen) == count
+
+
+def test_new_photos_are_seen_first_wherever_the_page_was() -> None:
+    app = page(*((f"{i}.png", photo(shade=i)) for i in range(12)))
+    app.pagination(key="page").set_value(2).run()
+    upload(app, ("new.png", photo(shade=99)))
+    assert titles(app)[0] == "new.png"
+    assert titles(app)[1:] == [f"{i}.png" for i in range(4)]
+
+
+def test_progress_counts_all_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    original = DeltaGenerator.progress
+
+    def progress(self: Any, value: float, text: str) -> Any:
+        told.append(text)
+        return original(self, value, text)
+
+    app = page()
+    monkeypatch.setattr(DeltaGenerator, "progress", progress)
+    monkeypatch.setattr(analysis, "QUICK", 0.0)
+    upload(app, *((f"{i}.png", photo(shade=i)) for i in range(4)))
+    assert told[-1] == "Analysing `3.png` (4 of 4)"
+    assert {text.split()[-1] for text in told} == {"4)"}
+
+
+def test_photos_of_equal_names_are_numbered(downloads: dict[str, Any]) -> None:
+    app = page(("a.png", photo()), ("a.png", photo(shade=91)))
+    assert titles(app) == ["a.png", "a (2).png"]
+    assert {"a.png", "a (2).png"} <= set(downloads)
+
+
+@pytest.mark.parametrize(
+    "name", [":material_delete:.png", "*a* `b` $x$ :red[c] <b>.png", "=1+1.png"]
+)
+def test_names_reach_the_page_and_its_files_as_they_are(
+    name: str, downloads: dict[str, Any]
+) -> None:
+    app = page((name, photo()), ("bad" + name, b""))
+    assert titles(app) == [name]
+    assert app.error[0].value.startswith(cards.code("bad" + name))
+    open_tab(app, "All faces")
+    assert json.loads(downloads["faces.json"]())[0]["source"] == name
+
+
+def test_a_quotation_mark_in_a_name_survives_the_upload() -> None:
+    app = page(("the %22best%22 one.png", photo()))  # as browsers send it
+    assert titles(app) == ['the "best" one.png']
 
 
 def test_many_faces_come_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -564,17 +661,19 @@ def test_many_faces_come_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("tab", ["Photos", "Compare", "Why"])
-def test_a_photo_that_was_let_go_says_so(monkeypatch: pytest.MonkeyPatch, tab: str) -> None:
+def test_a_dropped_photo_says_so(monkeypatch: pytest.MonkeyPatch, tab: str) -> None:
     monkeypatch.setattr(sessions, "PHOTO_BYTES", 1)
-    monkeypatch.setattr(sessions, "PICTURE_BYTES", 1)
+    monkeypatch.setattr(sessions, "RENDERING_BYTES", 1)
     app = page(*((f"{i}.png", photo(shade=i)) for i in range(3)))
     open_tab(app, tab)
-    told = [text.value for text in [*app.error, *app.info] if "was let go" in text.value]
+    if tab != "Photos":
+        app.selectbox(key="photo of 3").set_value(2).run()
+    told = [text.value for text in [*app.error, *app.info] if "was dropped" in text.value]
     assert len(told) == (2 if tab == "Photos" else 1)
     app.selectbox(key="classifier").set_value("large").run()
     assert not app.exception
     rows = open_tab(app, "All faces").dataframe[0].value
-    assert list(rows["photo"]) == ["2.png"] * 2
+    assert list(rows["photo"]) == ["0.png"] * 2
     app.selectbox(key="classifier").set_value("small").run()
     assert len(app.dataframe[0].value) == 6  # the results of the first classifier stay
 
@@ -621,7 +720,7 @@ def test_why_shows_maps_times_and_cards(stand_ins: Models, monkeypatch: pytest.M
     card = {"limits": "many", "public_test": {"accuracy": 0.5, "n": 7, "confusion": [[1] * 7] * 7}}
     monkeypatch.setattr(model_zoo.ShippedModel, "card", lambda self: card)
     app = page(("a.png", photo()), tab="Why")
-    assert "What speaks for happy" in titles(app)
+    assert "What speaks for happy" in [heading.value for heading in app.subheader]
     assert alts(app) == ["Face 1: which parts speak for happy"]
     assert "no layers" in app.info[0].value
     html = " ".join(block.proto.body for block in app.get("html"))
@@ -633,6 +732,19 @@ def test_why_shows_maps_times_and_cards(stand_ins: Models, monkeypatch: pytest.M
     (emotion,) = [box for box in app.selectbox if box.label == "Emotion"]
     emotion.set_value("sad").run()
     assert alts(app) == ["Face 1: which parts speak for sad"]
+
+
+def test_why_shows_the_reliability_diagram_as_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    after = {"ece": 0.02, "reliability": [[0.5, 0.25, 10], [0.9, 0.95, 20]]}
+    calibration = {"before": {"ece": 0.1}, "after": after, "pictures": 30, "fitted_on": "some"}
+    monkeypatch.setattr(model_zoo.ShippedModel, "card", lambda self: {"calibration": calibration})
+    app = page(("a.png", photo()), tab="Why")
+    (diagram,) = [
+        found for found in app.get("image") if found.proto.imgs[0].alt.startswith("Relia")
+    ]
+    assert "says 90%, right 95%" in diagram.proto.imgs[0].alt
+    assert diagram.proto.imgs[0].url.startswith("data:image/svg+xml;base64,")
+    assert "<svg" not in " ".join(block.proto.body for block in app.get("html"))
 
 
 def test_why_shows_the_layers_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,207 @@
+"""The models that requests may name, loaded at their first use and kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import twostage
+from faces.command import UserError
+from faces.pipeline import Detector, EmotionClassifier, Image, Pipeline, ScalingDetector
+from faces.types import Box, Detection
+from service.metrics import timed
+from service.settings import Settings
+from twostage.model_zoo import ShippedModel, classifier_facts, shipped_models
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which models run, and on what; requests of one choice share a batch.
+
+    Attributes:
+        detector: a shipped detector, or "default".
+        classifier: a shipped classifier, or "default".
+        min_face: smaller faces, by the shorter side of their box in pixels, are left out.
+        no_detector: each image is one face; stage 1 does not run.
+    """
+
+    detector: str = DEFAULT
+    classifier: str = DEFAULT
+    min_face: float = 0.0
+    no_detector: bool = False
+
+
+class Models:
+    """Loads models and joins them to pipelines; safe to use from several threads.
+
+    Requests name shipped models only, so that none makes the service open a folder.
+
+    Args:
+        settings: the defaults, the device, and how many faces an image may have.
+        load_detector: for tests.
+        load_classifier: for tests.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        load_detector: Callable[[str, str | None], Detector] = twostage.load_detector,
+        load_classifier: Callable[[str, str | None], EmotionClassifier] = twostage.load_classifier,
+    ) -> None:
+        self._settings = settings
+        self._loaders: dict[str, Callable[[str, str | None], Any]] = {
+            "detector": load_detector,
+            "classifier": load_classifier,
+        }
+        self._loaded: dict[tuple[str, str], Any] = {}
+        self._lock = threading.Lock()
+
+    def check(self, choice: Choice) -> None:
+        """Check that a request may name these models.
+
+        Raises:
+            UserError: there is no shipped model of that name.
+        """
+        for stage, name in (("detector", choice.detector), ("classifier", choice.classifier)):
+            names = (DEFAULT, *shipped_models(stage))
+            if name not in names:
+                raise UserError(f"{stage}: there is none of this name, only {', '.join(names)}")
+
+    def pipeline(self, choice: Choice) -> Pipeline:
+        """Return both stages, loading what is missing.
+
+        Raises:
+            UserError: a model cannot be loaded.
+        """
+        classifier = self._model("classifier", choice.classifier)
+        detector = WholeImage() if choice.no_detector else self._model("detector", choice.detector)
+        kind = ScalingSelection if isinstance(detector, ScalingDetector) else SelectingDetector
+        selecting = kind(detector, choice.min_face, self._settings.max_faces)
+        return Pipeline(selecting, TimedClassifier(classifier))
+
+    def names(self, choice: Choice) -> tuple[str, str]:
+        """Return what the database calls the two models."""
+        settings = self._settings
+        detector = _named("detector", choice.detector, settings.detector)
+        classifier = _named("classifier", choice.classifier, settings.classifier)
+        return ("none" if choice.no_detector else detector), classifier
+
+    def weights(self, choice: Choice) -> dict[str, str]:
+        """Return model → sha256 of its weights, of those that have weights of their own."""
+        detector, classifier = self.names(choice)
+        hashes: dict[str, str] = dict(_classifier_hashes(classifier))
+        shipped = shipped_models("detector").get(detector)
+        if shipped is not None and not shipped.classical:
+            hashes[detector] = shipped.card()["sha256"]
+        return hashes
+
+    def listing(self) -> dict[str, list[dict[str, Any]]]:
+        """Return what ``GET /v1/models`` says: per stage the models, the default first."""
+        settings = self._settings
+        chosen = {"detector": settings.detector, "classifier": settings.classifier}
+        return {
+            f"{stage}s": [
+                {
+                    "name": name,
+                    "about": model.about,
+                    "default": name == _named(stage, DEFAULT, chosen[stage]),
+                    "loaded": (stage, name) in self._loaded,
+                    "sha256": _sha256(model),
+                }
+                for name, model in shipped_models(stage).items()
+            ]
+            for stage in ("detector", "classifier")
+        }
+
+    def _model(self, stage: str, name: str) -> Any:
+        default = getattr(self._settings, stage)
+        key = (stage, _named(stage, name, default))
+        with self._lock:
+            if key not in self._loaded:
+                self._loaded[key] = self._loaders[stage](key[1], self._settings.device)
+            return self._loaded[key]
+
+
+class SelectingDetector:
+    """A detector whose small faces, and more than so many, are left out; it is timed."""
+
+    def __init__(self, detector: Detector, min_face: float, max_faces: int) -> None:
+        self.name = detector.name
+        self.score_threshold = detector.score_threshold
+        self._detector = detector
+        self._min_face = min_face
+        self._max_faces = max_faces
+
+    def detect(
+        self, images: Sequence[Image], min_score: float | None = None
+    ) -> list[list[Detection]]:
+        """Find the faces of each image, see ``Detector``."""
+        with timed("detect"):
+            found = self._detector.detect(images, min_score)
+        return [
+            [d for d in faces if min(d.box.width, d.box.height) >= self._min_face][
+                : self._max_faces
+            ]
+            for faces in found
+        ]
+
+
+class ScalingSelection(SelectingDetector):
+    """The same of a detector that can tell which faces are too small for it."""
+
+    def smallest_face(self, width: int, height: int) -> float:
+        """Return the shorter side of the smallest faces, see ``ScalingDetector``."""
+        assert isinstance(self._detector, ScalingDetector)
+        return max(self._detector.smallest_face(width, height), self._min_face)
+
+
+class WholeImage:
+    """Stands in for a detector where each image is one face."""
+
+    name = "none"
+    score_threshold = 0.0
+
+    def detect(
+        self, images: Sequence[Image], min_score: float | None = None
+    ) -> list[list[Detection]]:
+        """Return one detection per image: all of it, with score 1."""
+        return [[Detection(Box(0, 0, image.shape[1], image.shape[0]), 1.0)] for image in images]
+
+
+class TimedClassifier:
+    """A classifier whose time is measured."""
+
+    def __init__(self, classifier: EmotionClassifier) -> None:
+        self.name = classifier.name
+        self._classifier = classifier
+
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+        """Return the probabilities, see ``EmotionClassifier``."""
+        with timed("classify"):
+            return self._classifier.probabilities(crops)
+
+
+def _named(stage: str, name: str, default: str) -> str:
+    name = default if name == DEFAULT else name
+    return next(iter(shipped_models(stage))) if name == DEFAULT else name
+
+
+def _sha256(model: ShippedModel) -> str:
+    return "" if model.classical else str(model.card()["sha256"])
+
+
+def _classifier_hashes(name: str) -> dict[str, str]:
+    shipped = shipped_models("classifier").get(name)
+    if shipped is not None:
+        return {name: _sha256(shipped)}
+    try:
+        return dict(classifier_facts(name)["weights_sha256"])
+    except (UserError, OSError):
+        return {}

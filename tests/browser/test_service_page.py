@@ -1,0 +1,112 @@
+"""The service's page in a real browser: a file, feedback by keyboard, a phone, the API's page."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import page_driver
+import pytest
+from page_driver import DESKTOP, PHONE, ROOT, Page, missing, wait_for
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(missing() is not None, reason=str(missing())),
+    pytest.mark.skipif(
+        find_spec("fastapi") is None or find_spec("sqlalchemy") is None,
+        reason="the extra `service` is not installed: make setup EXTRAS=service",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The address of a running service, and its database's."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    database = f"sqlite:///{tmp_path_factory.mktemp('service')}/service.sqlite3"
+    words = ["serve", "--port", str(port), "--database", database]
+    process = subprocess.Popen([sys.executable, "-m", "twostage", *words], cwd=ROOT)
+
+    def ready() -> bool:
+        assert process.poll() is None
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/health", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    try:
+        wait_for(ready, "the service")
+        yield f"http://127.0.0.1:{port}", database
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_photo_is_analysed_and_a_face_corrected(
+    served: tuple[str, str], size: tuple[int, int]
+) -> None:
+    url, database = served
+    before = os.fspath(ROOT / "samples" / "group.jpg")
+    with Page(url, size, wait=False) as page:
+        page.driver.find_element(By.ID, "files").send_keys(before)
+        wait_for(lambda: len(page.all(".faces li")) == 3, "three faces")
+        assert "3 faces found" in page.text()
+        width = page.driver.execute_script("return document.documentElement.scrollWidth")
+        assert width <= size[0]
+        choice = page.all(".faces select")[1]
+        choice.send_keys("surprise")
+        page.driver.execute_script("arguments[0].blur()", choice)
+        if not Select(choice).first_selected_option.text == "surprise":
+            Select(choice).select_by_value("surprise")
+        wait_for(lambda: "Thank you: surprise." in page.text(), "thanks")
+        severe = [one for one in page.driver.get_log("browser") if one["level"] == "SEVERE"]
+        assert severe == []
+    exported = Path(database.removeprefix("sqlite:///")).with_name(f"faces-{size[0]}")
+    words = ["feedback", "export", "--database", database, "--out", str(exported)]
+    subprocess.run([sys.executable, "-m", "twostage", *words], cwd=ROOT, check=True)
+    assert list(exported.glob("surprise/*-2.png"))
+
+
+def test_a_photo_can_be_deleted(served: tuple[str, str]) -> None:
+    with Page(served[0], wait=False) as page:
+        page.driver.find_element(By.ID, "files").send_keys(str(ROOT / "samples" / "hopper.jpg"))
+        wait_for(lambda: page.all("article button"), "the face")[0].click()
+        wait_for(lambda: not page.all("article"), "an empty page")
+        assert "Deleted." in page.text()
+
+
+def test_an_address_of_this_machine_is_refused_in_words(served: tuple[str, str]) -> None:
+    with Page(served[0], wait=False) as page:
+        page.driver.find_element(By.ID, "url").send_keys("http://127.0.0.1/a.jpg\n")
+        wait_for(lambda: "not on the public internet" in page.text(), "a refusal")
+
+
+def test_the_page_of_the_api_shows_its_routes(served: tuple[str, str]) -> None:
+    with Page(f"{served[0]}/docs", wait=False) as page:
+        wait_for(lambda: "/v1/predict" in page.text(), "the routes")
+        assert "Unable to render" not in page.text()
+
+
+def test_the_webcam_shows_faces_live(
+    served: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
+    monkeypatch.setattr(page_driver, "_CHROMIUM", (*page_driver._CHROMIUM, *fake))
+    with Page(served[0], wait=False) as page:
+        page.driver.find_element(By.ID, "webcam").click()
+        wait_for(lambda: " ms" in page.text(), "an answer to a frame")
+        page.driver.find_element(By.ID, "webcam").click()
+        wait_for(lambda: "Start webcam" in page.text(), "the webcam's end")
