@@ -223,7 +223,7 @@ class VideoFrames(Frames):
             for packet in self._container.demux(self._stream):
                 try:
                     yield from packet.decode()
-                except (av.error.InvalidDataError, av.error.ValueError):
+                except av.error.InvalidDataError:
                     self._broken += 1
                 except av.error.EOFError:
                     return
@@ -277,9 +277,7 @@ class LatestFrames(Frames):
         with self._changed:
             came = self._changed.wait_for(lambda: self._newest or self._ended, self._stall)
             if not came:
-                self.problems.append(
-                    f"{self.name}: stalled: no frame for {self._stall:.0f} seconds"
-                )
+                self.problems.append(f"{self.name}: stalled: no frame for {self._stall:g} seconds")
             frame, self._newest = self._newest, None
             return frame
 

@@ -61,7 +61,9 @@ def face_rows(frame: VideoFrame, threshold: Threshold = DEFAULT_THRESHOLD) -> li
         rows.append(
             {"source": frame.source, "frame": frame.index, "time": round(frame.time, 4)}
             | {"track": one.track}
-            | dict(zip(("x1", "y1", "x2", "y2"), (round(v, 2) for v in corners), strict=True))
+            | dict(
+                zip(("x1", "y1", "x2", "y2"), (round(float(v), 2) for v in corners), strict=True)
+            )
             | {"score": round(one.face.score, 6)}
             | {name: round(p, 6) for name, p in emotions.as_dict().items()}
             | dict(zip(SMOOTHED, (round(p, 6) for p in one.smoothed.probabilities), strict=True))
