@@ -184,10 +184,10 @@ def _add_frame(
     people = [truth[i].person for i in visible]
     accumulator.update(people, [faces[j].track for j in tracked], distances)
     pairs = []
-    for i in visible:
-        if counted and (best := max(counted, key=lambda j, i=i: overlap[i, j])) is not None:
-            if overlap[i, best] >= MATCH_IOU:
-                pairs.append((truth[i], faces[best]))
+    for i in visible if counted else []:
+        best = counted[int(overlap[i, counted].argmax())]
+        if overlap[i, best] >= MATCH_IOU:
+            pairs.append((truth[i], faces[best]))
     return pairs
 
 
@@ -265,7 +265,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     for detector in detectors:
         for classifier in classifiers:
             pipeline = Pipeline(detector, classifier)
-            about = {"detector": detector.name, "classifier": classifier.name}
+            about: report.Row = {"detector": detector.name, "classifier": classifier.name}
             about |= {"clips": len(clips), "detect_every": arguments.detect_every}
             about |= report.provenance(made_by, arguments.device)
             rows += [about | row for row in _measure(pipeline, clips, arguments)]
