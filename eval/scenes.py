@@ -271,6 +271,27 @@ def write_set(
     return len(annotations)
 
 
+def write_clips(
+    crops: Sequence[Image], labels: Sequence[int], arguments: argparse.Namespace, out: Path
+) -> list[dict[str, Any]]:
+    """Write the clips of ``--video``; returns their entries in truth.json."""
+    from eval.data import clips
+
+    dealt = deal_crops(labels, np.random.default_rng([arguments.seed, 0]))
+    shape = clips.ClipOptions(size=tuple(arguments.size), seconds=arguments.seconds)
+    minimum, maximum = arguments.faces
+    entries = []
+    for number in tqdm(range(1, arguments.count + 1), unit=" clips", disable=None):
+        rng = np.random.default_rng([arguments.seed, number])
+        count = int(rng.integers(minimum, maximum + 1))
+        people = [clips.Person(shape, dealt, rng) for _ in range(count)]
+        frames = clips.compose_clip(_background(shape.size, rng), crops, labels, people, shape, rng)
+        name = f"clip_{number:04d}.mp4"
+        faces = clips.write_clip(out / name, frames, shape.rate)
+        entries.append(clips.clip_truth(name, shape.rate, faces))
+    return entries
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     result = options.make_parser(COMMAND, f"{__doc__}{LIMITS}")
@@ -304,6 +325,14 @@ def parser() -> argparse.ArgumentParser:
         help="of a scene in pixels (default 640 480)",
     )
     result.add_argument("--seed", type=int, default=0)
+    result.add_argument(
+        "--video", action="store_true",
+        help="make clips whose faces move, cross, leave and change emotion, for eval.video: "
+        "OUT/truth.json and OUT/*.mp4 (needs the extra video)",
+    )  # fmt: skip
+    result.add_argument(
+        "--seconds", type=_positive, default=8, help="length of a clip (default %(default)s)"
+    )
     return result
 
 
@@ -329,6 +358,8 @@ def make(arguments: argparse.Namespace, made_by: str) -> int:
         )
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}: must be 0 or more")
+    if arguments.video:
+        return make_clips(arguments, made_by)
     crops, labels, fingerprint = read_crops(arguments.data, arguments.split)
     info = {
         "description": f"composed scenes, {arguments.difficulty}",
@@ -342,6 +373,21 @@ def make(arguments: argparse.Namespace, made_by: str) -> int:
         faces = write_set(scenes, labels, folder, arguments.count, info)
     print(f"wrote {arguments.out}/annotations.json: {arguments.count} scenes, {faces} faces")
     print(f"\n{LIMITS}")
+    return 0
+
+
+def make_clips(arguments: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line asks with ``--video``; returns the exit status."""
+    try:
+        from eval.data import clips as composed
+    except ImportError as error:
+        raise UserError("--video needs PyAV; run `make setup EXTRAS=video`") from error
+    crops, labels, fingerprint = read_crops(arguments.data, arguments.split)
+    info = {"limits": composed.LIMITS, "command": made_by, "crops_fingerprint": fingerprint}
+    with options.new_folder(arguments.out) as folder:
+        clips = write_clips(crops, labels, arguments, folder)
+        write_json(folder / "truth.json", {"info": info, "clips": clips}, indent=None)
+    print(f"wrote {arguments.out}/truth.json: {len(clips)} clips\n\n{composed.LIMITS}")
     return 0
 
 

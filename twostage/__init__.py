@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from faces.images import ImageError, ImageSource, read_image
-    from faces.pipeline import Detector, EmotionClassifier, Pipeline
+    from faces.pipeline import Detector, EmotionClassifier
+    from twostage.pipeline import Pipeline
 
 __version__ = "0.1.0"
 
@@ -61,7 +62,8 @@ __all__ = [
 
 _HOMES = {
     "faces.images": ("ImageError", "ImageSource", "read_image"),
-    "faces.pipeline": ("Detector", "EmotionClassifier", "Pipeline"),
+    "faces.pipeline": ("Detector", "EmotionClassifier"),
+    "twostage.pipeline": ("Pipeline",),
 }
 """Module → what it defines of this package's names, imported at its first use."""
 
@@ -109,7 +111,7 @@ def load_pipeline(
         UserError: there is no such model, its files are damaged, or the device is missing.
     """
     from faces.crops import CROP_MARGIN
-    from faces.pipeline import Pipeline
+    from twostage.pipeline import Pipeline
 
     stage_1 = (
         load_detector(detector, device, detail=detail, min_face=min_face)

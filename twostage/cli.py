@@ -24,6 +24,7 @@ from faces.sinks import json_line, open_sink
 from faces.types import DEFAULT_THRESHOLD, ImageResult
 from twostage import __version__, load_pipeline
 from twostage.model_zoo import shipped_models
+from twostage.video_command import add_video_command
 
 Threshold = float | Mapping[str, float]
 
@@ -258,6 +259,7 @@ def build_parser() -> argparse.ArgumentParser:
         "long)",
     )  # fmt: skip
     command.set_defaults(run=analyze)
+    add_video_command(commands)
     command = commands.add_parser("models", help="list the shipped models")
     command.set_defaults(run=list_models)
     for name, about in SERVICE.items():

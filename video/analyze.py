@@ -1,0 +1,274 @@
+"""A pipeline over the frames of a source: detect, follow, classify, smooth.
+
+Networks run in ``look_at``; all that follows from their answers is computed by ``Follower``, which
+gives the same results from answers that were noted before. So an analysis that was stopped goes on
+from its notes (``video.notes``) as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import time as clock
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faces.crops import crop_face
+from faces.emotions import EMOTIONS
+from faces.pipeline import Image, Pipeline
+from faces.types import Box, Detection, EmotionProbabilities, Face
+from video.frames import Frame, Frames, open_frames
+from video.mood import Smoother, SmoothingOptions
+from video.tracking import CutDetector, Track, Tracker, TrackingOptions
+
+LOW_SCORE = 0.2
+"""Detections from this score on may continue a track."""
+
+Embed = Callable[[Sequence[Image]], NDArray[np.float32]]
+"""Face crops → what they look like, (N, D) float32, rows of length 1; near for one person."""
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How a video is analysed.
+
+    Attributes:
+        every: seconds between two analysed frames; None analyses all.
+        detect_every: faces are detected in every n-th of these; between, their boxes are predicted.
+        low_score: see ``LOW_SCORE``.
+        tracking: see there; None takes the detector's ``score_threshold`` as ``high``.
+        smoothing: see there.
+    """
+
+    every: float | None = None
+    detect_every: int = 1
+    low_score: float = LOW_SCORE
+    tracking: TrackingOptions | None = None
+    smoothing: SmoothingOptions = field(default_factory=SmoothingOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFace:
+    """One face in one frame.
+
+    Attributes:
+        track: number of the person's track, from 1; None where the face was seen too briefly.
+        face: box, score and the probabilities of this frame alone.
+        smoothed: the track's probabilities, smoothed over time.
+        mood: the emotion that the track shows, which does not flicker.
+    """
+
+    track: int | None
+    face: Face
+    smoothed: EmotionProbabilities
+    mood: str
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """What one frame of a video shows.
+
+    Attributes:
+        source: the video, as the user named it.
+        index: among all frames of the video, from 0.
+        time: in seconds from its start.
+        passed: seconds since the analysed frame before it.
+        width: in pixels.
+        height: in pixels.
+        cut: a new scene begins here.
+        faces: in the order of the detections.
+        image: upright, (H, W, 3) uint8 RGB; None where the answers come from notes.
+        seconds: that detection and classification took.
+    """
+
+    source: str
+    index: int
+    time: float
+    passed: float
+    width: int
+    height: int
+    cut: bool
+    faces: tuple[VideoFace, ...]
+    image: Image | None = field(default=None, compare=False, repr=False)
+    seconds: tuple[float, float] = field(default=(0.0, 0.0), compare=False)
+
+
+class Look(Protocol):
+    """The answers of the networks about one frame.
+
+    Attributes:
+        index: of the frame, see ``VideoFrame``; likewise ``time``, ``width``, ``height``, ``cut``.
+        image: (H, W, 3) uint8 RGB; None if it is not at hand.
+        detections: None where faces are not detected but predicted.
+    """
+
+    index: int
+    time: float
+    width: int
+    height: int
+    cut: bool
+    image: Image | None
+    detections: list[Detection] | None
+
+    def describe(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
+        """Return what the faces in these boxes look like."""
+        ...
+
+    def classify(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
+        """Return the probabilities of the faces in these boxes, (N, 7) float32."""
+        ...
+
+
+class LiveLook:
+    """A frame that the networks look at now; remembers their answers for the notes."""
+
+    def __init__(
+        self, frame: Frame, cut: bool, pipeline: Pipeline, low: float | None, embed: Embed | None
+    ) -> None:
+        self.index, self.time = frame.index, frame.time
+        self.image: Image | None = frame.image
+        self.height, self.width = frame.image.shape[:2]
+        self.cut = cut
+        self.rows: NDArray[np.float32] = np.zeros((0, len(EMOTIONS)), np.float32)
+        self.descriptions: list[NDArray[np.float32]] = []
+        self._frame, self._pipeline, self._embed = frame, pipeline, embed
+        start = clock.perf_counter()
+        found = None if low is None else pipeline.locate(frame.image, low).detections
+        self.detections: list[Detection] | None = None if found is None else list(found)
+        self.seconds = (clock.perf_counter() - start, 0.0)
+
+    def describe(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
+        """Return what the faces in these boxes look like; see ``Look``."""
+        if self._embed is None:
+            raise ValueError("nothing describes faces")
+        rows = self._embed([crop_face(self._frame.image, box, 0.1) for box in boxes])
+        self.descriptions += list(rows)
+        return rows
+
+    def classify(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
+        """Return the probabilities of the faces in these boxes; see ``Look``."""
+        start = clock.perf_counter()
+        self.rows = self._pipeline.classify_boxes(self._frame.image, boxes)
+        self.seconds = (self.seconds[0], clock.perf_counter() - start)
+        return self.rows
+
+
+class Follower:
+    """Networks' answers, frame by frame → faces with tracks and smoothed emotions."""
+
+    def __init__(
+        self, source: str, tracking: TrackingOptions, smoothing: SmoothingOptions, *, looks: bool
+    ) -> None:
+        self._source = source
+        self._tracker = Tracker(tracking)
+        self._smoothing = smoothing
+        self._looks = looks
+        self._smoothers: WeakKeyDictionary[Track, Smoother] = WeakKeyDictionary()
+        self._before: float | None = None
+
+    def take(self, look: Look) -> VideoFrame:
+        """Take in the next frame."""
+        detections, tracks = self._follow(look)
+        rows = look.classify([detection.box for detection in detections])
+        faces = []
+        for detection, track, row in zip(detections, tracks, rows, strict=True):
+            face = Face(detection, EmotionProbabilities.from_row(row.tolist()))
+            smoother = self._smoothers.setdefault(track, Smoother(self._smoothing))
+            smoothed = smoother.update(face.emotions.probabilities, look.time)
+            faces.append(VideoFace(track.number, face, smoothed, smoother.mood))
+        passed = 0.0 if self._before is None else look.time - self._before
+        self._before = look.time
+        seconds = getattr(look, "seconds", (0.0, 0.0))
+        return VideoFrame(
+            self._source, look.index, look.time, passed, look.width, look.height, look.cut,
+            tuple(faces), look.image, seconds,
+        )  # fmt: skip
+
+    def _follow(self, look: Look) -> tuple[list[Detection], list[Track]]:
+        if look.detections is None:
+            tracks = self._tracker.coast(look.time)
+            inside = [track for track in tracks if _inside(track.motion.box, look)]
+            return [Detection(track.motion.box, track.score) for track in inside], inside
+        found = look.detections
+
+        def describe(indices: Sequence[int]) -> NDArray[np.float32]:
+            return look.describe([found[index].box for index in indices])
+
+        answers = self._tracker.update(
+            found, look.time, cut=look.cut, describe=describe if self._looks else None
+        )
+        kept = [(d, track) for d, track in zip(found, answers, strict=True) if track is not None]
+        return [d for d, _ in kept], [track for _, track in kept]
+
+
+def look_at(
+    pipeline: Pipeline,
+    frames: Iterable[Frame],
+    options: VideoOptions,
+    embed: Embed | None = None,
+    resumed: int | None = None,
+) -> Iterator[LiveLook]:
+    """Run the networks over the frames of a source.
+
+    Args:
+        pipeline: both stages.
+        frames: of the source.
+        options: how it is analysed.
+        embed: tells faces apart.
+        resumed: so many frames were looked at before; the first of ``frames`` is the last of them,
+            which is needed to see whether a scene begins with the second.
+    """
+    cuts = CutDetector()
+    count = 0 if resumed is None else resumed - 1
+    low = min(options.low_score, pipeline.detector.score_threshold)
+    for number, frame in enumerate(frames, start=count):
+        cut = cuts(frame.image)
+        if resumed is not None and number < resumed:
+            continue
+        detect = cut or number % options.detect_every == 0
+        yield LiveLook(frame, cut, pipeline, low if detect else None, embed)
+
+
+def tracking_options(pipeline: Pipeline, options: VideoOptions) -> TrackingOptions:
+    """Return how faces are followed: by default from the detector's own threshold on."""
+    return options.tracking or TrackingOptions(high=pipeline.detector.score_threshold)
+
+
+def analyze_video(
+    pipeline: Pipeline,
+    source: str | os.PathLike[str] | Frames,
+    options: VideoOptions | None = None,
+    embed: Embed | None = None,
+) -> Iterator[VideoFrame]:
+    """Run both stages over a video, and yield its frames as they are analysed.
+
+    Args:
+        pipeline: both stages.
+        source: see ``video.frames.open_frames``.
+        options: how it is analysed.
+        embed: tells faces apart, so that they keep their number when they leave and come back.
+
+    Raises:
+        UserError: the source cannot be read.
+    """
+    options = options or VideoOptions()
+    frames = source if isinstance(source, Frames) else open_frames(source, options.every)
+    return _analyze(pipeline, frames, options, embed)
+
+
+def _analyze(
+    pipeline: Pipeline, frames: Frames, options: VideoOptions, embed: Embed | None
+) -> Iterator[VideoFrame]:
+    tracking = tracking_options(pipeline, options)
+    follower = Follower(frames.name, tracking, options.smoothing, looks=embed is not None)
+    for look in look_at(pipeline, frames, options, embed):
+        yield follower.take(look)
+
+
+def _inside(box: Box, look: Look) -> bool:
+    """Tell whether a box lies at least by half inside the frame."""
+    return box.intersection(Box(0, 0, look.width, look.height)) >= 0.5 * box.area
