@@ -15,7 +15,7 @@ from faces.types import EmotionProbabilities
 
 @dataclass(frozen=True)
 class SmoothingOptions:
-    """The filter; its constants were chosen by ``eval.video`` on clips of FER2013's PublicTest.
+    """The filter; its constants are first guesses, not yet chosen on data (see ``eval.video``).
 
     Attributes:
         seconds: time constant of the exponential filter; 0 turns it off.
