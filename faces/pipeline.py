@@ -17,6 +17,7 @@ from faces.crops import CROP_MARGIN, crop_face, pad_to_square
 from faces.draw import shrink
 from faces.emotions import EMOTIONS
 from faces.images import ImageError, ImageSource, read_image, source_name
+from faces.scope import Scope
 from faces.types import Box, Detection, EmotionProbabilities, Face, ImageResult
 
 Image = NDArray[np.uint8]
@@ -75,7 +76,11 @@ class ExplainingDetector(Detector, Protocol):
 
 @runtime_checkable
 class ScalingDetector(Detector, Protocol):
-    """A detector that can tell which faces are too small for it to see; others need not."""
+    """A detector that users can tell how closely to look; others need not."""
+
+    def with_scope(self, scope: Scope) -> Detector:
+        """Return the same detector, its weights shared, that looks as closely as ``scope`` says."""
+        ...
 
     def smallest_face(self, width: int, height: int) -> float:
         """Return the shorter side of the smallest faces it sees in an image, in its pixels."""

@@ -12,8 +12,16 @@ from numpy.typing import NDArray
 
 import twostage
 from faces.command import UserError
-from faces.pipeline import Detector, EmotionClassifier, Image, Pipeline, ScalingDetector
-from faces.types import Box, Detection
+from faces.pipeline import (
+    Detector,
+    EmotionClassifier,
+    Image,
+    Pipeline,
+    ScalingDetector,
+    WholeImage,
+)
+from faces.scope import MIN_FACE, Scope
+from faces.types import Detection
 from service.metrics import timed
 from service.settings import Settings
 from twostage.model_zoo import ShippedModel, classifier_facts, shipped_models
@@ -28,13 +36,15 @@ class Choice:
     Attributes:
         detector: a shipped detector, or "default".
         classifier: a shipped classifier, or "default".
-        min_face: smaller faces, by the shorter side of their box in pixels, are left out.
+        detail: how closely the detector looks, see ``faces.scope.DETAILS``.
+        min_face: the smallest faces it looks for, see ``faces.scope.Scope``.
         no_detector: each image is one face; stage 1 does not run.
     """
 
     detector: str = DEFAULT
     classifier: str = DEFAULT
-    min_face: float = 0.0
+    detail: str = "standard"
+    min_face: float = MIN_FACE
     no_detector: bool = False
 
 
@@ -82,9 +92,11 @@ class Models:
         """
         classifier = self._model("classifier", choice.classifier)
         detector = WholeImage() if choice.no_detector else self._model("detector", choice.detector)
-        kind = ScalingSelection if isinstance(detector, ScalingDetector) else SelectingDetector
-        selecting = kind(detector, choice.min_face, self._settings.max_faces)
-        return Pipeline(selecting, TimedClassifier(classifier))
+        kind = TimedDetector
+        if isinstance(detector, ScalingDetector):
+            detector = detector.with_scope(Scope(choice.detail, choice.min_face))
+            kind = ScalingTimedDetector
+        return Pipeline(kind(detector, self._settings.max_faces), TimedClassifier(classifier))
 
     def names(self, choice: Choice) -> tuple[str, str]:
         """Return what the database calls the two models."""
@@ -129,14 +141,13 @@ class Models:
             return self._loaded[key]
 
 
-class SelectingDetector:
-    """A detector whose small faces, and more than so many, are left out; it is timed."""
+class TimedDetector:
+    """A detector that is timed, and of whose faces only so many are kept."""
 
-    def __init__(self, detector: Detector, min_face: float, max_faces: int) -> None:
+    def __init__(self, detector: Detector, max_faces: int) -> None:
         self.name = detector.name
         self.score_threshold = detector.score_threshold
         self._detector = detector
-        self._min_face = min_face
         self._max_faces = max_faces
 
     def detect(
@@ -145,34 +156,21 @@ class SelectingDetector:
         """Find the faces of each image, see ``Detector``."""
         with timed("detect"):
             found = self._detector.detect(images, min_score)
-        return [
-            [d for d in faces if min(d.box.width, d.box.height) >= self._min_face][
-                : self._max_faces
-            ]
-            for faces in found
-        ]
+        return [faces[: self._max_faces] for faces in found]
 
 
-class ScalingSelection(SelectingDetector):
+class ScalingTimedDetector(TimedDetector):
     """The same of a detector that can tell which faces are too small for it."""
+
+    def with_scope(self, scope: Scope) -> Detector:
+        """Return it with another scope, see ``ScalingDetector``."""
+        assert isinstance(self._detector, ScalingDetector)
+        return ScalingTimedDetector(self._detector.with_scope(scope), self._max_faces)
 
     def smallest_face(self, width: int, height: int) -> float:
         """Return the shorter side of the smallest faces, see ``ScalingDetector``."""
         assert isinstance(self._detector, ScalingDetector)
-        return max(self._detector.smallest_face(width, height), self._min_face)
-
-
-class WholeImage:
-    """Stands in for a detector where each image is one face."""
-
-    name = "none"
-    score_threshold = 0.0
-
-    def detect(
-        self, images: Sequence[Image], min_score: float | None = None
-    ) -> list[list[Detection]]:
-        """Return one detection per image: all of it, with score 1."""
-        return [[Detection(Box(0, 0, image.shape[1], image.shape[0]), 1.0)] for image in images]
+        return self._detector.smallest_face(width, height)
 
 
 class TimedClassifier:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from starlette.exceptions import HTTPException
 
 from faces.emotions import EMOTIONS, canonical_emotion
+from faces.scope import MIN_FACE
 from faces.types import DEFAULT_THRESHOLD
 from service.models import DEFAULT, Choice
 from service.tables import NOT_A_FACE
@@ -34,8 +35,11 @@ class PredictOptions(BaseModel):
     )
     detector: str = Field(DEFAULT, max_length=100, description="A name of /v1/models")
     classifier: str = Field(DEFAULT, max_length=100, description="A name of /v1/models")
+    detail: Literal["fast", "standard", "full"] = Field(
+        "standard", description="How closely to look for small faces in large images"
+    )
     min_face: float = Field(
-        0.0, ge=0, le=100_000, description="Leave out faces with a shorter side, in pixels"
+        MIN_FACE, ge=4, le=100_000, description="The smallest faces to look for, in pixels"
     )
     no_detector: bool = Field(False, description="Each image is one face")
 
@@ -60,7 +64,7 @@ class PredictOptions(BaseModel):
 
     def choice(self) -> Choice:
         """Return which models shall run."""
-        return Choice(self.detector, self.classifier, self.min_face, self.no_detector)
+        return Choice(self.detector, self.classifier, self.detail, self.min_face, self.no_detector)
 
 
 class FeedbackRequest(BaseModel):

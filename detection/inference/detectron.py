@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -85,6 +86,12 @@ class DetectronDetector:
     def device(self) -> torch.device:
         """Where the model runs."""
         return next(self._model.parameters()).device
+
+    def with_scope(self, scope: Scope) -> DetectronDetector:
+        """Return the same detector, its network and lock shared, with another scope."""
+        other = copy.copy(self)
+        other.scope = scope
+        return other
 
     def smallest_face(self, width: int, height: int) -> float:
         """Return the shorter side of the smallest faces that it can see in an image, in pixels."""

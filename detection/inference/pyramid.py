@@ -25,8 +25,7 @@ Look = Callable[[Sequence[Image]], Sequence[tuple[FloatArray, FloatArray]]]
 """Finds faces in windows: boxes (N, 4) in the window's pixels, scores (N,) of each window."""
 
 SMALLEST = 12.0
-"""Faces from this shorter side on, in pixels of a detector's input, can be found (half of them are,
-at the shipped thresholds, on validation)."""
+"""Faces from this shorter side on, in pixels of a detector's input, can be found, if not all."""
 
 WINDOW, OVERLAP = 1024, 160
 """Side of a window and overlap of neighbours, in pixels of the detector's input. A face up to the
@@ -43,7 +42,7 @@ GAP = 1.25
 
 CANDIDATE_SCORE, CANDIDATE_SIDE = 0.1, 64.0
 """What makes a closer look worth while: a box of this score, and at most this side at the finest
-scale. On validation, 99 % of the faces that a look everywhere finds are near one."""
+scale."""
 
 PADDING, FILLED = 1.6, 0.5
 """An image in which nothing is sure may be one face from edge to edge. It is looked at once more on

@@ -16,6 +16,7 @@ from faces.crops import crop_face
 from faces.draw import PREVIEW_SIDE
 from faces.images import ImageError, ImageSource, read_image
 from faces.pipeline import Pipeline
+from faces.scope import Scope
 from faces.types import Box, Detection, ImageResult
 from tests.stand_ins import (
     ExplainingScriptedDetector,
@@ -206,6 +207,9 @@ class Upright:
 
     def smallest_face(self, width: int, height: int) -> float:
         return width / 10
+
+    def with_scope(self, scope: Scope) -> Upright:
+        return self
 
 
 @pytest.mark.parametrize("turned", [0, 90, 180, 270])

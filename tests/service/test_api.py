@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from faces.pipeline import Pipeline
+from faces.scope import Scope
 from faces.sinks import result_to_dict
 from faces.types import Box, Detection
 from service.database import Database
@@ -56,7 +57,7 @@ def test_predict_refuses_when_no_image_can_be_read(start: Start) -> None:
     assert "not an image" in answer.json()["detail"]
 
 
-def test_options_annotate_crop_threshold_min_face(start: Start, image: bytes) -> None:
+def test_options_annotate_crop_threshold(start: Start, image: bytes) -> None:
     classifier = ScriptedClassifier(probabilities(happy=0.45, sad=0.35))
     client = start(classifier=classifier)
     options = {"annotate_image": "true", "crop_image": "1", "threshold": "happy=0.5,sad=0.2"}
@@ -65,10 +66,26 @@ def test_options_annotate_crop_threshold_min_face(start: Start, image: bytes) ->
     assert Image.open(io.BytesIO(base64.b64decode(found["annotated"]))).size == (64, 48)
     crop = Image.open(io.BytesIO(base64.b64decode(found["faces"][0]["crop"])))
     assert crop.size == (25, 25)  # TWO_FACES's first box is 20×25
-    (found,) = client.post("/v1/predict", files=files(image), data={"min_face": "19"}).json()[
-        "results"
-    ]
-    assert [face["score"] for face in found["faces"]] == [0.9]  # the other is 18 pixels wide
+
+
+def test_detail_and_min_face_reach_the_detector(start: Start, image: bytes) -> None:
+    class Scaling(ScriptedDetector):
+        def with_scope(self, scope: Scope) -> Scaling:
+            other = Scaling()
+            other.scope = scope
+            return other
+
+        scope = Scope("full", 99)
+
+        def smallest_face(self, width: int, height: int) -> float:
+            return self.scope.min_face
+
+    client = start(detector=Scaling())
+    for data, smallest in (({}, 12), ({"min_face": "24", "detail": "fast"}, 24)):
+        (found,) = client.post("/v1/predict", files=files(image), data=data).json()["results"]
+        assert found["smallest_face"] == smallest
+    for data in ({"min_face": "1"}, {"detail": "slow"}):
+        assert client.post("/v1/predict", files=files(image), data=data).status_code == 422
 
 
 def test_no_detector_takes_the_image_as_one_face(start: Start, image: bytes) -> None:

@@ -106,7 +106,7 @@ def test_requests_of_another_choice_have_a_batch_of_their_own() -> None:
     async def test(batcher: Batcher) -> None:
         batcher.submit(ONE, Choice())
         await asyncio.to_thread(gate.began.wait, 20)
-        answers = [batcher.submit(ONE, Choice(min_face=size))[0] for size in (0, 5, 0, 5, 5)]
+        answers = [batcher.submit(ONE, Choice(min_face=size))[0] for size in (12, 24, 12, 24, 24)]
         gate.opened.set()
         await asyncio.gather(*answers)
 
