@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,10 +17,11 @@ from baselines.features import FEATURES, Features, load_features
 from baselines.knn import Knn
 from baselines.perceptron import Perceptron
 from classification.data.fer2013 import SIZE
-from classification.inference.calibration import Scaling
+from classification.inference.calibration import Scaling, check_number
 from classification.inference.classifier import to_grey
 from faces.command import UserError
 from faces.emotions import EMOTIONS
+from faces.files import replacing
 
 BATCH = 256
 """Faces whose rows are in memory at a time."""
@@ -63,7 +63,7 @@ class BaselineClassifier:
         return self.probabilities_of_grey(grey)
 
     def probabilities_of_grey(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities (N, 7) float32 of grey pictures (N, 48, 48) uint8."""
+        """Return probabilities (N, 7) float32 of grey images (N, 48, 48) uint8."""
         found = [np.zeros((0, len(EMOTIONS)), np.float32)]
         for start in range(0, len(images), BATCH):
             rows = self.features.rows(images[start : start + BATCH])
@@ -73,7 +73,7 @@ class BaselineClassifier:
 
 
 def save_baseline(path: Path, baseline: BaselineClassifier) -> None:
-    """Write all but the name to one safetensors file, replacing an old one when whole."""
+    """Write all but the name to one safetensors file, whole or not at all."""
     features, model = baseline.features, baseline.model
     arrays: dict[str, NDArray[Any]] = {
         f"features.{name}": value for name, value in features.arrays().items()
@@ -92,8 +92,8 @@ def save_baseline(path: Path, baseline: BaselineClassifier) -> None:
             arrays |= {f"weights.{index}": weight, f"biases.{index}": bias}
         about["layers"] = len(model.weights)
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-    Path(f"{path}.tmp").write_bytes(save(arrays, {_MARK: json.dumps(about)}))
-    os.replace(f"{path}.tmp", path)
+    with replacing(path) as part:
+        part.write_bytes(save(arrays, {_MARK: json.dumps(about)}))
 
 
 def is_baseline(path: Path) -> bool:
@@ -109,35 +109,48 @@ def load_baseline(path: Path, name: str) -> BaselineClassifier:
     """Read what ``save_baseline`` wrote.
 
     Raises:
-        BaselineError: the file is damaged or none of this program's.
+        BaselineError: the file is damaged, none of this program's, or describes a classifier that
+            cannot work: of other shapes, with values that are not finite or out of range.
     """
     try:
         with safe_open(path, framework="np") as file:
             about = json.loads((file.metadata() or {})[_MARK])
             arrays = {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise BaselineError(f"{path}: damaged or no baseline ({error}); train it anew") from error
-    learnt = {k.removeprefix("features."): v for k, v in arrays.items() if "features." in k}
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise BaselineError(f"{path}: damaged or no baseline ({error}); train it again") from error
     try:
-        if tuple(about["classes"]) != EMOTIONS:
-            raise ValueError(f"its classes are {about['classes']}")
-        features = load_features(about["features"], learnt, about["features_about"])
-        model: Knn | Perceptron
-        if "knn" in about:
-            model = Knn(arrays["rows"], arrays["labels"].astype(np.int64), **about["knn"])
-        else:
-            layers = range(about["layers"])
-            model = Perceptron(
-                [arrays[f"weights.{i}"] for i in layers], [arrays[f"biases.{i}"] for i in layers]
-            )
-        scaling = Scaling.from_json(about["calibration"])
-        found = BaselineClassifier(name, features, model, scaling)
-        found.probabilities_of_grey(np.zeros((1, SIZE, SIZE), np.uint8))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise BaselineError(
-            f"{path}: made by another version of this program ({error}); train it anew"
-        ) from error
+        found = _build(about, arrays, name)
+        with np.errstate(all="ignore"):  # the answer is looked at
+            answer = found.probabilities_of_grey(np.full((1, SIZE, SIZE), 128, np.uint8))
+        if answer.shape != (1, len(EMOTIONS)) or not np.isfinite(answer).all():
+            raise ValueError("its answer to a grey image is not seven finite numbers")
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+        cause = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise BaselineError(f"{path}: cannot be used ({cause}); train it again") from error
     return found
+
+
+def _build(about: dict[str, Any], arrays: dict[str, NDArray[Any]], name: str) -> BaselineClassifier:
+    # every number is finite, and of a kind that this program writes
+    if list(about["classes"]) != list(EMOTIONS):
+        raise ValueError(f"its classes are {str(about['classes'])[:40]}")
+    for key, value in arrays.items():
+        if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
+            raise ValueError(f"{key} has values that are no finite numbers")
+
+    # the features, and the model that sees them
+    learnt = {k.removeprefix("features."): v for k, v in arrays.items() if "features." in k}
+    features = load_features(about["features"], learnt, about["features_about"])
+    model: Knn | Perceptron
+    if "knn" in about:
+        model = Knn(arrays["rows"], arrays["labels"].astype(np.int64), **about["knn"])
+    else:
+        check_number("layers", about["layers"], 1, 100)
+        layers = range(about["layers"])
+        model = Perceptron(
+            [arrays[f"weights.{i}"] for i in layers], [arrays[f"biases.{i}"] for i in layers]
+        )
+    return BaselineClassifier(name, features, model, Scaling.from_json(about["calibration"]))
 
 
 def command_for(name: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classification.data.fer2013 import SIZE
-from classification.inference.classifier import BATCH, NetworkClassifier, TrainedNetwork, to_tensor
+from classification.inference.classifier import (
+    BATCH,
+    NetworkClassifier,
+    TrainedNetwork,
+    check_tensors,
+    empty_network,
+)
 from classification.modeling.support_set import SupportHead
 
 Rows = NDArray[np.float32]
@@ -40,7 +46,7 @@ class Features(ABC):
 
     @abstractmethod
     def rows(self, images: NDArray[np.uint8]) -> Rows:
-        """Return one row per grey picture (N, 48, 48) uint8; N may be 0."""
+        """Return one row per grey image (N, 48, 48) uint8; N may be 0."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what was learnt, for a file."""
@@ -122,7 +128,7 @@ class PlainFeatures(Features):
         self._rows, self.stored = PLAIN[kind]
 
     def rows(self, images: NDArray[np.uint8]) -> Rows:
-        """Return one row per grey picture (N, 48, 48) uint8."""
+        """Return one row per grey image (N, 48, 48) uint8."""
         return self._rows(images)
 
 
@@ -143,7 +149,7 @@ class PcaFeatures(Features):
 
     @classmethod
     def fit(cls, kind: str, images: NDArray[np.uint8], seed: int) -> PcaFeatures:
-        """Learn the components of grey pictures (N, 48, 48) uint8."""
+        """Learn the components of grey images (N, 48, 48) uint8."""
         from sklearn.decomposition import PCA  # slow to import, and not needed to use a model
 
         rows = PLAIN[_BASE[kind]][0](images)
@@ -155,7 +161,7 @@ class PcaFeatures(Features):
         return cls(kind, mean, np.ascontiguousarray(axes / step))
 
     def rows(self, images: NDArray[np.uint8]) -> Rows:
-        """Return whole numbers -127..127, one row per grey picture (N, 48, 48) uint8."""
+        """Return whole numbers -127..127, one row per grey image (N, 48, 48) uint8."""
         projected = (PLAIN[_BASE[self.kind]][0](images) - self.mean) @ self.axes
         return np.clip(np.rint(projected), -127, 127)
 
@@ -188,11 +194,11 @@ class EmbeddingFeatures(Features):
         last.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0].float()))
 
     def rows(self, images: NDArray[np.uint8]) -> Rows:
-        """Return one row per grey picture (N, 48, 48) uint8."""
+        """Return one row per grey image (N, 48, 48) uint8."""
         with torch.inference_mode():
             for start in range(0, len(images), BATCH):
                 batch = images[start : start + BATCH]
-                self._model(to_tensor(batch, self.network.mean, self.network.std))
+                self._model(self.network.normalization(batch))
         rows = [seen.numpy() for seen in self._seen]
         self._seen.clear()
         return np.concatenate([np.zeros((0, self.width), np.float32), *rows])
@@ -203,7 +209,7 @@ class EmbeddingFeatures(Features):
 
     def about(self) -> dict[str, Any]:
         """Return the network's description."""
-        return {"network": asdict(self.network)}
+        return {"network": self.network.to_json()}
 
 
 FEATURES = (*PLAIN, *_BASE, "embedding")
@@ -222,5 +228,10 @@ def load_features(kind: str, arrays: dict[str, NDArray[Any]], about: dict[str, A
         return PcaFeatures(kind, arrays["mean"], arrays["axes"])
     if kind == EmbeddingFeatures.kind:
         state = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        return EmbeddingFeatures(TrainedNetwork(**about["network"]), state)
+        for name in state:
+            if name.endswith("num_batches_tracked"):  # numpy's files have no scalars
+                state[name] = state[name].reshape(())
+        network = TrainedNetwork.from_json(about["network"])
+        check_tensors(state, empty_network(network).state_dict())
+        return EmbeddingFeatures(network, state)
     raise ValueError(f"unknown features {kind!r}")

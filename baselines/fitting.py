@@ -1,4 +1,4 @@
-"""Fit each kind of baseline on rows of Training, choosing what is open on PublicTest."""
+"""Fit each kind of baseline on rows of Training, selecting what is open on PublicTest."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Rowset:
 
 
 def fit_knn(training: Rowset, public: Rowset, seed: int) -> tuple[Knn, Tried]:
-    """Choose k, metric and power; of equals the first. Nothing is random."""
+    """Select k, metric and power; of equals the first. Nothing is random."""
     ks = [k for k in NEIGHBOURS if k <= len(training.labels)]
     tried: Tried = []
     for metric in METRICS:
@@ -57,12 +57,12 @@ def fit_knn(training: Rowset, public: Rowset, seed: int) -> tuple[Knn, Tried]:
                 choice = {"metric": metric, "k": k, "power": power}
                 tried.append(choice | {"accuracy": _accuracy(shares, public)})
     best = max(tried, key=lambda one: one["accuracy"])
-    chosen = {key: best[key] for key in ("k", "metric", "power")}
-    return Knn(training.rows, training.labels, **chosen), tried
+    selected = {key: best[key] for key in ("k", "metric", "power")}
+    return Knn(training.rows, training.labels, **selected), tried
 
 
 def fit_svm(training: Rowset, public: Rowset, seed: int) -> tuple[Perceptron, Tried]:
-    """Choose C of a linear SVM, one against the rest, squared hinge, on standardised rows."""
+    """Select C of a linear SVM, one against the rest, squared hinge, on standardised rows."""
     mean, std, rows = _standardised(training.rows)
     tried: Tried = []
     models = []
@@ -78,7 +78,7 @@ def fit_svm(training: Rowset, public: Rowset, seed: int) -> tuple[Perceptron, Tr
 
 
 def fit_mlp(training: Rowset, public: Rowset, seed: int) -> tuple[Perceptron, Tried]:
-    """Train one hidden layer on standardised rows; choose the penalty and the pass to stop after.
+    """Train one hidden layer on standardised rows; select the penalty and the pass to stop after.
 
     Adam at 1e-3, batches of 256.
     """
@@ -114,7 +114,7 @@ def fit_mlp_defaults(training: Rowset, public: Rowset, seed: int) -> tuple[Perce
     """Train scikit-learn's MLP as it comes on rows as they are, as the published MLP seems to be.
 
     The publication gives neither scaling nor architecture: so 100 hidden units, Adam at 1e-3,
-    batches of 200, until the loss no longer falls or 200 passes. Nothing is chosen.
+    batches of 200, until the loss no longer falls or 200 passes. Nothing is selected.
     """
     mlp, rows = MLPClassifier(random_state=seed), np.asarray(training.rows, np.float32)
     losses: list[float] = []

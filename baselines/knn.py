@@ -106,8 +106,10 @@ class Knn:
 
     def __post_init__(self) -> None:
         fits = self.rows.ndim == 2 and self.labels.shape == self.rows.shape[:1]
-        if not fits or not 1 <= self.k <= len(self.rows):
+        if not fits or type(self.k) is not int or not 1 <= self.k <= len(self.rows):
             raise ValueError(f"k {self.k}, rows {self.rows.shape}, labels {self.labels.shape}")
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(EMOTIONS):
+            raise ValueError("labels that are no emotions")
         if self.metric not in METRICS or self.power not in POWERS:
             raise ValueError(f"unknown metric {self.metric} or power {self.power}")
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.features import Rows
+from classification.inference.calibration import softmax
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,10 @@ class Perceptron:
 
     def probabilities(self, rows: Rows) -> NDArray[np.float32]:
         """Return the softmax (N, 7) float32 of the logits of rows (N, D)."""
-        return softmax(self.logits(rows))
+        return softmax(self.logits(rows)).astype(np.float32)
 
     def after_standardising(self, mean: Rows, std: Rows) -> Perceptron:
         """Return the layers that do the same to x as these to (x - mean) / std, each (D,)."""
         first = (self.weights[0] / std[:, None]).astype(np.float32)
         bias = (self.biases[0] - mean @ first).astype(np.float32)
         return Perceptron([first, *self.weights[1:]], [bias, *self.biases[1:]])
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return probabilities, rows summing to 1."""
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    result: NDArray[np.float32] = powers / powers.sum(1, keepdims=True)
-    return result

@@ -1,4 +1,4 @@
-"""Train a baseline on FER2013: fit on Training, choose and calibrate on PublicTest.
+"""Train a baseline on FER2013: fit on Training, select and calibrate on PublicTest.
 
 Models: knn (k nearest neighbours), svm (linear), mlp (one hidden layer), mlp_defaults
 (scikit-learn's MLP as it comes, not calibrated). Features: pixels; hog, lbp (histograms); pca,
@@ -12,8 +12,6 @@ also puts the model and its card into weights/ under the name of --out's folder.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
 import sys
 import time
@@ -33,24 +31,18 @@ from baselines.features import (
     PlainFeatures,
 )
 from baselines.fitting import MODELS, Rowset
-from classification.calibrate import card_entry, fit_scaling
-from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.data.fer2013 import Fer2013, load_fer2013, note_differences
 from classification.inference.calibration import Scaling, one_hot
-from classification.inference.classifier import WeightsError, load_network
-from classification.training.card import model_card, write_json
-from faces.command import UserError
+from classification.inference.classifier import load_network
+from classification.training.card import WEIGHTS, model_card, write_json
+from classification.training.scaling import card_entry, fit_scaling
+from faces.command import UserError, run
 from faces.emotions import EMOTIONS
-from faces.files import file_sha256
-from faces.images import ImageError
-from faces.provenance import command_line, git_commit
+from faces.files import file_sha256, replacing
+from faces.provenance import command_line, git_commit, read_card
 
 COMMAND = "baselines.train"
 MODEL_FILE = "model.safetensors"
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-
-
-class BaselineTrainingError(UserError):
-    """The training cannot start; the message says why and what to do."""
 
 
 def fit_features(kind: str, training: Fer2013, network: Path | None, seed: int) -> Features:
@@ -63,11 +55,10 @@ def fit_features(kind: str, training: Fer2013, network: Path | None, seed: int) 
         seed: of what is random.
 
     Raises:
-        BaselineTrainingError: a network is given but not needed, or the other way round.
-        WeightsError: the network cannot be used.
+        UserError: a network is given but not needed, or the other way round, or cannot be used.
     """
     if (kind == EmbeddingFeatures.kind) != (network is not None):
-        raise BaselineTrainingError(
+        raise UserError(
             "--network WEIGHTS.safetensors goes with --features embedding, and only with it"
         )
     if network is not None:
@@ -94,8 +85,7 @@ def train_baseline(
         The run's record.
 
     Raises:
-        BaselineTrainingError, WeightsError: as ``fit_features``.
-        Fer2013Error: a split is missing.
+        UserError: as ``fit_features``, or a split is missing.
     """
     training, public = data.split("Training"), data.split("PublicTest")
     start = time.perf_counter()
@@ -129,26 +119,26 @@ def train_baseline(
     }
 
 
-def write_card(run: Path, record: dict[str, Any], public: Fer2013) -> None:
+def write_card(folder: Path, record: dict[str, Any], public: Fer2013) -> None:
     """Measure the run's baseline, as it lies on the disk, and write ``card.json`` beside it."""
-    classifier = load_baseline(run / MODEL_FILE, run.name)
+    classifier = load_baseline(folder / MODEL_FILE, folder.name)
     predicted = classifier.probabilities_of_grey(public.images).argmax(1)
     left_out = ("training_pictures", "data_fingerprint", "data_differences", "calibration")
     training = {key: value for key, value in record.items() if key not in left_out}
     card = model_card(record, training, "PublicTest accuracy", public, predicted)
     made = {key: record[key] for key in ("command", "commit")}
     calibration = record["calibration"] and record["calibration"] | made
-    write_json(run / "card.json", card | {"calibration": calibration})
+    write_json(folder / "card.json", card | {"calibration": calibration})
 
 
-def ship(run: Path, weights: Path = WEIGHTS) -> Path:
+def ship(folder: Path, weights: Path = WEIGHTS) -> Path:
     """Copy a run's model and card to the shipped weights, under the run folder's name."""
-    target = weights / f"{run.name}.safetensors"
-    shutil.copyfile(run / MODEL_FILE, f"{target}.tmp")
-    os.replace(f"{target}.tmp", target)
-    card = json.loads((run / "card.json").read_text(encoding="utf-8"))
+    target = weights / f"{folder.name}.safetensors"
+    with replacing(target) as part:
+        shutil.copyfile(folder / MODEL_FILE, part)
+    card = read_card(folder / "card.json")
     write_json(
-        target.with_suffix(".json"), {"name": run.name, "sha256": file_sha256(target), **card}
+        target.with_suffix(".json"), {"name": folder.name, "sha256": file_sha256(target), **card}
     )
     return target
 
@@ -172,12 +162,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ship", action="store_true", help="also put it into weights/")
     args = parser.parse_args(argv)
-    try:
+
+    def action() -> int:
         if args.out.exists() and not args.out.is_dir():
-            raise BaselineTrainingError(f"{args.out}: is a file; --out takes a folder")
+            raise UserError(f"{args.out}: is a file; --out takes a folder")
         data = load_fer2013(args.data)
-        for line in data.differences_from_official():
-            print(f"{args.data}: not the official FER2013: {line}", file=sys.stderr)
+        note_differences(COMMAND, args.data, data)
         record = train_baseline(
             args.model, args.features, data, args.out, network=args.network, seed=args.seed
         )
@@ -188,13 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"best PublicTest accuracy {best:.4f}; the run is in {args.out}")
         if args.ship:
             print(f"wrote {ship(args.out)} and its card")
-    except (Fer2013Error, ImageError, WeightsError, BaselineTrainingError) as error:
-        print(f"{COMMAND}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{COMMAND}: stopped; nothing is kept of it", file=sys.stderr)
-        return 130
-    return 0
+        return 0
+
+    return run(COMMAND, action, stopped="nothing of it is kept")
 
 
 if __name__ == "__main__":

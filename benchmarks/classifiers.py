@@ -97,7 +97,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     part = open_part(arguments.data, arguments.split)
     about = part.about() | {"views": "single"} | contest.conditions(arguments, made_by)
     rows = [row | about for row in measure(arguments, part.data)]
-    report.publish(arguments, CLASSIFIER_SPEED.kind, rows, CLASSIFIER_SPEED.terminal, draw_rows)
+    CLASSIFIER_SPEED.publish(arguments, rows, draw_rows)
     return 0
 
 

@@ -186,7 +186,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         "weights_sha256": {},  # any weights take the same time
     } | report.provenance(made_by, "cpu")
     rows = [row | about for row in rows]
-    report.publish(arguments, DETECTOR_BATCHES.kind, rows, DETECTOR_BATCHES.terminal)
+    DETECTOR_BATCHES.publish(arguments, rows)
     return 0
 
 

@@ -192,7 +192,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         rows = [one | times | {"precision": "float32"} for one in rows]
     about = {"detector": CONFIG, "counted_size": list(size)}
     rows = [one | about | report.provenance(made_by, "cpu") for one in rows]
-    report.publish(arguments, DETECTOR_COST.kind, rows, DETECTOR_COST.terminal)
+    DETECTOR_COST.publish(arguments, rows)
     return 0
 
 

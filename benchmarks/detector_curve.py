@@ -239,7 +239,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
             load, points, truth, arguments.images, tuple(arguments.size), arguments.rounds
         )
     ]
-    report.publish(arguments, DETECTOR_CURVE.kind, rows, DETECTOR_CURVE.terminal, draw)
+    DETECTOR_CURVE.publish(arguments, rows, draw)
     return 0
 
 

@@ -81,7 +81,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         "timed_size": list(arguments.size),
     } | contest.conditions(arguments, made_by)
     rows = [row | about for row in measure(arguments, truth)]
-    report.publish(arguments, DETECTOR_SPEED.kind, rows, DETECTOR_SPEED.terminal, draw_rows)
+    DETECTOR_SPEED.publish(arguments, rows, draw_rows)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 Networks of one architecture of which one went on from the other, or that started alike, lie in one
 basin of the loss; the mean of their weights is one network, as fast as each, and often better than
-all of them (Wortsman et al., "Model soups", ICML 2022). The shares sum to 1: choose them on
+all of them (Wortsman et al., "Model soups", ICML 2022). The shares sum to 1: select them on
 PublicTest, whose accuracy goes into the new run's card, beside the cards of the averaged runs.
 """
 
@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from classification.calibrate import find_files, taught_votes
 from classification.data.fer2013 import Fer2013, load_fer2013
 from classification.inference.classifier import (
     NetworkClassifier,
@@ -27,8 +26,16 @@ from classification.inference.classifier import (
     load_network,
     save_network,
 )
-from classification.training.card import facts_of_data, model_card, write_json
-from faces.command import UserError
+from classification.training.card import (
+    check_new_run,
+    facts_of_data,
+    find_files,
+    model_card,
+    taught_votes,
+    training_of,
+    write_json,
+)
+from faces.command import run
 from faces.files import file_sha256
 from faces.provenance import command_line, git_commit, read_card
 from networks.averaging import check_shares, run_share, weighted_mean
@@ -75,7 +82,8 @@ def describe(
     averaged, votes = [], 0.0
     for weights, path, share in members:
         card = read_card(path)
-        averaged.append({"share": share, "sha256": file_sha256(weights), **card["training"]})
+        training = training_of(card, path)
+        averaged.append({"share": share, "sha256": file_sha256(weights), **training})
         votes += share * taught_votes(card)
     first = {key: averaged[0][key] for key in ("parameters", "versions", "precision", "device")}
     recipe = {**averaged[0]["recipe"], "votes": votes}
@@ -92,12 +100,9 @@ def write_run(
     """Write the mean and its card into a run folder; returns the accuracy on PublicTest.
 
     Raises:
-        WeightsError: as ``average``, or there is a run already.
-        Fer2013Error: there is no PublicTest.
+        UserError: as ``average``, or there is no PublicTest.
     """
     public = data.split("PublicTest")
-    if (out / "model.safetensors").exists():
-        raise WeightsError(f"{out}: holds a run already; choose another --out")
     network, state = average([(weights, share) for weights, _, share in members])
     training = describe(members, made)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -126,17 +131,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="run folder to write")
     args = parser.parse_args(argv)
     made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
-    try:
-        if args.out.exists() and not args.out.is_dir():
-            raise WeightsError(f"{args.out}: is a file; --out takes a folder")
+
+    def action() -> int:
+        check_new_run(args.out)
         members = [(*find_files(name), share) for name, share in args.members]
         data = load_fer2013(args.data, progress=sys.stderr.isatty())
         accuracy = write_run(members, data, args.out, made)
-    except UserError as error:
-        print(f"{COMMAND}: {error}", file=sys.stderr)
-        return 2
-    print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
-    return 0
+        print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
+        return 0
+
+    return run(COMMAND, action)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import argparse
 import io
 import json
 import math
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -22,40 +21,39 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from classification.calibrate import find_files
-from classification.inference.classifier import NetworkClassifier, WeightsError
-from faces.command import UserError
+from classification.inference.classifier import NetworkClassifier
+from classification.training.card import find_files
+from faces.command import UserError, run
 from faces.emotions import EMOTIONS
+from faces.files import replacing
 from networks.openvino import core
 
+COMMAND = "classification.export_onnx"
+
 TOLERANCE = 1e-3
-"""By so much may a probability differ from PyTorch's in float32."""
+"""The largest difference of a probability to PyTorch's in float32 that is allowed."""
 
 OPSET = 17
 FACES_COMPARED = 32
-
-
-class OnnxError(UserError):
-    """A classifier cannot be exported; the message names it, the cause and the way out."""
 
 
 class GreyToProbabilities(nn.Module):
     """All that ``NetworkClassifier.probabilities_of_grey`` does, as one network.
 
     Args:
-        classifier: whose network, preprocessing and calibration are taken over.
+        classifier: whose network, preprocessing and calibration are used.
     """
 
     def __init__(self, classifier: NetworkClassifier) -> None:
         super().__init__()
         self.model = classifier.model.float().cpu().eval()
-        self.network = classifier.network
+        self.network, self.scaling = classifier.network, classifier.scaling
 
     def forward(self, faces: Tensor) -> Tensor:
         """Map grey faces (N, size, size) uint8 to probabilities (N, 7) float32."""
-        x = (faces.unsqueeze(1).float() / 255.0 - self.network.mean) / self.network.std
+        x = self.network.normalization.of_levels(faces.unsqueeze(1).float() / 255.0)
         p = self.model(x).softmax(1)
-        smoothing = self.network.smoothing  # as in classification.inference.calibration.rescale
+        smoothing = self.scaling.smoothing  # as in classification.inference.calibration.rescale
         floor = smoothing / len(EMOTIONS)
         if smoothing < 0:
             p = (p - floor) / (1 - smoothing)
@@ -65,13 +63,13 @@ class GreyToProbabilities(nn.Module):
             p = p / p.sum(1, keepdim=True)
         logs: Tensor = p.clamp(min=1e-12).log()
         entropy = -(p * logs).sum(1, keepdim=True) / math.log(len(EMOTIONS))
-        heat = self.network.temperature * (self.network.slope * entropy).exp()
+        heat = self.scaling.temperature * (self.scaling.slope * entropy).exp()
         scaled: Tensor = logs / heat
         scaled = scaled - scaled.mean(1, keepdim=True)
-        if self.network.mixing:
-            scaled = scaled + scaled @ torch.tensor(self.network.mixing)
-        if self.network.biases:
-            scaled = scaled + torch.tensor(self.network.biases)
+        if self.scaling.mixing:
+            scaled = scaled + scaled @ torch.tensor(self.scaling.mixing)
+        if self.scaling.biases:
+            scaled = scaled + torch.tensor(self.scaling.biases)
         return scaled.softmax(1)
 
 
@@ -86,7 +84,7 @@ def export_classifier(classifier: NetworkClassifier, path: Path) -> float:
         The largest difference of a probability to PyTorch's in float32.
 
     Raises:
-        OnnxError: the difference is above ``TOLERANCE``.
+        UserError: the difference is above ``TOLERANCE``.
     """
     size = classifier.network.size
     whole = GreyToProbabilities(classifier).eval()
@@ -113,16 +111,12 @@ def export_classifier(classifier: NetworkClassifier, path: Path) -> float:
     content = model.SerializeToString()
     difference = float(np.abs(run_onnx(content, faces) - expected).max())
     if not difference <= TOLERANCE:
-        raise OnnxError(
+        raise UserError(
             f"{classifier.name}: the exported network differs from PyTorch's by {difference:.2g} "
             f"(at most {TOLERANCE} is allowed); nothing was written"
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_bytes(content)
     return difference
 
 
@@ -137,25 +131,25 @@ def run_onnx(content: bytes, faces: np.typing.NDArray[np.uint8]) -> np.typing.ND
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m classification.export_onnx",
+        prog=f"python -m {COMMAND}",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("classifier", metavar="NAME|RUN", help="a shipped classifier, or a run")
     parser.add_argument("out", type=Path, metavar="FILE.onnx", help="the file to write")
     args = parser.parse_args(argv)
-    try:
+
+    def action() -> int:
         if not args.out.parent.is_dir():
-            raise OnnxError(f"{args.out}: its folder does not exist; make it")
+            raise UserError(f"{args.out}: its folder does not exist; make it")
         weights, _ = find_files(args.classifier)
         name = Path(args.classifier).name
         classifier = NetworkClassifier.load(weights, torch.device("cpu"), name)
         difference = export_classifier(classifier, args.out)
-    except (WeightsError, OnnxError, OSError) as error:
-        print(f"classification.export_onnx: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {args.out}; largest difference to PyTorch {difference:.1g}")
-    return 0
+        print(f"wrote {args.out}; largest difference to PyTorch {difference:.1g}")
+        return 0
+
+    return run(COMMAND, action)
 
 
 if __name__ == "__main__":

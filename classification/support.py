@@ -1,10 +1,10 @@
 """Give a trained network a support set: ``python -m classification.support RUN --help``.
 
-The last layer of a residual network is replaced by the features of all pictures of
+The last layer of a residual network is replaced by the features of all images of
 FER2013's Training and what they show: the new run answers by likeness to these
 (``classification.modeling.support_set``). What they show is what the network was taught, as its
 card has it: labels, the shares of FER+'s votes (``--ferplus``), or a blend; or another blend
-(``--votes``), as features do not depend on it. The power of the distance is chosen on PublicTest,
+(``--votes``), as features do not depend on it. The power of the distance is selected on PublicTest,
 by accuracy; the card has the accuracy of every choice.
 """
 
@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from classification.calibrate import CalibrationError, check_truth, find_files, taught_votes
-from classification.data.fer2013 import Fer2013, Fer2013Error, load_fer2013
+from classification.data.fer2013 import Fer2013, load_fer2013
 from classification.data.ferplus import FerPlus, load_ferplus
 from classification.inference.classifier import (
     BATCH,
@@ -33,14 +32,23 @@ from classification.inference.classifier import (
     TrainedNetwork,
     WeightsError,
     save_network,
-    to_tensor,
 )
 from classification.modeling.face_resnet import parameter_count
 from classification.modeling.support_set import FeatureNetwork, SupportHead
 from classification.training.batches import soft_targets
-from classification.training.card import facts_of_data, model_card, write_json
+from classification.training.card import (
+    check_new_run,
+    facts_of_data,
+    find_files,
+    model_card,
+    taught_votes,
+    training_of,
+    write_json,
+)
+from classification.training.scaling import check_truth
+from faces.command import UserError, run
 from faces.files import file_sha256
-from faces.provenance import CardError, command_line, git_commit, read_card
+from faces.provenance import command_line, git_commit, read_card
 
 COMMAND = "classification.support"
 
@@ -53,7 +61,7 @@ def features_of(classifier: NetworkClassifier, images: NDArray[np.uint8], what: 
 
     Args:
         classifier: of a ``FeatureNetwork``.
-        images: grey pictures, (N, 48, 48) uint8.
+        images: grey images, (N, 48, 48) uint8.
         what: they are, for the progress bar.
 
     Returns:
@@ -74,13 +82,13 @@ def features_of(classifier: NetworkClassifier, images: NDArray[np.uint8], what: 
     rows = [torch.zeros(0, model.head.in_features)]
     with torch.inference_mode(), precision:
         for start in tqdm(range(0, len(images), BATCH), what, unit=" batches", disable=None):
-            x = to_tensor(images[start : start + BATCH], network.mean, network.std)
+            x = network.normalization(images[start : start + BATCH])
             x = x.to(classifier.device, memory_format=torch.channels_last)
             rows.append(F.normalize(model.features(x).float()).cpu())
     return torch.cat(rows)
 
 
-def choose_power(
+def accuracy_by_power(
     support: Tensor, targets: Tensor, seen: Tensor, labels: NDArray[np.int64]
 ) -> dict[float, float]:
     """Return the accuracy that each of ``POWERS`` gives, the best first.
@@ -109,8 +117,8 @@ def with_support(
 
     Args:
         classifier: the network as it is.
-        data: with the splits Training, the support set, and PublicTest, to choose the power.
-        targets: of the pictures of Training, (M, 7), rows sum to 1.
+        data: with the splits Training, the support set, and PublicTest, to select the power.
+        targets: of the images of Training, (M, 7), rows sum to 1.
 
     Returns:
         Its description, its weights, and the PublicTest accuracy of each power, best first.
@@ -123,7 +131,7 @@ def with_support(
     support = features_of(classifier, training.images, "Training")
     seen = features_of(classifier, public.images, "PublicTest")
     shown = torch.from_numpy(targets)
-    accuracies = choose_power(support, shown, seen, public.labels)
+    accuracies = accuracy_by_power(support, shown, seen, public.labels)
     state = {k: v for k, v in classifier.model.state_dict().items() if not k.startswith("head.")}
     state |= {"head.support": support, "head.targets": shown}
     model = classifier.network.model | {
@@ -150,17 +158,14 @@ def write_run(
         weights: the network's file.
         card: its card.
         data: FER2013.
-        ferplus: FER+ on these pictures; None where ``votes`` is 0.
+        ferplus: FER+ on these images; None where ``votes`` is 0.
         votes: the share of FER+'s votes in what the known faces show.
         out: the run folder.
         made: command and commit.
 
     Raises:
-        WeightsError: the weights cannot be used, or there is a run already.
-        Fer2013Error: a split is not there.
+        UserError: the weights or the card cannot be used, or a split is not there.
     """
-    if (out / "model.safetensors").exists():
-        raise WeightsError(f"{out}: holds a run already; choose another --out")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     people = None if ferplus is None else FerPlus(ferplus.votes[data.splits == "Training"])
     targets = soft_targets(data.split("Training"), people, votes)
@@ -173,7 +178,7 @@ def write_run(
     )
     numbers = state["head.support"].numel() + state["head.targets"].numel()
     numbers -= parameter_count(classifier.model.get_submodule("head"))
-    before = card["training"]
+    before = training_of(card, weights)
     kept = {key: before[key] for key in ("versions", "precision", "device", "hours")}
     training = {
         "recipe": {**before["recipe"], "votes": votes},
@@ -217,23 +222,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="run folder to write")
     args = parser.parse_args(argv)
     made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
-    try:
-        if args.out.exists() and not args.out.is_dir():
-            raise WeightsError(f"{args.out}: is a file; --out takes a folder")
+
+    def action() -> int:
+        check_new_run(args.out)
         weights, card_path = find_files(args.run)
         card = read_card(card_path)
         votes = taught_votes(card) if args.votes is None else args.votes
         if not 0 <= votes <= 1:
-            raise CalibrationError(f"--votes {votes}: is no share; give a number from 0 to 1")
+            raise UserError(f"--votes {votes}: is no share; give a number from 0 to 1")
         check_truth(weights, args.ferplus, votes)
         data = load_fer2013(args.data, progress=sys.stderr.isatty())
         ferplus = load_ferplus(args.ferplus, data) if args.ferplus else None
         accuracy = write_run(weights, card, data, ferplus, votes, args.out, made)
-    except (WeightsError, CardError, Fer2013Error, CalibrationError) as error:
-        print(f"{COMMAND}: {error}", file=sys.stderr)
-        return 2
-    print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
-    return 0
+        print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
+        return 0
+
+    return run(COMMAND, action)
 
 
 if __name__ == "__main__":

@@ -2,28 +2,25 @@
 
 Of two runs of which one went on from the other, the mean keeps what the first knew and has what the
 second learnt (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). The shares sum
-to 1: choose them on validation data. The new run has the first one's configuration; what it shows
-is chosen anew, by ``python -m eval.operating_point --write``.
+to 1: select them on validation data. The new run has the first one's configuration; its operating
+point is selected again, by ``python -m eval.operating_point --write``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from detectron2.modeling import build_model
 from torch import Tensor
 
-from detection.errors import RunError
 from detection.modeling import checkpoints
-from detection.modeling.config import load_config
-from faces.command import UserError
-from faces.files import file_sha256
+from detection.modeling.config import build_network, load_config
+from faces.command import UserError, run
+from faces.files import file_sha256, write_json, write_text
 from faces.provenance import command_line, git_commit
 from networks.averaging import check_shares, run_share, weighted_mean
 
@@ -40,18 +37,17 @@ def average(members: Sequence[tuple[Path, float]]) -> dict[str, Tensor]:
         members: run folder and share of each; the shares sum to 1.
 
     Raises:
-        RunError: a run is not finished, or its network is another one.
-        UserError: the shares do not sum to 1.
-        ConfigError: the first run's configuration cannot be used.
+        UserError: a run is not finished, its network is another one, its configuration cannot be
+            used, or the shares do not sum to 1.
     """
     check_shares([share for _, share in members])
-    cfg = load_config(members[0][0] / checkpoints.CONFIG_FILE)
+    cfg = load_config(members[0][0] / checkpoints.CONFIG_FILE, resolved=True)
     cfg.MODEL.DEVICE = "cpu"
-    model = build_model(cfg)
+    model = build_network(cfg)
 
     def states() -> Iterator[tuple[dict[str, Tensor], float]]:
-        for run, share in members:
-            checkpoints.load_weights(run / checkpoints.MODEL_FILE, model)
+        for folder, share in members:
+            checkpoints.load_weights(folder / checkpoints.MODEL_FILE, model)
             yield model.state_dict(), share
 
     return weighted_mean(states())
@@ -61,16 +57,16 @@ def describe(members: Sequence[tuple[Path, float]]) -> dict[str, Any]:
     """Return the new card: the first run's, with the data and the hours of all.
 
     Raises:
-        RunError: a run has no card of a detector.
+        UserError: a run has no card of a detector.
     """
-    cards = [checkpoints.read_card(run / checkpoints.CARD_FILE) for run, _ in members]
-    for (run, _), card in zip(members, cards, strict=True):
+    cards = [checkpoints.read_card(folder / checkpoints.CARD_FILE) for folder, _ in members]
+    for (folder, _), card in zip(members, cards, strict=True):
         if card.get("kind") != "detector":
-            raise RunError(f"{run}: no finished run of detection.train")
+            raise UserError(f"{folder}: no finished run of detection.train")
     averaged = [
-        {"share": share, "sha256": file_sha256(run / checkpoints.MODEL_FILE)}
+        {"share": share, "sha256": file_sha256(folder / checkpoints.MODEL_FILE)}
         | {key: card.get(key) for key in KEPT}
-        for (run, share), card in zip(members, cards, strict=True)
+        for (folder, share), card in zip(members, cards, strict=True)
     ]
     dropped = ("metrics", "score_threshold", "operating_point", "peak_memory_gb")
     first = {key: value for key, value in cards[0].items() if key not in dropped}
@@ -82,8 +78,8 @@ def describe(members: Sequence[tuple[Path, float]]) -> dict[str, Any]:
     return first | together | {"hours": round(hours, 3), "averaged": averaged}
 
 
-def write_run(members: Sequence[tuple[Path, float]], out: Path, made: dict[str, Any]) -> None:
-    """Write the mean as a run folder.
+def write_run(members: Sequence[tuple[Path, float]], out: Path, made: dict[str, Any]) -> int:
+    """Write the mean as a run folder; return the exit status.
 
     Args:
         members: as ``average`` takes them.
@@ -91,21 +87,22 @@ def write_run(members: Sequence[tuple[Path, float]], out: Path, made: dict[str, 
         made: command and commit, for the card.
 
     Raises:
-        RunError: as ``average`` and ``describe``, or there is something already.
+        UserError: as ``average`` and ``describe``, or there is something already.
     """
     if out.exists():
-        raise RunError(f"{out}: exists already; choose another --out")
+        raise UserError(f"{out}: exists already; choose another --out")
     card, state = describe(members), average(members)
     config = (members[0][0] / checkpoints.CONFIG_FILE).read_text("utf-8")
     out.mkdir(parents=True)
     checkpoints.write_state(out / checkpoints.MODEL_FILE, state)
-    checkpoints.write_text(out / checkpoints.CONFIG_FILE, config)
-    text = json.dumps(card | {"name": out.name} | made, indent=2)
-    checkpoints.write_text(out / checkpoints.CARD_FILE, text + "\n")
+    write_text(out / checkpoints.CONFIG_FILE, config)
+    write_json(out / checkpoints.CARD_FILE, card | {"name": out.name} | made)
+    print(f"the run is in {out}; select its operating point: eval.operating_point --write")
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {COMMAND}",
         description=__doc__,
@@ -116,14 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="run folder to write")
     args = parser.parse_args(argv)
+    members = [(Path(name), share) for name, share in args.members]
     made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
-    try:
-        write_run([(Path(name), share) for name, share in args.members], args.out, made)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"the run is in {args.out}; choose what it shows: eval.operating_point --write")
-    return 0
+    return run(COMMAND, lambda: write_run(members, args.out, made))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-r"""Cross-validate fine-tuning on Dataturks: every picture judged by a model that never saw it.
+r"""Cross-validate fine-tuning on Dataturks: every image judged by a model that never saw it.
 
-One split of a hundred pictures proves little. This deals them into folds, fine-tunes one model per
+One split of a hundred images proves little. This deals them into folds, fine-tunes one model per
 fold on the others, from the same start, and pools what each finds in its own fold::
 
     python -m detection.crossval --start runs/light --dataturks face_detection.json images \
@@ -24,14 +24,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from detection.datasets import dataturks_dicts, fingerprint, split_position, to_coco, write_json
-from detection.errors import ConfigError, DetectionError, RunError
+from detection.data.catalog import DataSpec, fingerprint, split_position, to_coco
 from detection.inference.detectron import load_run
 from detection.modeling import checkpoints
-from detection.train import INTERRUPTED, origin
+from detection.train import origin
 from detection.training.evaluator import result
+from faces.command import UserError, run
+from faces.files import write_json
 from faces.images import read_image
 from faces.provenance import command_line, git_commit
+
+COMMAND = "detection.crossval"
 
 ABOUT_FILE = "crossval.json"
 
@@ -40,22 +43,16 @@ FINE_TUNING = ("SOLVER.MAX_ITER", "200", "SOLVER.BASE_LR", "0.0003", "TEST.EVAL_
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``python -m detection.crossval``; return the exit status."""
+    """Run the command line; return the exit status."""
     args = build_parser().parse_args(argv)
-    try:
-        return cross_validate(args, command_line("detection.crossval", argv))
-    except (DetectionError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
+    made_by = command_line(COMMAND, argv)
+    return run(COMMAND, lambda: cross_validate(args, made_by), "the same command goes on")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m detection.crossval",
+        prog=f"python -m {COMMAND}",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -76,11 +73,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def cross_validate(args: argparse.Namespace, command: str) -> int:
+def cross_validate(args: argparse.Namespace, made_by: str) -> int:
     """Train and judge every fold that is not there yet, pool them; return the exit status."""
+    # the folds, and what must be the same where the command goes on
     json_file, images = args.dataturks
     weights, config = find_start(Path(args.start), Path(json_file).name)
-    records = dataturks_dicts(json_file, images)
+    records = DataSpec("dataturks", Path(json_file), Path(images)).load()
     folds = deal(records, args.folds)
     out = Path(args.out)
     about = {
@@ -90,28 +88,32 @@ def cross_validate(args: argparse.Namespace, command: str) -> int:
         "overrides": args.opts,
     }
     check_folder(out, about)
-    write_json(out / ABOUT_FILE, about | {"command": command, "commit": git_commit()}, indent=2)
+    write_json(out / ABOUT_FILE, about | {"command": made_by, "commit": git_commit()})
+
+    # each fold is judged by a model that was trained on the others
     pooled: list[dict[str, Any]] = []
     for number, fold in enumerate(folds):
         folder = out / f"fold_{number}"
         file = folder / "results.json"
         if not file.is_file():
             others = [record for other in folds if other is not fold for record in other]
-            write_json(folder / "train.json", to_coco(others))
-            print(f"fold {number + 1} of {len(folds)}: {len(others)} pictures to train on")
+            write_json(folder / "train.json", to_coco(others), indent=None)
+            print(f"fold {number + 1} of {len(folds)}: {len(others)} images to train on")
             data = ["--train-coco", str(folder / "train.json"), images]
             head = ["--config-file", str(config), "--num-gpus", str(args.num_gpus), *data]
             pairs = ["MODEL.WEIGHTS", str(weights), *FINE_TUNING, *args.opts]
             status = train_fold([*head, *pairs, "OUTPUT_DIR", str(folder / "run")])
             if status:
                 return status
-            device = "cuda" if args.num_gpus else "cpu"
-            write_json(file, list(predict(folder / "run", fold, device)))
+            found = list(predict(folder / "run", fold, "cuda" if args.num_gpus else "cpu"))
+            write_json(file, found, indent=None)
         pooled += json.loads(file.read_text(encoding="utf-8"))
-    write_json(out / "truth.json", to_coco(records))
-    write_json(out / "results.json", pooled)
+
+    # what eval.detection measures
+    write_json(out / "truth.json", to_coco(records), indent=None)
+    write_json(out / "results.json", pooled, indent=None)
     print(
-        f"{len(pooled)} detections in {len(records)} pictures. To measure:\n"
+        f"{len(pooled)} detections in {len(records)} images. To measure:\n"
         f"python -m eval.detection --coco {out / 'truth.json'} "
         f"--results crossval={out / 'results.json'} "
         f"--results-threshold {load_run(out / 'fold_0' / 'run', 'cpu').score_threshold}"
@@ -127,7 +129,7 @@ def find_start(start: Path, set_name: str) -> tuple[Path, Path]:
         set_name: file name of the set's json.
 
     Raises:
-        RunError: they are missing, or their card says that they were trained or chosen on the set.
+        UserError: they are missing, or their card says that they were trained or chosen on the set.
     """
     weights = start / checkpoints.MODEL_FILE if start.is_dir() else start
     config = weights.with_suffix(".yaml")
@@ -135,7 +137,7 @@ def find_start(start: Path, set_name: str) -> tuple[Path, Path]:
         config = start / checkpoints.CONFIG_FILE
     for file in (weights, config):
         if not file.is_file():
-            raise RunError(
+            raise UserError(
                 f"--start {start}: {file} is missing; give a finished run folder of "
                 "detection.train, or shipped weights beside their yaml"
             )
@@ -143,9 +145,9 @@ def find_start(start: Path, set_name: str) -> tuple[Path, Path]:
         start / checkpoints.CARD_FILE if start.is_dir() else weights.with_suffix(".json")
     )
     if not card:
-        raise RunError(f"--start {start}: has no card, which would say what it was trained on")
+        raise UserError(f"--start {start}: has no card, which would say what it was trained on")
     if set_name in set(sets_seen(card)):
-        raise RunError(
+        raise UserError(
             f"--start {start}: its card says that it has seen {set_name}, so its folds would prove "
             "nothing; start from weights trained without that set"
         )
@@ -162,13 +164,13 @@ def sets_seen(card: dict[str, Any]) -> Iterator[str]:
 
 
 def deal(records: Sequence[dict[str, Any]], folds: int) -> list[list[dict[str, Any]]]:
-    """Deal records into folds of nearly equal size, by the SHA-256 of the pictures' names alone.
+    """Deal records into folds of nearly equal size, by the SHA-256 of the images' names alone.
 
     Raises:
-        ConfigError: fewer than 2 folds, or more than pictures.
+        UserError: fewer than 2 folds, or more than images.
     """
     if not 2 <= folds <= len(records):
-        raise ConfigError(f"--folds {folds}: must lie between 2 and the {len(records)} pictures")
+        raise UserError(f"--folds {folds}: must lie between 2 and the {len(records)} images")
     order = sorted(records, key=lambda record: split_position(Path(record["file_name"]).name))
     return [order[start::folds] for start in range(folds)]
 
@@ -177,14 +179,14 @@ def check_folder(out: Path, about: dict[str, Any]) -> None:
     """Make sure that what lies in ``out`` belongs to the same cross-validation.
 
     Raises:
-        RunError: it does not.
+        UserError: it does not.
     """
     file = out / ABOUT_FILE
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
         differing = [key for key in about if before.get(key) != about[key]]
         if differing:
-            raise RunError(
+            raise UserError(
                 f"{out}: holds a cross-validation with other {' and '.join(differing)}; name "
                 "another --out"
             )
@@ -195,15 +197,15 @@ def train_fold(argv: list[str]) -> int:
     folder = Path(argv[argv.index("OUTPUT_DIR") + 1])
     if (folder / checkpoints.MODEL_FILE).is_file():
         return 0
-    resume = ["--resume"] if (folder / "last_checkpoint").is_file() else []
+    resume = ["--resume"] if (folder / checkpoints.LAST_FILE).is_file() else []
     command = [sys.executable, "-m", "detection.train", *resume, *argv]
     return subprocess.run(command, check=False).returncode
 
 
-def predict(run: Path, fold: Sequence[dict[str, Any]], device: str) -> Iterator[dict[str, Any]]:
-    """Yield what a run's detector finds in the pictures of a fold, whatever its score."""
-    detector = load_run(run, device)
-    for record in tqdm(fold, desc="judging", unit="picture", disable=None):
+def predict(folder: Path, fold: Sequence[dict[str, Any]], device: str) -> Iterator[dict[str, Any]]:
+    """Yield what a run's detector finds in the images of a fold, whatever its score."""
+    detector = load_run(folder, device)
+    for record in tqdm(fold, desc="judging", unit="image", disable=None):
         for found in detector.detect([read_image(record["file_name"])], 0.0)[0]:
             yield result(record["image_id"], found.box.as_tuple(), found.score)
 

@@ -7,18 +7,18 @@ and paths) and NAME.json (the card).
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from detectron2.modeling import build_model
-
-from detection.errors import DetectionError, RunError
 from detection.modeling import checkpoints
-from detection.modeling.config import load_config
+from detection.modeling.config import build_network, load_config
+from faces.command import UserError, run
+from faces.files import file_sha256, write_json, write_text
+
+COMMAND = "detection.export"
 
 LICENCES = {
     "wider": "WIDER FACE (a part of its validation split): research only, CC BY-NC-ND",
@@ -44,8 +44,8 @@ LIMITS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``python -m detection.export``; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m detection.export", description=__doc__)
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog=f"python -m {COMMAND}", description=__doc__)
     parser.add_argument("run", help="a run folder of detection.train")
     parser.add_argument("target", help="path without ending, such as weights/mobilenet_fpn")
     parser.add_argument(
@@ -63,23 +63,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="what else the card should say, how the model was chosen for instance (repeatable)",
     )
     args = parser.parse_args(argv)
-    figures = [Path(file) for file in args.figures]
-    try:
-        for path in export(Path(args.run), Path(args.target), figures, args.note):
-            print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
-    except (DetectionError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run(COMMAND, lambda: do(args))
+
+
+def do(args: argparse.Namespace) -> int:
+    """Do what the command line asks; return the exit status."""
+    for path in export(Path(args.run), Path(args.target), map(Path, args.figures), args.note):
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
     return 0
 
 
 def export(
-    run: Path, target: Path, figures: Sequence[Path] = (), notes: Sequence[str] = ()
+    folder: Path, target: Path, figures: Iterable[Path] = (), notes: Sequence[str] = ()
 ) -> list[Path]:
     """Write the three files that ship a detector.
 
     Args:
-        run: a finished run folder.
+        folder: a finished run folder.
         target: their path without ending; its last part is the detector's name.
         figures: JSON files for the card, each under its file name.
         notes: sentences for the card.
@@ -88,25 +88,25 @@ def export(
         The files written: weights, configuration, card.
 
     Raises:
-        RunError: no finished run, or a file of figures is no JSON.
+        UserError: no finished run, or a file of figures is no JSON.
     """
-    card = checkpoints.read_card(run / checkpoints.CARD_FILE)
+    card = checkpoints.read_card(folder / checkpoints.CARD_FILE)
     if card.get("kind") != "detector":
-        raise RunError(f"{run}: no finished run of detection.train")
-    cfg = load_config(run / checkpoints.CONFIG_FILE)
+        raise UserError(f"{folder}: no finished run of detection.train")
+    cfg = load_config(folder / checkpoints.CONFIG_FILE, resolved=True)
     cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE, cfg.OUTPUT_DIR = "", "cpu", "runs"
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = cfg.DATASETS.REPORT = ()
-    model = build_model(cfg)
-    checkpoints.load_weights(run / checkpoints.MODEL_FILE, model)
+    model = build_network(cfg)
+    checkpoints.load_weights(folder / checkpoints.MODEL_FILE, model)
 
     target.parent.mkdir(parents=True, exist_ok=True)
     weights, config, text = (
         target.with_name(target.name + ending) for ending in (".safetensors", ".yaml", ".json")
     )
     checkpoints.save_weights(weights, model, half=True)
-    checkpoints.write_text(config, cfg.dump())
+    write_text(config, cfg.dump())
     shipped = shipped_card(card, target.name, weights, [_read(path) for path in figures], notes)
-    checkpoints.write_text(text, json.dumps(shipped, indent=2, ensure_ascii=False) + "\n")
+    write_json(text, shipped)
     return [weights, config, text]
 
 
@@ -124,7 +124,7 @@ def shipped_card(
     return {
         **card,
         "name": name,
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "sha256": file_sha256(weights),
         "stored_as": "kernels and matrices fp16, vectors fp32",
         "data_licences": [text for part, text in LICENCES.items() if part in sets],
         "figures": dict(figures),
@@ -138,7 +138,7 @@ def _read(path: Path) -> tuple[str, Any]:
     try:
         return path.stem, json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: no JSON file of figures: {error}") from error
+        raise UserError(f"{path}: no JSON file of figures: {error}") from error
 
 
 if __name__ == "__main__":

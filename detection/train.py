@@ -13,7 +13,6 @@ takes as a detector.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import resource
 import signal
@@ -26,45 +25,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.data import DatasetCatalog
 from detectron2.evaluation import print_csv_format
-from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
-from detection.datasets import describe, short_name
-from detection.errors import ConfigError, DetectionError, RunError
+from detection.data.catalog import describe, short_name
 from detection.modeling import checkpoints
 from detection.modeling.backbone import CENTERFACE, IMAGENET
+from detection.modeling.config import build_network
 from detection.modeling.freezing import parameters_by_part
-from detection.training.evaluator import average_precision, choose_threshold, error_rates
+from detection.training.evaluator import average_precision, error_rates, ranked, select_threshold
 from detection.training.launch import run_launched
 from detection.training.options import PAIR, configure, detectron2_parser
 from detection.training.trainer import FaceTrainer, Interrupted, evaluate_model, predict
+from faces.command import UserError, note, run
+from faces.files import write_json, write_text
 from faces.provenance import command_line, git_commit
+
+COMMAND = "detection.train"
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``python -m detection.train``; return the exit status."""
+    """Run the command line; return the exit status."""
     args = build_parser().parse_args(argv)
-    args.command = command_line("detection.train", argv)
-    try:
-        return run_launched(args, train)
-    except (DetectionError, OSError) as error:  # OSError: the disk is full, say
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped at once, nothing saved since the last checkpoint", file=sys.stderr)
-        return INTERRUPTED
+    args.command = command_line(COMMAND, argv)
+    stopped = "nothing is saved since the last checkpoint"
+    return run(COMMAND, lambda: run_launched(args, train), stopped)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return Detectron2's parser with the options that name data."""
-    parser = detectron2_parser("python -m detection.train", __doc__)
+    parser = detectron2_parser(f"python -m {COMMAND}", __doc__)
     parser.add_argument(
         "--dataturks",
         help="a Dataturks json and the folder of its pictures: train on its training split, choose "
@@ -108,23 +103,28 @@ def train(args: argparse.Namespace) -> int:
     if args.eval_only:
         return evaluate_only(cfg, args.resume)
     if not len(cfg.DATASETS.TRAIN):
-        raise ConfigError(
+        raise UserError(
             "name what to train on: --dataturks JSON IMAGES, --train-coco JSON IMAGES, or both"
         )
+    # what is wrong with the data shows now, not after an hour
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.REPORT):
-        DatasetCatalog.get(name)  # what is wrong with the data shows now, not after an hour
+        if not describe(name)["faces"]:
+            raise UserError(f"{short_name(name)}: no face to find in it; name other data")
     prepare_folder(cfg, args.resume)
     trainer = FaceTrainer(cfg)
     trainer.resume_or_load(args.resume)
+    if comm.is_main_process():
+        write_text(Path(cfg.OUTPUT_DIR) / checkpoints.CONFIG_FILE, cfg.dump())
+    # stopped by a signal, the training saves where it is
     try:
         with stopping_cleanly(trainer):
             trainer.train()
     except Interrupted as stop:
         if comm.is_main_process():
-            print(
+            note(
+                COMMAND,
                 f"stopped after {stop.iteration} of {trainer.max_iter} iterations, saved in "
                 f"{cfg.OUTPUT_DIR}; go on with the same command and --resume",
-                file=sys.stderr,
             )
         return INTERRUPTED
     finish(trainer, args.command)
@@ -135,14 +135,16 @@ def evaluate_only(cfg: Any, resume: bool) -> int:
     """Measure ``MODEL.WEIGHTS``, or with ``--resume`` the last checkpoint."""
     names = [*cfg.DATASETS.TEST, *cfg.DATASETS.REPORT]
     if not names:
-        raise ConfigError("name what to measure on: --val-coco, --report-coco or --dataturks")
+        raise UserError("name what to measure on: --val-coco, --report-coco or --dataturks")
     if not resume and cfg.MODEL.WEIGHTS in (IMAGENET, CENTERFACE):
-        raise ConfigError(
+        raise UserError(
             f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} has no trained detection head; add --resume "
             "for the run in OUTPUT_DIR, or name trained weights as MODEL.WEIGHTS"
         )
-    model = build_model(cfg)
+    model = build_network(cfg)
     checkpointer = checkpoints.FaceCheckpointer(model, cfg.OUTPUT_DIR)
+    if resume and not checkpointer.has_checkpoint():
+        raise UserError(f"{cfg.OUTPUT_DIR}: holds no checkpoint to measure; leave out --resume")
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     for name in names:
         pictures, figures = evaluate_model(cfg, model, name)
@@ -153,22 +155,18 @@ def evaluate_only(cfg: Any, resume: bool) -> int:
 
 
 def prepare_folder(cfg: Any, resume: bool) -> None:
-    """Make the run folder, start the log there, seed, and write ``config.yaml``.
+    """Make the run folder, start the log there, and seed.
 
     Raises:
-        RunError: the folder holds another run and ``--resume`` is not given, or cannot be written.
+        UserError: the folder holds another run and ``--resume`` is not given.
+        OSError: the folder cannot be made.
     """
     folder = Path(cfg.OUTPUT_DIR)
-    if (folder / "last_checkpoint").exists() and not resume:
-        raise RunError(
+    if (folder / checkpoints.LAST_FILE).exists() and not resume:
+        raise UserError(
             f"{folder}: holds a run already; continue it with --resume, or name another OUTPUT_DIR"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if comm.is_main_process():
-            checkpoints.write_text(folder / checkpoints.CONFIG_FILE, cfg.dump())
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ("fvcore", "detectron2"):
         setup_logger(str(folder), distributed_rank=comm.get_rank(), name=name)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
@@ -194,7 +192,8 @@ def stopping_cleanly(trainer: FaceTrainer) -> Iterator[None]:
 
 
 def finish(trainer: FaceTrainer, command: str) -> None:
-    """Choose the best weights and the score threshold, measure, and complete the run folder."""
+    """Load the best weights, select the score threshold, measure, and complete the run folder."""
+    # the weights with the best validation AP, where there is a validation set
     cfg, folder = trainer.cfg.clone(), Path(trainer.cfg.OUTPUT_DIR)
     if trainer.progress.best_iteration >= 0:
         best = folder / checkpoints.BEST_FILE
@@ -206,13 +205,14 @@ def finish(trainer: FaceTrainer, command: str) -> None:
     metrics: dict[str, Any] = {"iterations": trainer.max_iter}
     if len(cfg.DATASETS.TEST):
         truth, results = predict(cfg, trainer.model, cfg.DATASETS.TEST[0])
-        threshold, f1 = choose_threshold(truth, results)
+        threshold, f1 = select_threshold(ranked(truth, results))
         cfg.MODEL.SCORE_THRESHOLD = threshold
         metrics |= {
             "best_iteration": trainer.progress.best_iteration,
             "score_threshold": threshold,
             "validation_f1": f1,
         }
+    # what the folder's card says of them
     for kind, names in (("validation", cfg.DATASETS.TEST), ("report", cfg.DATASETS.REPORT)):
         metrics[kind] = [measured(cfg, trainer.model, name) for name in names]
     if comm.is_main_process():
@@ -231,7 +231,7 @@ def measured(cfg: Any, model: torch.nn.Module, name: str) -> dict[str, Any]:
         return about
     figures = average_precision(truth, results)
     print_csv_format({"bbox": figures})
-    shown = error_rates(truth, results, cfg.MODEL.SCORE_THRESHOLD)
+    shown = error_rates(ranked(truth, results), cfg.MODEL.SCORE_THRESHOLD)
     rounded = {k: round(v, 2) for k, v in figures.items()} | {
         k: round(v, 4) for k, v in shown.items()
     }
@@ -245,8 +245,8 @@ def write_run(
     checkpoints.save_weights(folder / checkpoints.MODEL_FILE, trainer.model)
     (folder / checkpoints.BEST_FILE).unlink(missing_ok=True)
     cfg.MODEL.WEIGHTS = ""
-    checkpoints.write_text(folder / checkpoints.CONFIG_FILE, cfg.dump())
-    checkpoints.write_text(folder / checkpoints.METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
+    write_text(folder / checkpoints.CONFIG_FILE, cfg.dump())
+    write_json(folder / checkpoints.METRICS_FILE, metrics)
     card = {
         "kind": "detector",
         "name": folder.resolve().name,
@@ -269,8 +269,7 @@ def write_run(
         "score_threshold": cfg.MODEL.SCORE_THRESHOLD,
         "metrics": metrics,
     }
-    text = json.dumps(card, indent=2)
-    checkpoints.write_text(folder / checkpoints.CARD_FILE, text + "\n")
+    write_json(folder / checkpoints.CARD_FILE, card)
 
 
 def peak_memory_gb() -> float:

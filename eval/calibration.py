@@ -26,42 +26,39 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from classification.calibrate import quality
 from classification.inference import calibration as prob
 from classification.inference.calibration import one_hot
+from classification.training.scaling import quality
 from eval.data import fer2013_parts as fer
 from eval.data import options
 from eval.data.images import AnnotatedImages
 from eval.data.pairs import label_faces, matched_faces
 from eval.records import plots, report
 from eval.records.sections import Section
-from faces import command
 from faces.coco import load_coco
 from faces.command import UserError
 from faces.crops import crop_face
 from faces.emotions import EMOTIONS
 from faces.pipeline import EmotionClassifier, Image
-from faces.provenance import command_line
 
 COMMAND = "eval.calibration"
-
-COLUMNS = {
-    "classifier": "text",
-    "sample": "text",
-    "state": "text",
-    "n": "count",
-    "accuracy": "percent",
-    "mean_top_probability": "percent",
-    "nll": "number",
-    "brier": "number",
-    "ece": "number",
-    "ece_by_chance": "number",
-}
 
 SECTION = Section(
     kind="calibration",
     title="Calibration",
-    columns={"record": "text"} | COLUMNS,
+    columns={
+        "record": "text",
+        "classifier": "text",
+        "sample": "text",
+        "state": "text",
+        "n": "count",
+        "accuracy": "percent",
+        "mean_top_probability": "percent",
+        "nll": "number",
+        "brier": "number",
+        "ece": "number",
+        "ece_by_chance": "number",
+    },
 )
 
 
@@ -193,15 +190,13 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     about = {"coco": None if arguments.coco is None else str(arguments.coco)}
     about |= part.about() | report.provenance(made_by, arguments.device)
     rows = [row | about for row in measure_all(classifiers, samples)]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS, draw)
+    SECTION.publish(arguments, rows, draw)
     return 1 if any(sample.failed for sample in samples) else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from classification.calibrate import find_files, quality, taught_votes
 from classification.training.batches import soft_targets
+from classification.training.card import find_files, taught_votes
+from classification.training.scaling import quality
 from eval.classification import measure
 from eval.data import fer2013_parts as fer
 from eval.data import options

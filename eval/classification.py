@@ -12,15 +12,15 @@ Definitions
         are absent from the truth.
     confusion: 7×7 counts; rows are the truth, columns the prediction, in the order of "classes".
     top: how often the truth is the first, among the first two, among the first three guesses.
-    groups: the same over coarser classes ("six": disgust counts as angry; "valence": positive,
-        negative, neutral), whose scores are the sums of their emotions'.
-    without_twins: accuracy and the rest over the pictures that are not pixel for pixel in Training
-        too (FER2013 only, where Training is in --data).
-    ferplus_majority: the same against what most of FER+'s annotators saw, by its protocol: single
-        dissenting votes aside, one of the seven emotions has more than half of them; the other
-        pictures are left out (``--ferplus``).
-    truth, predicted: one digit per face, its place in "classes"; FER2013's pictures in the order of
-        the hashes of (split, label, pixels), so that records can be compared picture by picture.
+    groups: accuracy over coarser classes ("six": disgust counts as angry; "valence": positive,
+        negative, neutral); the probability of each is the sum of its emotions'.
+    without_twins: accuracy and the rest without exact duplicates: images that are pixel for pixel
+        in Training too (FER2013 only, where Training is in --data).
+    ferplus_majority: the same against the majority of FER+'s annotators, by its protocol: without
+        single dissenting votes, one of the seven emotions has more than half of them; the other
+        images are left out (``--ferplus``).
+    truth, predicted: one digit per face, its place in "classes"; FER2013's images in the order of
+        the hashes of (split, label, pixels), so that records can be compared image by image.
     weights_sha256, weights_bytes, parameters, training_hours, training_command, history: from the
         model's file and card.
     ms_per_face: wall-clock time of the classifier's calls, all views included, reading and warm-up
@@ -54,29 +54,28 @@ from faces import command
 from faces.command import UserError
 from faces.emotions import EMOTIONS, GROUPINGS
 from faces.pipeline import EmotionClassifier, Image
-from faces.provenance import command_line
 from faces.views import VIEWS, probabilities_over_views
 
 COMMAND = "eval.classification"
 
-COLUMNS = {
-    "classifier": "text",
-    "split": "text",
-    "views": "text",
-    "n": "count",
-    "accuracy": "percent",
-    "accuracy_ci": "interval",
-    "without_twins.accuracy": "percent",
-    "ferplus_majority.accuracy": "percent",
-    "macro_f1": "number",
-    "balanced_accuracy": "percent",
-    "ms_per_face": "number",
-}
-
 SECTION = Section(
     kind="classification",
     title="Emotions of face crops",
-    columns={"record": "text"} | COLUMNS | {"precision": "text"},
+    columns={
+        "record": "text",
+        "classifier": "text",
+        "split": "text",
+        "views": "text",
+        "n": "count",
+        "accuracy": "percent",
+        "accuracy_ci": "interval",
+        "without_twins.accuracy": "percent",
+        "ferplus_majority.accuracy": "percent",
+        "macro_f1": "number",
+        "balanced_accuracy": "percent",
+        "ms_per_face": "number",
+        "precision": "text",
+    },
     headings={
         "accuracy_ci": "95 % interval",
         "without_twins.accuracy": "without twins",
@@ -229,7 +228,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     facts += [{} for _ in arguments.scores]
     about = report.provenance(made_by, arguments.device)
     rows = [row | found | about for row, found in zip(rows, facts, strict=True)]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS)
+    SECTION.publish(arguments, rows)
     for row in rows:
         print(f"\n{row['classifier']}\n{per_class_table(row)}")
     return 1 if rows[0]["unreadable"] else 0
@@ -301,9 +300,7 @@ def _on_crops(arguments: argparse.Namespace) -> list[report.Row]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -36,13 +36,11 @@ from eval.data.pairs import label_faces, matched_faces
 from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
 from eval.records import plots, report
 from eval.records.sections import Section
-from faces import command
 from faces.coco import AnnotatedImage, load_coco
 from faces.command import UserError
 from faces.crops import CROP_MARGIN, crop_face
 from faces.emotions import EMOTIONS
 from faces.pipeline import Detector, EmotionClassifier, Image
-from faces.provenance import command_line
 from faces.types import Box
 
 COMMAND = "eval.crop_study"
@@ -62,22 +60,22 @@ JITTERED_MARGINS = (-0.1, -0.05, 0.0, 0.05, 0.1)
 STRENGTHS = (0.0, 1.0, 2.0)
 """How many times the detector's own jitter is simulated."""
 
-COLUMNS = {
-    "classifier": "text",
-    "crop_shape": "text",
-    "n": "count",
-    "accuracy_in_use": "percent",
-    "best_margin": "number",
-    "accuracy": "percent",
-    "accuracy_difference": "percent",
-    "accuracy_difference_ci": "percent",
-    "nll": "number",
-}
-
 SECTION = Section(
     kind="crop_study",
     title="The crop",
-    columns={"record": "text", "detector": "text"} | COLUMNS,
+    columns={
+        "record": "text",
+        "detector": "text",
+        "classifier": "text",
+        "crop_shape": "text",
+        "n": "count",
+        "accuracy_in_use": "percent",
+        "best_margin": "number",
+        "accuracy": "percent",
+        "accuracy_difference": "percent",
+        "accuracy_difference_ci": "percent",
+        "nll": "number",
+    },
 )
 
 
@@ -300,15 +298,13 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         head = {"classifier": classifier.name}
         tail = {"jitter": None if part is None else jitter(part.data, classifier, errors)} | about
         rows += [head | row | tail for row in measure(faces, probabilities)]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS, draw)
+    SECTION.publish(arguments, rows, draw)
     return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -45,36 +45,21 @@ from eval.data.detections import (
 from eval.data.images import AnnotatedImages
 from eval.metrics.average_precision import ap_metrics, match_images, summarise
 from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
-from eval.metrics.miss_rate import FPPI, REFERENCE_FPPI, log_average, rank
+from eval.metrics.miss_rate import FPPI, REFERENCE_FPPI, log_average
 from eval.records import report
 from eval.records.detection_curves import draw_curves
 from eval.records.sections import Section
 from faces import command
 from faces.boxes import Matching, Verdict, match
-from faces.coco import AnnotatedImage, Detections, ImageId, load_coco
+from faces.coco import AnnotatedImage, Detections, GroundTruth, ImageId, load_coco
 from faces.command import UserError
 from faces.pipeline import Image
-from faces.provenance import command_line
+from faces.ranking import rank
 
 COMMAND = "eval.detection"
 
 AP_MIN_SCORE = 0.0
 """For average precision, detectors are asked for everything."""
-
-COLUMNS = {
-    "detector": "text",
-    "images": "count",
-    "faces": "count",
-    "ap": "percent",
-    "ap_ci": "percent",
-    "ap50": "percent",
-    "ap50_ci": "percent",
-    "threshold": "number",
-    "coverage": "percent",
-    "false_per_image": "number",
-    "duplicates_per_image": "number",
-    "ms_per_image": "number",
-}
 
 SECTION = Section(
     kind="detection",
@@ -102,6 +87,10 @@ SECTION = Section(
         "duplicates_per_image": "number",
         "ms_per_image": "number",
     },
+    brief=(
+        "detector images faces ap ap_ci ap50 ap50_ci threshold coverage false_per_image "
+        "duplicates_per_image ms_per_image"
+    ),
 )
 
 
@@ -209,7 +198,19 @@ def ratio(part: float, whole: float) -> float:
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     result = options.make_parser(COMMAND, __doc__)
-    options.add_photo_options(result, images_required=False)
+    annotated = result.add_mutually_exclusive_group(required=True)
+    annotated.add_argument("--coco", type=Path, metavar="FILE.json", help="ground truth")
+    annotated.add_argument(
+        "--dataturks",
+        nargs=2,
+        type=Path,
+        metavar=("JSON", "IMAGES"),
+        help="a Dataturks export and the folder of its images, instead of --coco and --images",
+    )
+    result.add_argument("--images", type=Path, metavar="DIR|ZIP", help="where COCO's images lie")
+    result.add_argument(
+        "--split", choices=("train", "val", "test"), help="only this one of --dataturks"
+    )
     options.add_models(result, "detector")
     add_results_options(result)
     result.add_argument(
@@ -223,10 +224,30 @@ def parser() -> argparse.ArgumentParser:
         "--figures",
         type=Path,
         metavar="DIR",
-        help="draw the precision-recall and miss-rate curves there, named after --out or --coco",
+        help="draw the precision-recall and miss-rate curves there, named after --out or the data",
     )
     options.add_common_options(result)
     return result
+
+
+def load_truth(arguments: argparse.Namespace) -> GroundTruth:
+    """Read the ground truth that the options name; with ``--dataturks``, set ``--images`` too.
+
+    Raises:
+        UserError: it cannot be used, or the options contradict each other.
+    """
+    if arguments.dataturks is None:
+        if arguments.split:
+            raise UserError("--split: only with --dataturks; give a COCO file of the split")
+        if arguments.detector and arguments.images is None:
+            raise UserError("--detector needs the images; give their folder as --images")
+        return load_coco(arguments.coco)
+    if arguments.images is not None:
+        raise UserError("--images: only with --coco; --dataturks names its images itself")
+    from detection.data.catalog import load_dataturks
+
+    file, arguments.images = arguments.dataturks
+    return load_dataturks(file, arguments.images, arguments.split or "")
 
 
 def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
@@ -236,9 +257,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         report.check_out(arguments.figures / "curves.png")
     if not arguments.detector and not arguments.results:
         raise UserError("nothing to measure; give --detector, --results or both")
-    if arguments.detector and arguments.images is None:
-        raise UserError("--detector needs the images; give their folder as --images")
-    truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
+    truth = with_min_size(load_truth(arguments), arguments.min_size)
     options.check_truth(truth, COMMAND)
     saved = load_saved(arguments, truth.scenes)
 
@@ -258,17 +277,15 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         "unreadable": failed,
     } | report.provenance(made_by, arguments.device)
     rows = [row | about for row in measure_all(measured, [*detected, *saved])]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS)
+    SECTION.publish(arguments, rows)
     if arguments.figures is not None:
-        draw_curves(rows, arguments.figures, (arguments.out or arguments.coco).stem)
+        draw_curves(rows, arguments.figures, (arguments.out or truth.path).stem)
     return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -26,31 +26,28 @@ from eval.data import options
 from eval.records import report
 from eval.records.plots import draw_lines, panels, save
 from eval.records.sections import Section
-from faces import command
 from faces.command import UserError
-from faces.provenance import command_line
 
 COMMAND = "eval.detector_training"
-
-COLUMNS = {
-    "trained_detector": "text",
-    "iterations": "count",
-    "pictures_per_iteration": "count",
-    "freeze_at": "count",
-    "trained": "text",
-    "trained_millions": "number",
-    "loss_first": "number",
-    "loss_last": "number",
-    "best_validation_ap50": "percent",
-    "seconds_per_iteration": "number",
-    "peak_memory_gb": "number",
-    "training_hours": "number",
-}
 
 SECTION = Section(
     kind="detector_training",
     title="Trainings of detectors",
-    columns={"record": "text"} | COLUMNS,
+    columns={
+        "record": "text",
+        "trained_detector": "text",
+        "iterations": "count",
+        "pictures_per_iteration": "count",
+        "freeze_at": "count",
+        "trained": "text",
+        "trained_millions": "number",
+        "loss_first": "number",
+        "loss_last": "number",
+        "best_validation_ap50": "percent",
+        "seconds_per_iteration": "number",
+        "peak_memory_gb": "number",
+        "training_hours": "number",
+    },
 )
 
 
@@ -69,7 +66,6 @@ def summarise(folder: Path) -> report.Row:
     Raises:
         UserError: it is no finished run folder of ``detection.train``, or of an older version.
     """
-    from detection.errors import DetectionError
     from detection.modeling import checkpoints
     from detection.modeling.config import load_config
     from detection.training.trainer import LOG_FILE
@@ -82,7 +78,7 @@ def summarise(folder: Path) -> report.Row:
         steps = [one for one in log if "total_loss" in one]
         losses = np.array([one["total_loss"] for one in steps])
         keys = [key for key in steps[0] if key.startswith("loss_")]
-    except (DetectionError, OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError) as error:
         raise UserError(
             f"{folder}: no finished run of detection.train that notes every iteration ({error}); "
             "train again, or name another --run"
@@ -141,7 +137,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     report.check_out(arguments.out)
     report.check_out(arguments.picture)
     rows = [summarise(arguments.run) | report.provenance(made_by)]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS, draw)
+    SECTION.publish(arguments, rows, draw)
     return 0
 
 
@@ -151,9 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="a run folder")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the loss")
-    arguments = parser.parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser, evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -62,28 +62,10 @@ from eval.metrics.joint import summarise
 from eval.records import report
 from eval.records.gallery import Gallery
 from eval.records.sections import Section
-from faces import command
 from faces.coco import GroundTruth, load_coco
 from faces.command import UserError
-from faces.provenance import command_line
 
 COMMAND = "eval.joint"
-
-COLUMNS = {
-    "detector": "text",
-    "classifier": "text",
-    "faces": "count",
-    "coverage": "percent",
-    "accuracy_on_matched": "percent",
-    "accuracy_on_true_boxes": "percent",
-    "joint_accuracy": "percent",
-    "joint_accuracy_ci": "percent",
-    "joint_accuracy_difference": "percent",
-    "joint_accuracy_difference_ci": "percent",
-    "mean_ap50": "percent",
-    "false_per_image": "number",
-    "duplicates_per_image": "number",
-}
 
 SECTION = Section(
     kind="joint",
@@ -107,6 +89,11 @@ SECTION = Section(
         "duplicates_per_image": "number",
     },
     headings={"without_doubtful.joint_accuracy": "without doubtful"},
+    brief=(
+        "detector classifier faces coverage accuracy_on_matched accuracy_on_true_boxes "
+        "joint_accuracy joint_accuracy_ci joint_accuracy_difference "
+        "joint_accuracy_difference_ci mean_ap50 false_per_image duplicates_per_image"
+    ),
 )
 
 
@@ -234,7 +221,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         "unreadable": len(images.failed),
     } | report.provenance(made_by, arguments.device)
     rows = [row | stage_1[row["detector"]] | about for row in summarise(seen, faces, pairs)]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS)
+    SECTION.publish(arguments, rows)
     if len(rows) == 1:
         print(f"\n{emotions_table(rows[0])}")
     if gallery is not None:
@@ -247,9 +234,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

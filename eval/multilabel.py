@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from classification.calibrate import fit_scaling
+from classification.training.scaling import fit_scaling
 from eval.data import fer2013_parts as fer
 from eval.data import options
 from eval.metrics import multilabel as multilabel_metrics
@@ -45,7 +45,6 @@ from eval.records.sections import Section
 from faces import command
 from faces.emotions import EMOTIONS
 from faces.pipeline import EmotionClassifier
-from faces.provenance import command_line
 from faces.types import DEFAULT_THRESHOLD
 
 COMMAND = "eval.multilabel"
@@ -56,25 +55,25 @@ PRESENCE = 0.3
 GRID = np.round(np.arange(0.02, 0.91, 0.01), 2)
 """The thresholds that are tried."""
 
-COLUMNS = {
-    "classifier": "text",
-    "scaling": "text",
-    "rule": "text",
-    "threshold": "number",
-    "micro_f1": "number",
-    "macro_f1": "number",
-    "macro_f1_ci": "number",
-    "macro_f1_gain_over_argmax": "number",
-    "macro_f1_gain_over_argmax_ci": "number",
-    "mean_ap": "number",
-    "top_two_coverage": "percent",
-    "named_per_face": "number",
-}
-
 SECTION = Section(
     kind="multilabel",
     title="Several emotions at once, against FER+'s votes",
-    columns={"record": "text", "split": "text"} | COLUMNS,
+    columns={
+        "record": "text",
+        "split": "text",
+        "classifier": "text",
+        "scaling": "text",
+        "rule": "text",
+        "threshold": "number",
+        "micro_f1": "number",
+        "macro_f1": "number",
+        "macro_f1_ci": "number",
+        "macro_f1_gain_over_argmax": "number",
+        "macro_f1_gain_over_argmax_ci": "number",
+        "mean_ap": "number",
+        "top_two_coverage": "percent",
+        "named_per_face": "number",
+    },
 )
 
 
@@ -246,16 +245,14 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     parts = fer.open_parts(arguments.data, splits, arguments.ferplus)
     about = parts[1].about() | report.provenance(made_by, arguments.device)
     rows = [row | about for row in measure_all(classifiers, parts, arguments.presence)]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS, draw)
+    SECTION.publish(arguments, rows, draw)
     print(f"The default threshold, faces.types.DEFAULT_THRESHOLD, is {DEFAULT_THRESHOLD}.")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

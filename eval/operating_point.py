@@ -34,7 +34,6 @@ from eval.data import options
 from eval.data.detections import as_arrays, with_min_size
 from eval.data.images import AnnotatedImages
 from eval.metrics.average_precision import match_images
-from eval.metrics.miss_rate import rank
 from eval.records import report
 from eval.records.sections import Section
 from faces import command
@@ -42,7 +41,7 @@ from faces.coco import AnnotatedImage, Detections, load_coco
 from faces.command import UserError
 from faces.files import write_json, write_text
 from faces.pipeline import Detector
-from faces.provenance import command_line
+from faces.ranking import rank
 
 COMMAND = "eval.operating_point"
 
@@ -134,19 +133,16 @@ def operating_point(images: Sequence[AnnotatedImage], found: Sequence[Detections
         UserError: there is no face, or none is found.
     """
     ranked = rank(images, found)
-    duplicates = ranked.duplicates_per_image()
-    allowed = ranked.is_threshold & (duplicates < MAX_DUPLICATES)
-    if not ranked.faces or not allowed.any() or not ranked.matched.any():
+    best = ranked.select_threshold(EQUAL, MAX_DUPLICATES)
+    if best is None:
         raise UserError("there is no face to find, or the detector finds none: no choice")
-    f1 = np.where(allowed, ranked.f1(), -1.0)
-    best = int(np.flatnonzero(f1 >= f1.max() - EQUAL)[-1])
     precision = match_images(images, found, areas=("all",))["all"].precision()
     return {
         "threshold": float(np.floor(1000 * ranked.scores[best]) / 1000),
         "f1": float(ranked.f1()[best]),
         "coverage": float(ranked.matched[best] / ranked.faces),
         "wrong_per_image": float(ranked.false_positives_per_image()[best]),
-        "duplicates_per_image": float(duplicates[best]),
+        "duplicates_per_image": float(ranked.duplicates_per_image()[best]),
         "validation_ap": float(precision.mean()),
         "validation_ap50": float(precision[0].mean()),
     }
@@ -320,9 +316,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

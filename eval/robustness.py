@@ -29,9 +29,7 @@ from eval.data import options
 from eval.data.crop_folders import BATCH
 from eval.records import plots, report
 from eval.records.sections import Section
-from faces import command
 from faces.pipeline import EmotionClassifier
-from faces.provenance import command_line
 
 COMMAND = "eval.robustness"
 
@@ -71,14 +69,12 @@ CONDITIONS: dict[str, tuple[Change, tuple[float, ...]]] = {
 }
 """What is changed → how, and the values that are measured."""
 
-COLUMNS = {"classifier": "text"} | {
-    key: "percent" for kind in CONDITIONS for key in (f"{kind}_usual", f"{kind}_lowest")
-}
-
 SECTION = Section(
     kind="robustness",
     title="Accuracy when crops are not FER2013's",
-    columns={"record": "text", "split": "text"} | COLUMNS,
+    columns={"record": "text", "split": "text"}
+    | {"classifier": "text"}
+    | {key: "percent" for kind in CONDITIONS for key in (f"{kind}_usual", f"{kind}_lowest")},
 )
 
 _USUAL = {"scale": 1.0, "blur": 0.0, "brightness": 1.0}
@@ -155,15 +151,13 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     part = fer.open_part(arguments.data, arguments.split)
     about = part.about() | report.provenance(made_by, arguments.device)
     rows = [row | about for row in measure(part.data, classifiers, part.name)]
-    report.publish(arguments, SECTION.kind, rows, COLUMNS, draw)
+    SECTION.publish(arguments, rows, draw)
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,6 @@ from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.files import write_json
 from faces.pipeline import Image
-from faces.provenance import command_line
 from faces.types import Box
 
 COMMAND = "eval.scenes"
@@ -348,9 +347,7 @@ def make(arguments: argparse.Namespace, made_by: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: make(arguments, made_by))
+    return options.run_command(COMMAND, parser(), make, argv)
 
 
 if __name__ == "__main__":

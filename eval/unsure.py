@@ -35,7 +35,6 @@ from eval.records import plots, report
 from eval.records.sections import Section
 from faces import command
 from faces.pipeline import EmotionClassifier
-from faces.provenance import command_line
 from faces.types import UNSURE_BELOW
 
 COMMAND = "eval.unsure"
@@ -46,25 +45,25 @@ COVERAGE = 0.9
 POINTS = 100
 """Points of a curve in the record."""
 
-COLUMNS = {
-    "classifier": "text",
-    "unsure_below": "number",
-    "coverage": "percent",
-    "risk_of_all": "percent",
-    "risk": "percent",
-    "risk_ci": "percent",
-    "risk_of_unsure": "percent",
-    "vote_risk": "percent",
-    "vote_risk_of_unsure": "percent",
-    "aurc_top_probability": "number",
-    "aurc_entropy": "number",
-    "aurc_lead_over_the_second": "number",
-}
-
 SECTION = Section(
     kind="unsure",
     title="Unsure faces",
-    columns={"record": "text", "split": "text"} | COLUMNS,
+    columns={
+        "record": "text",
+        "split": "text",
+        "classifier": "text",
+        "unsure_below": "number",
+        "coverage": "percent",
+        "risk_of_all": "percent",
+        "risk": "percent",
+        "risk_ci": "percent",
+        "risk_of_unsure": "percent",
+        "vote_risk": "percent",
+        "vote_risk_of_unsure": "percent",
+        "aurc_top_probability": "number",
+        "aurc_entropy": "number",
+        "aurc_lead_over_the_second": "number",
+    },
 )
 
 
@@ -166,7 +165,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         if arguments.ferplus is not None:
             row |= vote_risks(reported[0], parts[1], row["unsure_below"])
         rows.append(row | about)
-    report.publish(arguments, SECTION.kind, rows, COLUMNS, draw)
+    SECTION.publish(arguments, rows, draw)
     print(f"In use: unsure below {UNSURE_BELOW} (faces.types.UNSURE_BELOW).")
     return 0
 
@@ -181,9 +180,7 @@ def _wrong_answers(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
+    return options.run_command(COMMAND, parser(), evaluate, argv)
 
 
 if __name__ == "__main__":

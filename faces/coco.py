@@ -267,6 +267,7 @@ def load_results(path: Path, images: Collection[AnnotatedImage]) -> dict[ImageId
     Raises:
         UserError: the file has another form, or a detection is broken or of no known image.
     """
+    # both forms of the file become rows
     file = _File.read(path)
     translate: dict[ImageId, ImageId] | None = None
     if isinstance(file.content, dict) and {"annotations", "images"} <= file.content.keys():
@@ -277,6 +278,7 @@ def load_results(path: Path, images: Collection[AnnotatedImage]) -> dict[ImageId
     else:
         raise file.error("not a COCO result file: expected a list of detections")
 
+    # each row is a detection in an annotated image
     found: dict[ImageId, list[tuple[Corners, float]]] = {image.id: [] for image in images}
     for number, row in enumerate(rows):
         where = f"detection {number}"

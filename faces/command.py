@@ -1,4 +1,4 @@
-"""What every command shares: one base of all errors that users can cause, one shell around them."""
+"""For every command: the base of all errors that users cause, and the shell around ``main``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -67,7 +68,9 @@ def catch_interrupts(command: str) -> None:
         if not issubclass(kind, KeyboardInterrupt):
             others(kind, error, traceback)
             return
-        print(f"\n{command}: stopped", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            sys.stdout.flush()
+            print(f"\n{command}: stopped", file=sys.stderr, flush=True)
         os._exit(130)  # else Python ends itself by the signal, which has no exit status
 
     sys.excepthook = hook

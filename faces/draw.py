@@ -247,7 +247,7 @@ def _place(
     taken: NDArray[np.int64],
     canvas: tuple[int, int],
 ) -> _Area:
-    """Choose where a label covers least, of other labels before all, then of faces."""
+    """Return where a label covers the fewest pixels: of other labels first, then of faces."""
     width, height = size
     left, top, right, bottom = box
     gap = _gap(line)

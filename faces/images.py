@@ -230,7 +230,33 @@ def _rewound(stream: BinaryIO, name: str) -> BinaryIO:
     return io.BytesIO(data)
 
 
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return (width, height) in pixels of the upright image in a file, from its header.
+
+    Raises:
+        ImageError: it is no image; damage behind the header stays unseen.
+    """
+    name = os.fspath(path)
+    with _open_file(name, name) as stream, _opened(stream, name)[0] as picture:
+        if picture.format != "TIFF":  # Pillow turns those while it decodes them
+            width, height = picture.size
+            return (height, width) if _orientation(picture) >= 5 else (width, height)
+    height, width = read_image(name).shape[:2]
+    return width, height
+
+
 def _decode(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
+    picture, head = _opened(stream, name)
+    with picture:
+        return _pixels(picture, name, lambda error: _damage(error, stream, head))
+
+
+def _opened(stream: BinaryIO, name: str) -> tuple[ImageFile.ImageFile, bytes]:
+    """Return an image whose header is read, and the first bytes of its file.
+
+    Raises:
+        ImageError: it is no image of a kind that is read.
+    """
     head = stream.read(_HEAD_BYTES)
     if not head:
         raise ImageError(name, "is empty (0 bytes); get it again")
@@ -244,8 +270,7 @@ def _decode(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
         raise ImageError(name, _damage(error, stream, head)) from error
     if opened is None:
         raise ImageError(name, _no_image(head))
-    with opened:
-        return _pixels(opened, name, lambda error: _damage(error, stream, head))
+    return opened, head
 
 
 def _pixels(

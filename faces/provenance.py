@@ -27,7 +27,7 @@ def read_card(path: Path) -> dict[str, Any]:
         card = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CardError(f"{path}: cannot be read: {error.strerror}; restore it") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CardError(f"{path}: not valid JSON ({error}); restore it") from error
     if not isinstance(card, dict):
         raise CardError(f"{path}: no JSON object; restore it")

@@ -1,4 +1,4 @@
-"""How training pictures are varied."""
+"""How training images are varied."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far training pictures are varied; 0 switches a step off.
+    """How far training images are varied; 0 switches a step off.
 
     Attributes:
         shift: largest shift along each axis, as a fraction of the side.
@@ -43,7 +43,7 @@ class Augmentation:
 
 
 class TrainPreset:
-    """Vary one grey picture at random, reproducibly.
+    """Vary one grey image at random, reproducibly.
 
     Args:
         config: how far.

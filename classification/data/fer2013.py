@@ -1,4 +1,4 @@
-"""FER2013 in every form that people hold it, with its official split.
+"""FER2013 in every form that people have it, with its official split.
 
 FER2013 (Goodfellow et al., "Challenges in Representation Learning", 2013) has 35,887 grey faces of
 48×48 pixels in three parts: Training, PublicTest (validation) and PrivateTest (test).
@@ -6,26 +6,28 @@ FER2013 (Goodfellow et al., "Challenges in Representation Learning", 2013) has 3
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from faces.command import UserError
+from faces.command import UserError, note
 from faces.emotions import EMOTIONS, canonical_emotion
 from faces.images import ImageError, read_image
 
 SIZE = 48
-"""Height and width of a FER2013 picture in pixels."""
+"""Height and width of an image of FER2013 in pixels."""
 
 SPLITS: tuple[str, ...] = ("Training", "PublicTest", "PrivateTest")
 """The official parts, as the column ``Usage`` and the Kaggle folder's files name them."""
@@ -35,9 +37,9 @@ OFFICIAL_COUNTS: dict[str, tuple[int, ...]] = {
     "PublicTest": (467, 56, 496, 895, 653, 415, 607),
     "PrivateTest": (491, 55, 528, 879, 594, 416, 626),
 }
-"""Pictures per emotion (order of ``EMOTIONS``) in each part of the official release."""
+"""Images per emotion (order of ``EMOTIONS``) in each part of the official release."""
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 class Fer2013Error(UserError):
@@ -53,37 +55,42 @@ class Fer2013:
         labels: shape (N,), int64, indices into ``EMOTIONS``.
         splits: shape (N,), str, each one of ``SPLITS``.
         names: N names: ``Training_123.png``, or ``row 17`` for a csv.
+        rows: how many rows that csv has; None for images in folders.
+        stated_split: what the split is, if it is not the official one.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     splits: NDArray[np.str_]
     names: tuple[str, ...]
+    rows: int | None = None
+    stated_split: str = ""
 
     def split(self, name: str) -> Fer2013:
         """Return one official part.
 
         Raises:
-            Fer2013Error: the part is unknown, or this data holds no picture of it.
+            Fer2013Error: the part is unknown, or this data holds no image of it.
         """
         if name not in SPLITS:
             raise Fer2013Error(f"unknown split {name!r}; expected one of {', '.join(SPLITS)}")
         keep = np.flatnonzero(self.splits == name)
         if not keep.size:
-            raise Fer2013Error(f"the data holds no picture of the split {name}")
+            raise Fer2013Error(f"the data holds no image of the split {name}")
         return self.take(keep)
 
     def take(self, keep: NDArray[np.int64]) -> Fer2013:
-        """Return the pictures of these indices, in their order."""
-        return Fer2013(
-            self.images[keep],
-            self.labels[keep],
-            self.splits[keep],
-            tuple(self.names[i] for i in keep),
+        """Return the images of these indices, in their order."""
+        return replace(
+            self,
+            images=self.images[keep],
+            labels=self.labels[keep],
+            splits=self.splits[keep],
+            names=tuple(self.names[i] for i in keep),
         )
 
     def disgust_as_angry(self) -> Fer2013:
-        """Return the same pictures with disgust's, the rarest, labelled as angry."""
+        """Return the same images with disgust's, the rarest, labelled as angry."""
         disgust, angry = EMOTIONS.index("disgust"), EMOTIONS.index("angry")
         return replace(self, labels=np.where(self.labels == disgust, angry, self.labels))
 
@@ -94,17 +101,17 @@ class Fer2013:
         return hashlib.sha256(b"".join(digests)).hexdigest()
 
     def order(self) -> NDArray[np.int64]:
-        """Return indices that sort the pictures by (split, label, pixels), whatever their form."""
+        """Return indices that sort the images by (split, label, pixels), whatever their form."""
         digests = list(map(_digest, self.splits, self.labels, self.images))
         return np.array(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
 
     def differences_from_official(self) -> list[str]:
-        """Say which classes of which parts have more or fewer pictures than the official release.
+        """Say which classes of which parts have more or fewer images than the official release.
 
         Returns:
             One line per difference; empty when every count is the official one.
         """
-        lines = []
+        lines = [self.stated_split] if self.stated_split else []
         for split, official in OFFICIAL_COUNTS.items():
             counts = np.bincount(self.labels[self.splits == split], minlength=len(EMOTIONS))
             for emotion, have, want in zip(EMOTIONS, counts, official, strict=True):
@@ -119,104 +126,187 @@ def _digest(split: str, label: int, image: NDArray[np.uint8]) -> bytes:
 
 
 def pixel_twins(part: Fer2013, training: Fer2013) -> NDArray[np.bool_]:
-    """Tell, shape (N,), which pictures of a part are pixel for pixel in ``training`` too.
+    """Tell, shape (N,), which images of a part are exact duplicates of one in ``training``.
 
-    Who remembers the training pictures knows these already. The labels of twins may differ.
+    A model may remember these from its training. The labels of duplicates may differ.
     """
     known = {image.tobytes() for image in training.images}
     return np.array([image.tobytes() in known for image in part.images], bool)
 
 
+def note_differences(command: str, path: Path, data: Fer2013) -> None:
+    """Tell the user in one line that data are not the official FER2013, if they are not."""
+    if others := data.differences_from_official():
+        more = f" (and {len(others) - 1} more)" if others[1:] else ""
+        note(command, f"{path}: not the official FER2013: {others[0]}{more}")
+
+
 def load_fer2013(path: Path, *, progress: bool = True) -> Fer2013:
-    """Read FER2013 from a csv, a Kaggle folder, or a zip of either.
+    """Read FER2013 from a csv, a folder of images, or a folder or zip that holds one of these.
 
     Args:
         path: ``fer2013.csv`` or ``icml_face_data.csv`` (columns emotion, Usage, pixels, in any
-            order, also with blanks around their names); the Kaggle folder with
+            order, also with blanks around their names; UTF-8 or UTF-16); the Kaggle folder with
             ``train/<class>/Training_*.png`` and ``test/<class>/{PublicTest,PrivateTest}_*.png``
-            (png or jpg, possibly some folders deeper); or a zip of one of these.
+            (png or jpg, possibly some folders deeper); folders ``train``, ``validation`` and
+            perhaps ``test`` of images with other names, whose split is then that of the folders;
+            or a folder or zip that holds one of these. Hidden files do not count.
         progress: show a progress bar on standard error.
 
     Raises:
-        Fer2013Error: the file is none of these forms, or a row or picture in it is broken.
+        Fer2013Error: the file is none of these forms, or a row or image in it is broken.
     """
     path = Path(path)
     if path.is_dir():
-        return _from_files(path, *_walk_folder(path), progress=progress)
+        names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
+        return _from_files(path, names, lambda name: (path / name).open("rb"), progress)
     if not path.is_file():
         raise Fer2013Error(
             f"{path}: no such file or folder; give fer2013.csv, the folder or its zip"
         )
     if zipfile.is_zipfile(path):
         try:
-            return _from_zip(path, progress=progress)
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if not name.endswith("/")]
+                return _from_files(path, names, archive.open, progress)
         except (
             *(zipfile.BadZipFile, zlib.error, EOFError),
             *(RuntimeError, NotImplementedError),  # encrypted, or packed in a way of its own
         ) as error:
             raise Fer2013Error(
-                f"{path}: a damaged or encrypted zip ({error}); fetch it anew, or unpack it"
+                f"{path}: a damaged or encrypted zip ({error}); get it again, or unpack it"
             ) from error
-    if path.suffix.lower() == ".csv":
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            return _from_csv(str(path), lines, progress=progress)
-    raise Fer2013Error(f"{path}: neither a csv nor a zip nor a folder; unpack other archives first")
+    with path.open("rb") as file:
+        return _from_csv(str(path), file, progress)
 
 
-def _from_zip(path: Path, *, progress: bool) -> Fer2013:
-    with zipfile.ZipFile(path) as archive:
-        names = [n for n in archive.namelist() if not n.startswith("__MACOSX/")]
-        tables = [n for n in names if n.endswith((".csv", ".CSV"))]
-        known = [n for n in tables if PurePosixPath(n).name in _CSV_NAMES]
-        if known or (tables and not any(n.lower().endswith(PICTURE_SUFFIXES) for n in names)):
-            name = (known or tables)[0]
-            lines = io.TextIOWrapper(io.BytesIO(archive.read(name)), "utf-8-sig", newline="")
-            return _from_csv(f"{path}:{name}", lines, progress=progress)
-        return _from_files(path, names, archive.read, progress=progress)
+def _from_files(
+    source: Path, names: Iterable[str], read: Callable[[str], IO[bytes]], progress: bool
+) -> Fer2013:
+    names = sorted(name for name in names if not _is_hidden(PurePosixPath(name)))
+    images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+    tables = [name for name in names if name.lower().endswith(".csv")]
+    known = [n for wanted in _CSV_NAMES for n in tables if PurePosixPath(n).name == wanted]
+    if known or (len(tables) == 1 and not images):
+        table = (known or tables)[0]
+        with read(table) as file:
+            return _from_csv(f"{source}/{table}", file, progress)
+    if images:
+        return _from_images(source, images, read, progress)
+    held = (
+        f"{len(tables)} csv files, such as {tables[0]}; give one of them"
+        if tables
+        else ("neither fer2013.csv nor images train/<class>/Training_<id>.png")
+    )
+    raise Fer2013Error(f"{source}: holds {held}")
 
 
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 
 
-def _from_csv(source: str, lines: Iterator[str], *, progress: bool) -> Fer2013:
-    csv.field_size_limit(1 << 20)
+def _is_hidden(path: PurePosixPath) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
+def _from_csv(source: str, file: IO[bytes], progress: bool) -> Fer2013:
+    head = file.read(_HEAD)
+    file.seek(0)
+    if problem := _other_format(head):
+        raise Fer2013Error(f"{source}: {problem}")
+    encoding = "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else None
+    text = io.TextIOWrapper(file, encoding or "utf-8-sig", newline="")
+    csv.field_size_limit(_LONGEST)
     try:
-        return _from_rows(source, csv.reader(lines), progress=progress)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise Fer2013Error(f"{source}: not a readable csv: {error}") from error
+        # a line of any length is read in pieces, none of which is a row then
+        lines = iter(lambda: text.readline(_LONGEST), "")
+        return _from_rows(source, csv.reader(lines), progress)
+    except UnicodeDecodeError as error:
+        raise Fer2013Error(f"{source}: no UTF-8 text ({error.reason}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise Fer2013Error(f"{source}: no readable csv ({error}); get it again") from error
 
 
-def _from_rows(source: str, reader: Iterator[list[str]], *, progress: bool) -> Fer2013:
+_HEAD, _LONGEST = 512, 1 << 20
+"""Bytes that tell what a file is; characters of a line."""
+
+MAX_IMAGES = 200_000
+"""FER2013 has 35,887; what has more than this is something else."""
+
+_FORMATS = (
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"BZh", "a bzip2 archive"),
+    (0, b"\xfd7zXZ", "an xz archive"),
+    (0, b"7z\xbc\xaf", "a 7z archive"),
+    (0, b"Rar!", "a rar archive"),
+    (257, b"ustar", "a tar archive"),
+)
+
+
+def _other_format(head: bytes) -> str:
+    """Say what a file is that is no csv, by its first bytes; empty if it may be one."""
+    for offset, mark, what in _FORMATS:
+        if head[offset:].startswith(mark):
+            return f"{what} and no csv; unpack it first"
+    if head.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page and no csv; download the file itself"
+    if b"\0" in head and not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "binary and no csv; give fer2013.csv, the folder or its zip"
+    return ""
+
+
+def _from_rows(source: str, reader: Iterator[list[str]], progress: bool) -> Fer2013:
     header = [column.strip().lower() for column in next(reader, [])]
     missing = {"emotion", "usage", "pixels"} - set(header)
     if missing:
+        named = ", ".join(map(shortened, header[:5]))
+        lacks = f"lacks the column(s) {', '.join(sorted(missing))}"
+        if len(missing) == 3 and len(header) == 3:
+            lacks = "is a row of data: put the line emotion,pixels,Usage before it"
         raise Fer2013Error(
-            f"{source}: the header {header[:5]} lacks the column(s) {', '.join(sorted(missing))}; "
-            "use the original fer2013.csv or icml_face_data.csv"
+            f"{source}: the header {named} {lacks}; the original is fer2013.csv or "
+            "icml_face_data.csv"
         )
     emotion_at, usage_at, pixels_at = (header.index(c) for c in ("emotion", "usage", "pixels"))
-    images, labels, splits, names = [], [], [], []
-    for number, row in enumerate(
-        tqdm(reader, desc=Path(source).name, unit=" pictures", disable=None if progress else True),
-        start=2,
-    ):
+    images: list[NDArray[np.uint8]] = []
+    labels, splits, names = [], [], []
+    bar = tqdm(reader, desc=Path(source).name, unit=" images", disable=None if progress else True)
+    for number, row in enumerate(bar, start=2):
         if not row:
             continue
         where = f"{source}, line {number}"
         if len(row) != len(header):
             raise Fer2013Error(f"{where}: {len(row)} columns where the header has {len(header)}")
         label, split = row[emotion_at].strip(), row[usage_at].strip()
-        if label not in {str(i) for i in range(len(EMOTIONS))}:
-            raise Fer2013Error(f"{where}: emotion {label!r} is not one of 0..{len(EMOTIONS) - 1}")
+        if label not in _DIGITS:
+            last = len(EMOTIONS) - 1
+            raise Fer2013Error(f"{where}: emotion {shortened(label)} is not one of 0..{last}")
         if split not in SPLITS:
-            raise Fer2013Error(f"{where}: Usage {split!r} is not one of {', '.join(SPLITS)}")
+            raise Fer2013Error(
+                f"{where}: Usage {shortened(split)} is not one of {', '.join(SPLITS)}"
+            )
+        _check_count(source, len(images))
         images.append(_pixels(row[pixels_at], where))
         labels.append(int(label))
         splits.append(split)
         names.append(f"row {number - 2}")
     if not images:
-        raise Fer2013Error(f"{source}: holds no picture; is the download complete?")
-    return Fer2013(np.stack(images), np.array(labels, np.int64), np.array(splits), tuple(names))
+        raise Fer2013Error(f"{source}: holds no image; is the download complete?")
+    return Fer2013(
+        np.stack(images), np.array(labels, np.int64), np.array(splits), tuple(names), number - 1
+    )
+
+
+_DIGITS = tuple(map(str, range(len(EMOTIONS))))
+
+
+def shortened(text: str) -> str:
+    """Return a cell of a table in quotes, cut to a length that an error message can have."""
+    return repr(text if len(text) <= 24 else f"{text[:20]}…")
+
+
+def _check_count(source: str | Path, count: int) -> None:
+    if count >= MAX_IMAGES:
+        raise Fer2013Error(f"{source}: holds more than {MAX_IMAGES:,} images; FER2013 has 35,887")
 
 
 def _pixels(text: str, where: str) -> NDArray[np.uint8]:
@@ -233,53 +323,79 @@ def _pixels(text: str, where: str) -> NDArray[np.uint8]:
     return values.astype(np.uint8).reshape(SIZE, SIZE)
 
 
-def _walk_folder(folder: Path) -> tuple[list[str], Callable[[str], bytes]]:
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    return names, lambda name: (folder / name).read_bytes()
+_FOLDERS = {
+    **dict.fromkeys(("train", "training"), "Training"),
+    **dict.fromkeys(("validation", "valid", "val", "publictest"), "PublicTest"),
+    **dict.fromkeys(("test", "privatetest"), "PrivateTest"),
+}
+"""Name of the folder above the classes, in small letters → the part that it stands for."""
 
 
-def _from_files(
-    source: Path, names: list[str], read: Callable[[str], bytes], *, progress: bool
+def _splits_of(source: Path, names: Sequence[str]) -> tuple[list[str], str]:
+    """Return the split of each image, and a line that says whence if it is not the official one."""
+    paths = [PurePosixPath(name) for name in names]
+    prefixes = [path.name.split("_")[0] for path in paths]
+    folders = [_FOLDERS.get(path.parent.parent.name.lower(), "") for path in paths]
+
+    # the official split is in the file names
+    if any(prefix in SPLITS for prefix in prefixes):
+        for name, prefix, folder in zip(names, prefixes, folders, strict=True):
+            if prefix not in SPLITS:
+                raise Fer2013Error(
+                    f"{source}: the name {name} does not begin with {', '.join(SPLITS)}; the "
+                    "official split is recovered from the file names, so keep them as released"
+                )
+            if folder and (prefix == "Training") != (folder == "Training"):
+                raise Fer2013Error(f"{source}: {name} is {prefix} by its name, but not its folder")
+        return prefixes, ""
+
+    # else in the folders, if they tell validation from test
+    for name, folder in zip(names, folders, strict=True):
+        if not folder or not {"Training", "PublicTest"} <= set(folders):
+            raise Fer2013Error(
+                f"{source}: {name} tells no split: its name does not begin with "
+                f"{', '.join(SPLITS)}, and the folders are not train and validation"
+            )
+    pairs = zip(paths, folders, strict=True)
+    used = sorted({f"{path.parent.parent.name} is {folder}" for path, folder in pairs})
+    return folders, f"the split is that of the folders: {', '.join(used)}"
+
+
+def _from_images(
+    source: Path, names: Sequence[str], read: Callable[[str], IO[bytes]], progress: bool
 ) -> Fer2013:
-    pictures = sorted(n for n in names if n.lower().endswith(PICTURE_SUFFIXES))
-    found: dict[tuple[str, str], str] = {}
-    for name in pictures:
+    _check_count(source, len(names) - 1)
+    splits, stated = _splits_of(source, names)
+    known: dict[tuple[str, str, str], str] = {}
+    for name, split in zip(names, splits, strict=True):
         path = PurePosixPath(name)
-        split = path.name.split("_")[0]
-        if split not in SPLITS:
-            raise Fer2013Error(
-                f"{source}: the name {name} does not begin with {', '.join(SPLITS)}; the official "
-                "split is recovered from the file names, so keep them as released"
-            )
-        twin = found.setdefault((path.parent.name, path.stem), name)
-        if twin != name:
-            raise Fer2013Error(
-                f"{source}: {twin} and {name} are the same picture; keep one of them"
-            )
-    if not pictures:
+        first = known.setdefault((split, path.parent.name, path.stem), name)
+        if first != name:
+            raise Fer2013Error(f"{source}: {first} and {name} are the same image; keep one of them")
+    bar = tqdm(names, desc=source.name, unit=" images", disable=None if progress else True)
+    images, labels = zip(*(_image_and_label(source, name, read) for name in bar), strict=True)
+    short = tuple(PurePosixPath(name).name for name in names)
+    return Fer2013(
+        np.stack(images), np.array(labels, np.int64), np.array(splits), short, stated_split=stated
+    )
+
+
+def _image_and_label(
+    source: Path, name: str, read: Callable[[str], IO[bytes]]
+) -> tuple[NDArray[np.uint8], int]:
+    try:
+        label = EMOTIONS.index(canonical_emotion(PurePosixPath(name).parent.name))
+    except ValueError as error:
+        raise Fer2013Error(f"{source}: {name}: its folder names no emotion: {error}") from error
+    try:
+        with read(name) as file:
+            content = file.read(_LONGEST)  # an image of 48×48 pixels is far smaller
+        colour = read_image(content, name=f"{source}/{name}")
+    except ImageError as error:
+        raise Fer2013Error(f"{error}; replace or remove it") from error
+    image = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
+    if image.shape != (SIZE, SIZE):
         raise Fer2013Error(
-            f"{source}: holds neither fer2013.csv nor pictures train/<class>/Training_<id>.png"
+            f"{source}: {name} is {image.shape[1]}×{image.shape[0]} pixels, not {SIZE}×{SIZE}"
         )
-    images, labels, splits = [], [], []
-    for name in tqdm(
-        pictures, desc=source.name, unit=" pictures", disable=None if progress else True
-    ):
-        path = PurePosixPath(name)
-        try:
-            label = EMOTIONS.index(canonical_emotion(path.parent.name))
-        except ValueError as error:
-            raise Fer2013Error(f"{source}: {name}: its folder names no emotion: {error}") from error
-        try:
-            colour = read_image(read(name), name=f"{source}/{name}")
-        except ImageError as error:
-            raise Fer2013Error(f"{error}; replace or remove it") from error
-        image = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
-        if image.shape != (SIZE, SIZE):
-            raise Fer2013Error(
-                f"{source}: {name} is {image.shape[1]}×{image.shape[0]} pixels, not {SIZE}×{SIZE}"
-            )
-        images.append(image.astype(np.uint8, copy=False))
-        labels.append(label)
-        splits.append(path.name.split("_")[0])
-    names_found = tuple(PurePosixPath(n).name for n in pictures)
-    return Fer2013(np.stack(images), np.array(labels, np.int64), np.array(splits), names_found)
+    return image.astype(np.uint8, copy=False), label

@@ -1,7 +1,7 @@
 """Probabilities that mean what they say: rescaling them, and measuring how well they are meant.
 
-The truth is a share per emotion, (N, 7) with rows summing to 1: a label is one share of 1, ten
-people's votes are several. In numpy alone.
+The truth, called targets, is (N, 7) with rows summing to 1: a label is a single 1, the votes of ten
+people are a share per emotion.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from faces.emotions import EMOTIONS
+
 BINS = 10
-"""Bins of the expected calibration error: of FER2013's test parts, 359 pictures in each."""
+"""Bins of the expected calibration error: of FER2013's test parts, 359 images in each."""
 
 ANNOTATORS = 10
-"""People who voted on each picture of FER+ (Barsoum et al., 2016)."""
+"""People who voted on each image of FER+ (Barsoum et al., 2016)."""
 
-_LEAST = 1e-12
+_MINIMUM = 1e-12
 """Probabilities below this count as this in logarithms."""
 
 
@@ -33,7 +35,7 @@ def rescale(
     mixing: ArrayLike = (),
     biases: ArrayLike = (),
 ) -> NDArray[np.float64]:
-    """Undo or add label smoothing, change the temperature, then weigh the emotions anew.
+    """Undo or add label smoothing, change the temperature, then weigh the emotions.
 
     A network trained on targets (1 - ε)·label + ε/7 answers that way, so ε/7 is taken off each
     probability p; below 2ε/7, where little or nothing would be left, (ε/7)·exp(7p/ε - 2) goes on
@@ -62,12 +64,12 @@ def rescale(
     p = np.asarray(probabilities, np.float64)
     if smoothing < 0:
         p = (p - smoothing / p.shape[1]) / (1 - smoothing)
-    elif smoothing > _LEAST:
+    elif smoothing > _MINIMUM:
         floor = smoothing / p.shape[1]
         tail = floor * np.exp(np.minimum(p / floor, 2) - 2)
         p = np.where(p > 2 * floor, p - floor, tail)
         p = p / p.sum(axis=1, keepdims=True)
-    logs = np.log(np.maximum(p, _LEAST))
+    logs = np.log(np.maximum(p, _MINIMUM))
     negentropy = (p * logs).sum(axis=1, keepdims=True)
     logs = logs * np.exp(slope / math.log(p.shape[1]) * negentropy - math.log(temperature))
     by, plus = np.asarray(mixing, np.float64), np.asarray(biases, np.float64)
@@ -85,6 +87,20 @@ def softmax(logits: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(p / p.sum(axis=1, keepdims=True), np.float64)
 
 
+RANGES = {"temperature": (1e-3, 1e3), "smoothing": (-100.0, 0.99), "slope": (-100.0, 100.0)}
+"""What the numbers of a ``Scaling`` may be at all."""
+
+
+def check_number(name: str, value: Any, minimum: float, maximum: float) -> None:
+    """Check a number that was read from a file.
+
+    Raises:
+        ValueError: it is no number, or not within ``minimum`` and ``maximum``.
+    """
+    if type(value) not in (int, float) or not minimum <= value <= maximum:
+        raise ValueError(f"{name} is {str(value)[:40]}, and must be {minimum:g} to {maximum:g}")
+
+
 @dataclass(frozen=True)
 class Scaling:
     """The numbers that calibrate a classifier, as ``rescale`` takes them."""
@@ -97,9 +113,25 @@ class Scaling:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Scaling:
-        """Return what ``dataclasses.asdict`` gave and JSON kept; what is missing does nothing."""
-        mixing = tuple(tuple(row) for row in found.get("mixing", ()))
-        return cls(**{**found, "mixing": mixing, "biases": tuple(found.get("biases", ()))})
+        """Return what ``dataclasses.asdict`` gave and JSON kept; what is missing does nothing.
+
+        Raises:
+            ValueError: a value is of the wrong shape, not finite, or out of its range.
+        """
+        values: dict[str, Any] = {}
+        for name, (minimum, maximum) in RANGES.items():
+            values[name] = found.get(name, getattr(cls, name))
+            check_number(name, values[name], minimum, maximum)
+        for name, shape in (("mixing", (len(EMOTIONS),) * 2), ("biases", (len(EMOTIONS),))):
+            try:
+                table = np.array(found.get(name, ()), np.float64)
+            except (TypeError, ValueError):
+                raise ValueError(f"{name} is no table of numbers") from None
+            if table.size and (table.shape != shape or not (np.abs(table) <= 1000).all()):
+                raise ValueError(f"{name} is no table of {shape} finite numbers up to 1000")
+            rows = table.tolist() if table.size else []
+            values[name] = tuple(tuple(row) if isinstance(row, list) else row for row in rows)
+        return cls(**values)
 
     def __call__(self, probabilities: ArrayLike) -> NDArray[np.float64]:
         """Return the rescaled probabilities, (N, 7) float64."""
@@ -117,37 +149,37 @@ class Scaling:
 
 
 def one_hot(labels: ArrayLike, classes: int) -> NDArray[np.float64]:
-    """Return labels (N,) as shares (N, classes)."""
+    """Return labels (N,) as targets (N, classes)."""
     return np.asarray(np.eye(classes)[np.asarray(labels, np.int64)], np.float64)
 
 
-def negative_log_likelihood(probabilities: ArrayLike, shares: ArrayLike) -> float:
+def negative_log_likelihood(probabilities: ArrayLike, targets: ArrayLike) -> float:
     """Return the mean cross-entropy in nats; nan without rows."""
-    p, truth = np.asarray(probabilities, np.float64), np.asarray(shares, np.float64)
-    return _mean(-(truth * np.log(np.maximum(p, _LEAST))).sum(axis=1))
+    p, truth = np.asarray(probabilities, np.float64), np.asarray(targets, np.float64)
+    return _mean(-(truth * np.log(np.maximum(p, _MINIMUM))).sum(axis=1))
 
 
-def brier_score(probabilities: ArrayLike, shares: ArrayLike) -> float:
+def brier_score(probabilities: ArrayLike, targets: ArrayLike) -> float:
     """Return the mean squared distance, summed over the emotions (Brier, 1950), in 0..2."""
-    p, truth = np.asarray(probabilities, np.float64), np.asarray(shares, np.float64)
+    p, truth = np.asarray(probabilities, np.float64), np.asarray(targets, np.float64)
     return _mean(((p - truth) ** 2).sum(axis=1))
 
 
 def reliability(
-    probabilities: ArrayLike, shares: ArrayLike, bins: int = BINS
+    probabilities: ArrayLike, targets: ArrayLike, bins: int = BINS
 ) -> list[tuple[float, float, int]]:
     """Hold the top probabilities against how often they are right, in bins of equal mass.
 
     Args:
         probabilities: shape (N, K).
-        shares: the truth, shape (N, K).
-        bins: the sorted pictures are cut into this many parts, whose sizes differ by at most one.
+        targets: the truth, shape (N, K).
+        bins: the sorted images are cut into this many parts, whose sizes differ by at most one.
 
     Returns:
-        Per bin, least confident first: mean top probability, mean share of the truth that the top
-        emotion has, number of pictures. Empty bins are left out.
+        Per bin, most uncertain first: mean top probability, mean share of the truth that the top
+        emotion has, number of images. Empty bins are left out.
     """
-    p, truth = np.asarray(probabilities, np.float64), np.asarray(shares, np.float64)
+    p, truth = np.asarray(probabilities, np.float64), np.asarray(targets, np.float64)
     rows = np.arange(len(p))
     confidence, right = p.max(axis=1), truth[rows, p.argmax(axis=1)]
     parts = np.array_split(np.argsort(confidence, kind="stable"), bins)
@@ -158,12 +190,12 @@ def reliability(
     ]
 
 
-def calibration_error(probabilities: ArrayLike, shares: ArrayLike, bins: int = BINS) -> float:
+def calibration_error(probabilities: ArrayLike, targets: ArrayLike, bins: int = BINS) -> float:
     """Return the expected calibration error of the top emotion over bins of equal mass, 0..1.
 
     It is the mean distance between the two sides of ``reliability``, weighted by the bins' sizes.
     """
-    parts = reliability(probabilities, shares, bins)
+    parts = reliability(probabilities, targets, bins)
     total = sum(count for *_, count in parts)
     gaps = math.fsum(abs(said - right) * count for said, right, count in parts)
     return gaps / total if total else math.nan
@@ -174,7 +206,7 @@ def chance_calibration_error(
 ) -> float:
     """Return the calibration error that perfectly calibrated probabilities show by chance.
 
-    The truth is drawn from the probabilities themselves: one label per picture, or the share
+    The truth is drawn from the probabilities themselves: one label per image, or the share
     ``votes`` of it from ``ANNOTATORS`` votes and the rest from a label. The mean over ``draws``
     such truths (always the same) is what no calibration can be expected to beat.
     """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-import os
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,17 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from classification.inference.calibration import Scaling, softmax
+from classification.inference.calibration import Scaling, check_number, softmax
 from classification.inference.compiled import CompiledNetwork
 from classification.modeling.face_resnet import MODELS
+from classification.modeling.normalization import Normalization
 from classification.modeling.support_set import matching_network
 from faces.command import UserError
 from faces.emotions import EMOTIONS
+from faces.files import replacing
 from networks.precision import best_dtype
 
 ARCHITECTURES = {**MODELS, "matching_network": matching_network}
@@ -33,6 +35,9 @@ ARCHITECTURES = {**MODELS, "matching_network": matching_network}
 
 BATCH = 256
 """Faces per forward pass; more gain nothing and take memory."""
+
+MAXIMA = {"size": 1024, "depth": 100, "depths": 100}
+"""What a weights file may ask for at most: pixels of a side, layers."""
 
 
 class WeightsError(UserError):
@@ -46,51 +51,72 @@ class TrainedNetwork:
     Attributes:
         architecture: a key of ``ARCHITECTURES``.
         model: arguments of its constructor.
-        mean: of the training pixels, in 0..1.
-        std: of the training pixels, in 0..1.
+        normalization: of its input.
         size: height and width of its input in pixels.
         classes: the emotion of each output, ``EMOTIONS``.
-        temperature: that makes the probabilities mean what they say;
-        smoothing: the label smoothing undone before;
-        slope: of the temperature over the entropy; and
-        mixing, biases: of the emotions: all as ``probabilities.rescale`` takes them and
-            ``classification.calibrate`` fits them.
+        calibration: what ``classification.calibrate`` fitted to its probabilities.
     """
 
     architecture: str
     model: dict[str, Any]
-    mean: float
-    std: float
+    normalization: Normalization
     size: int = 48
     classes: Sequence[str] = EMOTIONS
-    temperature: float = 1.0
-    smoothing: float = 0.0
-    slope: float = 0.0
-    mixing: Sequence[Sequence[float]] = ()
-    biases: Sequence[float] = ()
-
-    @property
-    def calibration(self) -> Scaling:
-        """What calibrates it, ready to use."""
-        return Scaling.from_json({key: getattr(self, key) for key in asdict(Scaling())})
+    calibration: Scaling = field(default_factory=Scaling)
 
     def uncalibrated(self) -> TrainedNetwork:
         """Return the same network as it was trained."""
-        return replace(self, **asdict(Scaling()))
+        return replace(self, calibration=Scaling())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, flat: ``mean``, ``std`` and the scaling beside the others."""
+        found: dict[str, Any] = asdict(self)
+        normalization, scaling = found.pop("normalization"), found.pop("calibration")
+        model = {"architecture": found.pop("architecture"), "model": found.pop("model")}
+        return {**model, **normalization, **found, **scaling}
+
+    @classmethod
+    def from_json(cls, found: Any) -> TrainedNetwork:
+        """Return what ``to_json`` gave and JSON kept.
+
+        Raises:
+            ValueError: it describes no network that can work; the message says why.
+        """
+        keys = {"architecture", "model", "mean", "std", "size", "classes", *asdict(Scaling())}
+        if not isinstance(found, dict) or not keys >= found.keys() >= {"architecture", "mean"}:
+            raise ValueError("made by another version of this program")
+        known = str(found["architecture"]) in ARCHITECTURES
+        if not known or not isinstance(found.get("model"), dict):
+            raise ValueError(f"unknown architecture {str(found['architecture'])[:40]}")
+        if found.get("classes", EMOTIONS) not in (list(EMOTIONS), EMOTIONS):
+            raise ValueError(f"its classes are not {', '.join(EMOTIONS)}")
+        size = found.get("size", 48)
+        if type(size) is not int:
+            raise ValueError(f"size is {str(size)[:40]}, and must be a whole number")
+        check_number("size", size, 1, MAXIMA["size"])
+        check_number("mean", found["mean"], 0, 1)
+        check_number("std", found.get("std"), 1e-6, 1)
+        normalization = Normalization(found["mean"], found["std"])
+        scaling = {key: found[key] for key in asdict(Scaling()) if key in found}
+        calibration = Scaling.from_json(scaling)
+        return cls(
+            found["architecture"], found["model"], normalization, size, EMOTIONS, calibration
+        )
 
 
 def save_network(path: Path, state: Mapping[str, Tensor], network: TrainedNetwork) -> None:
-    """Write weights and description to one safetensors file, replacing an old one when whole."""
+    """Write weights and description to one safetensors file, whole or not at all."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    Path(f"{path}.tmp").write_bytes(save(tensors, {"network": json.dumps(asdict(network))}))
-    os.replace(f"{path}.tmp", path)
+    with replacing(path) as part:
+        part.write_bytes(save(tensors, {"network": json.dumps(network.to_json())}))
 
 
 def load_network(path: Path) -> tuple[TrainedNetwork, dict[str, Tensor]]:
     """Read what ``save_network`` wrote.
 
     Raises:
-        WeightsError: the file is missing, damaged, or none of this program's.
+        WeightsError: the file is missing, damaged, none of this program's, or describes a network
+            that cannot work: of other shapes, with values that are not finite or out of range.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
@@ -99,19 +125,74 @@ def load_network(path: Path) -> tuple[TrainedNetwork, dict[str, Tensor]]:
             described = (file.metadata() or {}).get("network")
             state = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path}: damaged or no safetensors file ({error}); fetch it anew"
-        ) from error
+        raise WeightsError(f"{path}: damaged or no safetensors file ({error}); get it again") from (
+            error
+        )
     if described is None:
         raise WeightsError(f"{path}: not written by classification.train (no description inside)")
     try:
-        network = TrainedNetwork(**json.loads(described))
-        network = replace(network, **asdict(network.calibration))  # with tuples for JSON's lists
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: made by another version of this program ({error})") from error
-    if tuple(network.classes) != EMOTIONS or network.architecture not in ARCHITECTURES:
-        raise WeightsError(f"{path}: made by another version of this program; train it anew")
+        network = TrainedNetwork.from_json(json.loads(described))
+        check_tensors(state, empty_network(network).state_dict())
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: cannot be used: {error}; train it again") from error
     return network, state
+
+
+def empty_network(network: TrainedNetwork) -> nn.Module:
+    """Build a network without memory for its weights.
+
+    Raises:
+        ValueError: it cannot be built from its arguments.
+    """
+    check_arguments(network.model)
+    try:
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            model: nn.Module = ARCHITECTURES[network.architecture](**network.model)
+    except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
+        cause = str(error).splitlines()[0][:200]
+        raise ValueError(f"no {network.architecture} can be built from it ({cause})") from error
+    return model
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Check that a constructor's arguments ask for a network of a size that there can be.
+
+    Raises:
+        ValueError: one does not.
+    """
+    for name, value in arguments.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        check_number(f"the length of {name}", len(values), 0, 100)
+        for one in values:
+            if not isinstance(one, str | bool):
+                check_number(name, one, 0, MAXIMA.get(name, 1_000_000))
+
+
+def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Check that weights can be those of a network.
+
+    Args:
+        found: the weights.
+        wanted: weights of such a network.
+
+    Raises:
+        ValueError: names, shapes or number formats differ, a value is not finite, or a variance is
+            below zero.
+    """
+    if found.keys() != wanted.keys():
+        names = sorted(found.keys() ^ wanted.keys())
+        raise ValueError(f"its weights lack, or have too many: {', '.join(names[:3])}")
+    for name, value in found.items():
+        if value.shape != wanted[name].shape:
+            raise ValueError(
+                f"{name} has the shape {tuple(value.shape)}, not {tuple(wanted[name].shape)}"
+            )
+        if value.is_floating_point() != wanted[name].is_floating_point() or value.is_complex():
+            raise ValueError(f"{name} has the number format {value.dtype}")
+        if not torch.isfinite(value.float()).all():
+            raise ValueError(f"{name} has values that are not finite")
+        if name.endswith("running_var") and bool((value < 0).any()):
+            raise ValueError(f"{name} has variances below zero")
 
 
 class NetworkClassifier:
@@ -151,13 +232,16 @@ class NetworkClassifier:
         Raises:
             WeightsError: the file cannot be used.
         """
-        network, state = load_network(path)
+        classifier = cls(*load_network(path), device, name)
+        side = classifier.network.size
         try:
-            return cls(network, state, device, name)
-        except (RuntimeError, TypeError) as error:
-            raise WeightsError(
-                f"{path}: the weights do not fit their description: {error}"
-            ) from error
+            with torch.inference_mode():
+                logits = classifier.model(torch.full((1, 1, side, side), 0.5, device=device))
+            if not torch.isfinite(logits).all():
+                raise ValueError("its answer to a grey image is not finite")
+        except (ValueError, RuntimeError) as error:
+            raise WeightsError(f"{path}: cannot be used: {error}; train it again") from error
+        return classifier
 
     def uncalibrated(self) -> NetworkClassifier | None:
         """Return the classifier as its training left it; None if it still is."""
@@ -178,11 +262,11 @@ class NetworkClassifier:
     def probabilities_of_grey(
         self, images: NDArray[np.uint8], *, progress: bool = False
     ) -> NDArray[np.float32]:
-        """Return probabilities (N, 7) float32 of grey pictures (N, size, size) uint8."""
+        """Return probabilities (N, 7) float32 of grey images (N, size, size) uint8."""
         rows = [np.empty((0, len(EMOTIONS)), np.float32)]
         starts = range(0, len(images), BATCH)
         for start in tqdm(starts, "faces", unit=" batches") if progress else starts:
-            x = to_tensor(images[start : start + BATCH], self.network.mean, self.network.std)
+            x = self.network.normalization(images[start : start + BATCH])
             rows.append(self.scaling(softmax(self._logits(x))).astype(np.float32))
         return np.concatenate(rows)
 
@@ -207,23 +291,3 @@ def to_grey(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         method = cv2.INTER_AREA if grey.shape[0] > size else cv2.INTER_CUBIC
         grey = cv2.resize(grey, (size, size), interpolation=method)
     return grey.astype(np.uint8, copy=False)
-
-
-def to_tensor(
-    images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], mean: float, std: float
-) -> Tensor:
-    """Turn grey pictures of one size into a network's input.
-
-    Args:
-        images: shape (N, H, W), uint8.
-        mean: of the training pixels, in 0..1.
-        std: of the training pixels, in 0..1.
-
-    Returns:
-        Shape (N, 1, H, W), float32, normalised.
-    """
-    batch = np.array(images, np.float32)[:, None]
-    batch /= np.float32(255)
-    batch -= np.float32(mean)
-    batch /= np.float32(std)
-    return torch.from_numpy(batch)

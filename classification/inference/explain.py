@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classification.inference.classifier import NetworkClassifier, to_grey, to_tensor
+from classification.inference.classifier import NetworkClassifier, to_grey
 from faces.emotions import EMOTIONS
 from faces.pipeline import EmotionClassifier
 
@@ -107,9 +107,9 @@ def feature_maps(
 
 
 def _run(classifier: NetworkClassifier, crop: NDArray[np.uint8]) -> None:
-    """Run the network itself, for its hooks: ``scores`` may run a compiled copy, which has none."""
+    """Run the network itself; what ``probabilities`` runs may be a copy without the hooks."""
     network = classifier.network
-    x = to_tensor([to_grey(crop, network.size)], network.mean, network.std)
+    x = network.normalization([to_grey(crop, network.size)])
     with torch.inference_mode():
         classifier.model(x.to(classifier.device, memory_format=torch.channels_last))
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from classification.modeling.normalization import Normalization
 from faces.emotions import EMOTIONS
 from networks.pretrained.face_recognition import MEAN, face_recognition_file, read_face_recognition
 
@@ -17,8 +18,8 @@ from networks.pretrained.face_recognition import MEAN, face_recognition_file, re
 class PublishedStart(Protocol):
     """A network that can start from published weights."""
 
-    def load_published(self, faces: Tensor, mean: float, std: float) -> None:
-        """Take them over; ``faces`` are training pictures, normalised by ``mean`` and ``std``."""
+    def load_published(self, faces: Tensor, normalization: Normalization) -> None:
+        """Load them; ``faces`` are training images, normalised by ``normalization``."""
         ...
 
 
@@ -98,17 +99,16 @@ class FaceRecognitionResNet(nn.Module):
             yield block.conv2, block.norm2
 
     @torch.no_grad()
-    def load_published(self, faces: Tensor, mean: float, std: float) -> None:
-        """Take over dlib's weights.
+    def load_published(self, faces: Tensor, normalization: Normalization) -> None:
+        """Load dlib's weights.
 
         The network then computes dlib's features (but for the borders, which dlib does not pad).
         Statistics of ``faces`` become those of the normalisations, and kernels get a common length,
         so that training with batch normalisation goes on from there.
 
         Args:
-            faces: some training pictures as ``forward`` takes them.
-            mean: what was taken off their pixels, in 0..1.
-            std: what they were divided by.
+            faces: some training images as ``forward`` takes them.
+            normalization: of these.
 
         Raises:
             UserError: dlib's weights are not installed, or damaged.
@@ -119,9 +119,9 @@ class FaceRecognitionResNet(nn.Module):
             kernel, shift = torch.from_numpy(source.kernel), torch.from_numpy(source.shift)
             scale = torch.from_numpy(source.scale)
             if index == 0:
-                offset = (255 * mean - torch.tensor(MEAN)) / 256
+                offset = (255 * normalization.mean - torch.tensor(MEAN)) / 256
                 shift = shift + scale * (kernel.sum((2, 3)) * offset).sum(1)
-                kernel = kernel.sum(1, keepdim=True) * (255 * std / 256)
+                kernel = kernel.sum(1, keepdim=True) * (255 * normalization.std / 256)
             conv.weight.copy_(kernel)
             norm.weight.copy_(scale)
             norm.bias.copy_(shift)

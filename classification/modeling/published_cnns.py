@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 import torchvision
 from torch import Tensor, nn
 
+from classification.modeling.normalization import Normalization
 from faces.emotions import EMOTIONS
 from networks.pretrained.imagenet import imagenet_state
 
@@ -116,13 +117,12 @@ class TorchvisionNet(nn.Module):
         return logits
 
     @torch.no_grad()
-    def load_published(self, faces: Tensor, mean: float, std: float) -> None:
-        """Take over torchvision's ImageNet weights; the kernels of red, green and blue are summed.
+    def load_published(self, faces: Tensor, normalization: Normalization) -> None:
+        """Load torchvision's ImageNet weights; the kernels of red, green and blue are summed.
 
         Args:
             faces: not needed here.
-            mean: what was taken off their pixels, in 0..1.
-            std: what they were divided by.
+            normalization: of the network's input.
 
         Raises:
             UserError: the weights are neither here nor can be fetched.
@@ -131,7 +131,7 @@ class TorchvisionNet(nn.Module):
         own = self.network.state_dict()
         first = f"{FIRST_CONVOLUTION[self.name]}.weight"
         deviation = torch.tensor([0.229, 0.224, 0.225])[None, :, None, None]
-        state[first] = (state[first] * std / deviation).sum(1, keepdim=True)
+        state[first] = (state[first] * normalization.std / deviation).sum(1, keepdim=True)
         fitting = {k: v for k, v in state.items() if own[k].shape == v.shape}
         self.network.load_state_dict(fitting, strict=False)
 

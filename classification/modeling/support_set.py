@@ -13,7 +13,7 @@ from classification.modeling.face_resnet import FaceResNet, build_network
 from faces.emotions import EMOTIONS
 
 FLOOR = 1e-6
-"""The least probability that a support head gives; its logarithm stays finite."""
+"""The smallest probability that a support head gives; its logarithm stays finite."""
 
 NEAREST = 1e-4
 """Squared distances below this one count as it; half precision moves them by about as much."""

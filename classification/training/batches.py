@@ -1,4 +1,4 @@
-"""What each step of a training sees: varied pictures and soft targets."""
+"""What each step of a training sees: varied images and soft targets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from faces.emotions import EMOTIONS
 
 
 class TrainBatches(Dataset[tuple[NDArray[np.uint8], NDArray[np.float32]]]):
-    """The training pictures, one whole batch per step, each a function of (seed, step, rank) alone.
+    """The training images, one whole batch per step, each a function of (seed, step, rank) alone.
 
     Item ``step`` is (images (B, 48, 48) uint8, targets (B, 7) float32), B being this process's
     share.
@@ -38,7 +38,7 @@ class TrainBatches(Dataset[tuple[NDArray[np.uint8], NDArray[np.float32]]]):
         if not self.steps_per_epoch:
             raise RecipeError(
                 f"batch_size {recipe.batch_size} is more than the {len(data.labels)} training "
-                "pictures; lower it: batch_size 8"
+                "images; lower it: batch_size 8"
             )
         self.preset = TrainPreset(recipe.augment)
 
@@ -47,12 +47,12 @@ class TrainBatches(Dataset[tuple[NDArray[np.uint8], NDArray[np.float32]]]):
         epoch, index = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng((self.recipe.seed, epoch)).permutation(len(self.data.labels))
         size = self.recipe.batch_size
-        chosen = order[index * size : (index + 1) * size][self.rank :: self.world_size]
+        selected = order[index * size : (index + 1) * size][self.rank :: self.world_size]
         seed = np.random.SeedSequence((self.recipe.seed, step, self.rank)).generate_state(1)[0]
         self.preset.seed(int(seed))
         return (
-            np.stack([self.preset(self.data.images[i]) for i in chosen]),
-            self.targets[chosen],
+            np.stack([self.preset(self.data.images[i]) for i in selected]),
+            self.targets[selected],
         )
 
 
@@ -60,9 +60,9 @@ def soft_targets(data: Fer2013, votes: FerPlus | None, share: float) -> NDArray[
     """Blend labels with votes.
 
     Args:
-        data: N pictures.
-        votes: on these pictures; None where ``share`` is 0.
-        share: what comes from the votes; the rest, and all of a picture on which nobody voted for
+        data: N images.
+        votes: on these images; None where ``share`` is 0.
+        share: what comes from the votes; the rest, and all of an image on which nobody voted for
             one of the seven emotions, comes from the label.
 
     Returns:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,16 +14,19 @@ from numpy.typing import NDArray
 
 from classification.data.fer2013 import Fer2013
 from classification.inference.classifier import NetworkClassifier
+from faces import files
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 
 matplotlib.use("Agg")
 
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
+"""The folder of the shipped models."""
+
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write strict JSON; an old file stays until the new one is whole."""
-    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
-    Path(f"{path}.tmp").write_text(text + "\n", encoding="utf-8")
-    os.replace(f"{path}.tmp", path)
+    """Write a card or a record as strict JSON, whole or not at all."""
+    files.write_json(path, value, indent=1)
 
 
 def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -43,11 +44,12 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     accuracies.set(xlabel="epoch", ylabel="PublicTest accuracy (%)")
     for axes in (losses, accuracies):
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    with files.replacing(path) as part:
+        figure.savefig(part, dpi=120, format="png")
 
 
 def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: torch.device) -> None:
-    """Measure the run's kept network on PublicTest and write ``card.json`` beside it.
+    """Measure the run's best network on PublicTest and write ``card.json`` beside it.
 
     Args:
         run: the run folder.
@@ -65,7 +67,7 @@ def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: to
 
 
 def facts_of_data(data: Fer2013, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``model_card`` takes of a training's record, of what was made without one."""
+    """Return the part of a training's record that ``model_card`` needs, for what has no record."""
     return {
         "training_pictures": int((data.splits == "Training").sum()),
         "data_fingerprint": data.fingerprint,
@@ -74,8 +76,82 @@ def facts_of_data(data: Fer2013, recipe: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def find_files(name_or_run: str, folder: Path = WEIGHTS) -> tuple[Path, Path]:
+    """Return the weights file and the card of a run folder or a shipped model.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    run = Path(name_or_run)
+    if run.is_dir():
+        weights, card = run / "model.safetensors", run / "card.json"
+    else:
+        weights, card = folder / f"{name_or_run}.safetensors", folder / f"{name_or_run}.json"
+    if not weights.is_file() or not card.is_file():
+        cause = (
+            f"has no {card.name} yet; let the training finish (--resume)"
+            if run.is_dir()
+            else (
+                f"neither a finished run of classification.train nor a classifier in {folder.name}/"
+            )
+        )
+        raise UserError(f"{name_or_run}: {cause}")
+    return weights, card
+
+
+def check_new_run(out: Path) -> None:
+    """Check that a run folder can be made at ``out``.
+
+    Raises:
+        UserError: a file is there, or a run.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; --out takes a folder")
+    if (out / "model.safetensors").exists():
+        raise UserError(f"{out}: holds a run already; name another --out")
+
+
+def training_of(card: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return what a card says about the training of a network.
+
+    Raises:
+        UserError: it lacks something that every training leaves there; ``path`` names it.
+    """
+    training = card.get("training")
+    wanted = {"recipe", "parameters", "versions", "precision", "device", "hours"}
+    if not isinstance(training, dict) or not wanted <= training.keys():
+        raise UserError(f"{path}: its card says too little about its training; restore the card")
+    return training
+
+
+def taught_votes(card: Mapping[str, Any]) -> float:
+    """Return the share of votes in the targets that a network was taught, from its card.
+
+    Raises:
+        UserError: the card says something impossible.
+    """
+    share = taught_recipe(card).get("votes", 0.0)
+    if not isinstance(share, float | int) or not 0 <= share <= 1:
+        raise UserError(f"the card's votes are {str(share)[:40]}, and must be 0 to 1")
+    return float(share)
+
+
+def taught_recipe(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe on a card, which is empty on cards that have none."""
+    training = card.get("training", {})
+    recipe = training.get("recipe", {}) if isinstance(training, dict) else None
+    if not isinstance(recipe, dict):
+        raise UserError("the card's training is no object with a recipe; restore the card")
+    return recipe
+
+
+def as_taught(data: Fer2013, card: Mapping[str, Any]) -> Fer2013:
+    """Return FER2013 with the classes that a network was taught, according to its card."""
+    return data.disgust_as_angry() if taught_recipe(card).get("disgust_as_angry") else data
+
+
 def training_data(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a card says of the data that a classifier was trained on."""
+    """Return what a card says about the data that a classifier was trained on."""
     about = {
         "data": "FER2013, Training",
         "pictures": record["training_pictures"],
@@ -88,8 +164,8 @@ def training_data(record: Mapping[str, Any]) -> dict[str, Any]:
     return about
 
 
-def figures_on(public: Fer2013, predicted: NDArray[np.int64]) -> dict[str, Any]:
-    """Return how right answers (N,), indices into ``EMOTIONS``, are on N pictures."""
+def metrics_on(public: Fer2013, predicted: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the metrics of predictions (N,), indices into ``EMOTIONS``, on N images."""
     confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
     np.add.at(confusion, (public.labels, predicted), 1)
     accuracy = float((predicted == public.labels).mean())
@@ -106,11 +182,10 @@ def model_card(
     """Return the card of a classifier.
 
     Args:
-        record: its training's; ``training_pictures``, ``data_fingerprint`` and
-            ``data_differences`` are taken from it, and the share of votes in its ``recipe``.
-        training: what the card says of the training.
-        chosen_on: by what it was chosen.
-        public: PublicTest.
+        record: of its training, or ``facts_of_data``.
+        training: what the card says about the training.
+        chosen_on: by what it was selected.
+        public: PublicTest, N images.
         predicted: shape (N,), its answers there, indices into ``EMOTIONS``.
     """
     return {
@@ -118,7 +193,7 @@ def model_card(
         "trained_on": training_data(record),
         "training": dict(training),
         "chosen_on": chosen_on,
-        "public_test": figures_on(public, predicted),
+        "public_test": metrics_on(public, predicted),
         "classes": list(EMOTIONS),
         "licence_of_weights": "research use only, as the training data allow",
         "intended_use": "research on facial expressions, teaching, comparison of methods",

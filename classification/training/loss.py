@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from classification.data.fer2013 import Fer2013
 from classification.inference.classifier import NetworkClassifier
+from classification.modeling.normalization import Normalization
 from classification.training.recipe import Recipe
 from faces.emotions import EMOTIONS
 
 
 def class_weights(data: Fer2013, balance: float) -> Tensor:
-    """Return each class's weight in the loss, (7,) float32, its mean over the pictures being 1."""
+    """Return each class's weight in the loss, (7,) float32, their mean over the images being 1."""
     counts = np.bincount(data.labels, minlength=len(EMOTIONS)).clip(1).astype(np.float64)
     weights = counts**-balance
     return torch.from_numpy((weights * counts.sum() / (weights * counts).sum()).astype(np.float32))
@@ -28,8 +29,7 @@ class Teachers:
 
     Args:
         paths: their weights files.
-        mean: what is taken off the pixels of the pictures, in 0..1.
-        std: what they are divided by.
+        normalization: of the images that the student sees.
         temperature: by which logits are divided before the softmax.
         device: where they run.
 
@@ -40,23 +40,21 @@ class Teachers:
     def __init__(
         self,
         paths: Sequence[Path],
-        mean: float,
-        std: float,
+        normalization: Normalization,
         temperature: float,
         device: torch.device,
     ) -> None:
         self.members = [NetworkClassifier.load(path, device, path.parent.name) for path in paths]
-        self.mean, self.std, self.temperature = mean, std, temperature
+        self.normalization, self.temperature = normalization, temperature
 
     @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
-        """Return (N, 7) float32 of normalised pictures (N, 1, H, W)."""
-        pixels = x * self.std + self.mean
+        """Return (N, 7) float32 of normalised images (N, 1, H, W)."""
+        levels = self.normalization.levels(x)
         each = []
         for member in self.members:
-            network = member.network
             with torch.autocast(x.device.type, member.dtype, member.dtype != torch.float32):
-                logits = member.model((pixels - network.mean) / network.std)
+                logits = member.model(member.network.normalization.of_levels(levels))
             each.append((logits.float() / self.temperature).softmax(1))
         return torch.stack(each).mean(0)
 
@@ -70,11 +68,11 @@ def training_loss(
     weights: Tensor | None = None,
     teachers: Teachers | None = None,
 ) -> Tensor:
-    """Return the loss of a batch, ``lam`` of each picture mixed with 1 - ``lam`` of another one.
+    """Return the loss of a batch, ``lam`` of each image mixed with 1 - ``lam`` of another one.
 
     Args:
         model: the network.
-        x: normalised pictures (N, 1, H, W) float32; number i is mixed with number N - 1 - i.
+        x: normalised images (N, 1, H, W) float32; number i is mixed with number N - 1 - i.
         targets: (N, 7) float32, rows sum to 1; they are mixed alike.
         recipe: its smoothing and distillation.
         lam: in 0..1.

@@ -26,10 +26,10 @@ class Recipe:
         architecture: a key of ``classification.modeling.face_resnet.MODELS``.
         model: arguments of the architecture's constructor.
         published_start: start from the weights that were published for the architecture.
-        disgust_as_angry: train and choose on six classes, as some publications do.
+        disgust_as_angry: train and select on six classes, as some publications do.
         epochs: passes over Training, at most.
         patience: passes without a better PublicTest accuracy after which training ends; 0: never.
-        batch_size: pictures per step, over all processes.
+        batch_size: images per step, over all processes.
         optimizer: ``sgd`` (with Nesterov's look-ahead), ``adam`` or ``adamw``.
         learning_rate: peak of the schedule.
         schedule: ``cosine`` to zero, or ``constant``, after a linear warm-up.
@@ -38,14 +38,14 @@ class Recipe:
         weight_decay: on convolution and linear weights, not on biases and normalisation.
         label_smoothing: share of each target spread over all classes (Szegedy et al., 2016).
         votes: share of each target that comes from FER+'s votes, the rest from FER2013's label.
-        balance: b weighs a class of n pictures by n to the power of -b: 0 all alike, 1 balanced.
+        balance: b weighs a class of n images by n to the power of -b: 0 all alike, 1 balanced.
         distill: share of the loss that asks for the teachers' probabilities (Hinton et al., 2015),
-            on the same varied pictures (Beyer et al., "A good teacher is patient", 2022).
+            on the same varied images (Beyer et al., "A good teacher is patient", 2022).
         distill_temperature: by which logits are divided there.
         ema_decay: of the weights' exponential moving average, which is what is evaluated and kept.
         clip_norm: largest norm of the gradient.
         seed: of the start and of everything random in the training.
-        augment: how far the pictures are varied.
+        augment: how far the images are varied.
     """
 
     architecture: str = "face_resnet"
@@ -92,11 +92,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file or an override is wrong.
     """
+    if not path.is_file():
+        raise RecipeError(
+            f"{path}: cannot be read: no such file; give one of classification/recipes"
+        )
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from error
     if len(overrides) % 2:
         raise RecipeError(f"overrides come as KEY VALUE pairs, got {' '.join(overrides)!r}")
@@ -109,7 +111,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
                 raise RecipeError(f"override {key}: {parent} is no table of the recipe")
         try:
             table[name] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             table[name] = text
     return recipe_from_dict(values, str(path))
 
@@ -161,10 +163,11 @@ def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
         if (word := getattr(recipe, name)) not in words:
             raise RecipeError(f"{source}: {name} must be one of {', '.join(words)}, got {word!r}")
     for table, ranges in ((recipe, _RANGES), (recipe.augment, _AUGMENT_RANGES)):
-        for name, (least, most) in ranges.items():
+        for name, (minimum, maximum) in ranges.items():
             value = getattr(table, name)
-            if not least <= value <= most:
-                raise RecipeError(f"{source}: {name} must be within {least}..{most}, got {value}")
+            if not minimum <= value <= maximum:
+                allowed = f"{minimum}..{maximum}"
+                raise RecipeError(f"{source}: {name} must be within {allowed}, got {value}")
     return recipe
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from detectron2.data import transforms
 from detectron2.structures import Boxes, BoxMode, Instances
 from numpy.typing import NDArray
 
@@ -236,11 +235,20 @@ class FaceMapper:
         mean = cfg.MODEL.PIXEL_MEAN
         self.fill = (round(mean[0]), round(mean[1]), round(mean[2]))
         self.knows_ignore = cfg.MODEL.PROPOSAL_GENERATOR.NAME == "FaceRPN"
-        self.train_resize = _train_resize(cfg)
+        self.train_sizes: tuple[int, ...] = tuple(np.atleast_1d(cfg.INPUT.MIN_SIZE_TRAIN).tolist())
+        self.sampling: str = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+        self.max_train_size: int = cfg.INPUT.MAX_SIZE_TRAIN
         self.test_sizes: tuple[int, int] = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
-    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Read and transform one record; ``image`` is (3, H, W) uint8 in ``INPUT.FORMAT``."""
+    def __call__(
+        self, record: dict[str, Any], rng: np.random.Generator | None = None
+    ) -> dict[str, Any]:
+        """Read and transform one record; ``image`` is (3, H, W) uint8 in ``INPUT.FORMAT``.
+
+        Args:
+            record: Detectron2's dict of an annotated image.
+            rng: source of chance; needed in training only.
+        """
         image = read_image(record["file_name"])
         if self.format == "BGR":
             image = np.ascontiguousarray(image[:, :, ::-1])
@@ -248,7 +256,8 @@ class FaceMapper:
         if not self.is_train:
             out["height"], out["width"] = image.shape[:2]
             return out | {"image": to_tensor(resize_for_inference(image, *self.test_sizes))}
-        image, boxes, classes = self._train_sample(image, record)
+        assert rng is not None
+        image, boxes, classes = self._train_sample(image, record, rng)
         instances = Instances(image.shape[:2])
         instances.gt_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4))
         instances.gt_classes = torch.as_tensor(classes)
@@ -257,10 +266,9 @@ class FaceMapper:
         return out | {"image": to_tensor(image), "instances": instances}
 
     def _train_sample(
-        self, image: Picture, record: dict[str, Any]
+        self, image: Picture, record: dict[str, Any], rng: np.random.Generator
     ) -> tuple[Picture, FloatArray, NDArray[np.int64]]:
-        # numpy's global state is what Detectron2 seeds per process and per worker
-        rng = np.random.default_rng(np.random.randint(2**31))
+        # the faces, and how much the image is stretched
         annotations = record["annotations"]
         boxes = np.array(
             [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations],
@@ -268,6 +276,7 @@ class FaceMapper:
         ).reshape(-1, 4)
         ignored = np.array([bool(a.get("iscrowd", 0)) for a in annotations], dtype=bool)
         image, boxes = stretch(image, boxes, self.stretch, rng)
+        # a crop around a face, or the whole image at a random size
         if self.crop.ENABLED:
             plan = plan_crop(
                 image.shape[1],
@@ -281,19 +290,28 @@ class FaceMapper:
             )
             image, boxes = plan.image(image, self.fill), plan.boxes(boxes)
         else:
-            transform = self.train_resize.get_transform(image)
-            boxes = transform.apply_box(boxes).reshape(-1, 4)
-            if isinstance(transform, transforms.ResizeTransform):
-                image = resize(image, transform.new_h, transform.new_w)
+            height, width = image.shape[:2]
+            image = resize_for_inference(image, self._train_size(rng), self.max_train_size)
+            x, y = image.shape[1] / width, image.shape[0] / height
+            boxes = boxes * [x, y, x, y]
+        # mirrored, then labelled as what it shows
         if self.flip and rng.random() < 0.5:
             image = np.ascontiguousarray(image[:, ::-1])
             boxes = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [image.shape[1], 0] * 2
         height, width = image.shape[:2]
         boxes, classes = label_boxes(boxes, ignored, (height, width), self.min_face)
+        # colours and sharpness
         image = jitter(image, self.jitter, rng)
         if rng.random() < self.blur:
             image = blur(image, rng)
         return image, boxes, classes
+
+    def _train_size(self, rng: np.random.Generator) -> int:
+        """Draw the shorter side of a whole image, as ``INPUT.MIN_SIZE_TRAIN_SAMPLING`` says."""
+        if self.sampling == "range":
+            low, high = self.train_sizes
+            return int(rng.integers(low, high + 1))
+        return int(rng.choice(self.train_sizes))
 
 
 def inference_size(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:
@@ -320,13 +338,6 @@ def resize(image: Picture, height: int, width: int) -> Picture:
     method = cv2.INTER_AREA if scale < AVERAGE_BELOW else cv2.INTER_LINEAR
     resized = cv2.resize(image, (width, height), interpolation=method)
     return resized.astype(np.uint8, copy=False)
-
-
-def _train_resize(cfg: Any) -> Any:
-    inputs = cfg.INPUT
-    return transforms.ResizeShortestEdge(
-        inputs.MIN_SIZE_TRAIN, inputs.MAX_SIZE_TRAIN, inputs.MIN_SIZE_TRAIN_SAMPLING
-    )
 
 
 def to_tensor(image: Picture) -> torch.Tensor:

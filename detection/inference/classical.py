@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.errors import RunError
+from faces.command import UserError
 from faces.pipeline import Detector, Image
 from faces.types import Box, Detection
 
@@ -53,7 +53,7 @@ class HaarDetector:
         file = Path(cv2.__file__).parent / "data" / CASCADE
         self._cascade = cv2.CascadeClassifier(str(file))
         if self._cascade.empty():
-            raise RunError(
+            raise UserError(
                 f"OpenCV {cv2.__version__} comes without {CASCADE}; install "
                 "opencv-python-headless>=4.10,<5"
             )
@@ -91,12 +91,12 @@ class MtcnnDetector:
         device: such as ``cpu`` or ``cuda:0``.
 
     Raises:
-        RunError: the package is not installed.
+        UserError: the package is not installed.
     """
 
     def __init__(self, device: str = "cpu") -> None:
         if importlib.util.find_spec("facenet_pytorch") is None:
-            raise RunError(
+            raise UserError(
                 f"mtcnn: its package {MTCNN_PACKAGE} is not installed; run `make mtcnn` (2 MB; not "
                 f"`pip install {MTCNN_PACKAGE}`, which asks for a PyTorch of 2024)"
             )

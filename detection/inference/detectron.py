@@ -15,16 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.modeling import build_model
 from numpy.typing import NDArray
 from torchvision.ops import box_iou, nms
 
 from detection.data.mapper import Picture, resize_for_inference, to_tensor
-from detection.errors import RunError
 from detection.inference.compiled import CompiledRCNN, compilable
 from detection.modeling import checkpoints
-from detection.modeling.config import load_config
+from detection.modeling.config import build_network, load_config
 from detection.modeling.suppression import contained, vote
+from faces.command import UserError
 from faces.pipeline import Image, Merged
 from faces.types import Box, Detection
 from networks.device import usable_device
@@ -212,6 +211,7 @@ def load_detector(
     name: str | None = None,
     score_threshold: float | None = None,
     overrides: Sequence[str] = (),
+    resolved: bool = False,
 ) -> DetectronDetector:
     """Load a detector from a configuration and a file of weights.
 
@@ -222,18 +222,19 @@ def load_detector(
         name: how the detector is called; None takes the name of the weights file.
         score_threshold: None takes the configuration's ``MODEL.SCORE_THRESHOLD``.
         overrides: key, value, key, value, … of the configuration.
+        resolved: see ``load_config``.
 
     Raises:
-        ConfigError: the configuration cannot be used.
-        RunError: the weights are missing, damaged, or of another model.
+        UserError: the configuration cannot be used.
+        UserError: the weights are missing, damaged, or of another model.
         DeviceError: there is no such device.
     """
-    cfg = load_config(config, overrides)
+    cfg = load_config(config, overrides, resolved)
     cfg.MODEL.DEVICE = usable_device(device)
     cfg.MODEL.WEIGHTS = ""
     if cfg.MODEL.ROI_HEADS.NAME == "StandardROIHeads":  # the same parts, without voting
         cfg.MODEL.ROI_HEADS.NAME = "FaceROIHeads"
-    model = build_model(cfg)
+    model = build_network(cfg)
     checkpoints.load_weights(Path(weights), model)
     threshold = cfg.MODEL.SCORE_THRESHOLD if score_threshold is None else score_threshold
     return DetectronDetector(model, cfg, name or Path(weights).stem, threshold)
@@ -250,20 +251,21 @@ def load_run(
         overrides: see ``load_detector``.
 
     Raises:
-        RunError: the folder is missing or no finished run of a detector.
-        ConfigError: its configuration cannot be used.
+        UserError: the folder is missing or no finished run of a detector.
+        UserError: its configuration cannot be used.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise RunError(f"{folder}: no such run folder")
+        raise UserError(f"{folder}: no such run folder")
     config, weights = folder / checkpoints.CONFIG_FILE, folder / checkpoints.MODEL_FILE
     for file in (config, weights):
         if not file.is_file():
             hint = "the training has not ended; go on with it and --resume"
-            if not (folder / "last_checkpoint").exists():
+            if not (folder / checkpoints.LAST_FILE).exists():
                 hint = "expected a folder that python -m detection.train left"
-            raise RunError(f"{folder}: no finished detector run, {file.name} is missing ({hint})")
-    return load_detector(config, weights, device, folder.resolve().name, overrides=overrides)
+            raise UserError(f"{folder}: no finished detector run, {file.name} is missing ({hint})")
+    name = folder.resolve().name
+    return load_detector(config, weights, device, name, overrides=overrides, resolved=True)
 
 
 def is_run(folder: str | Path) -> bool:

@@ -19,7 +19,6 @@ from fvcore.nn.weight_init import c2_xavier_fill
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detection.errors import ConfigError, RunError
 from faces.command import UserError
 from networks.precision import use_bf16
 from networks.pretrained.centerface import centerface_file, read_centerface
@@ -173,10 +172,10 @@ def build_mobilenet_v2_fpn_backbone(cfg: Any, input_shape: Any) -> MixedPrecisio
     """Build the backbone that ``MODEL.BACKBONE.NAME: build_mobilenet_v2_fpn_backbone`` asks for.
 
     Raises:
-        ConfigError: separable convolutions with norms, which they do not have.
+        UserError: separable convolutions with norms, which they do not have.
     """
     if cfg.MODEL.SEPARABLE and cfg.MODEL.FPN.NORM:
-        raise ConfigError(f"MODEL.FPN.NORM {cfg.MODEL.FPN.NORM}: none with MODEL.SEPARABLE True")
+        raise UserError(f"MODEL.FPN.NORM {cfg.MODEL.FPN.NORM}: none with MODEL.SEPARABLE True")
     return MixedPrecisionFPN(
         bottom_up=MobileNetV2(cfg.MODEL.BACKBONE.FREEZE_AT),
         in_features=cfg.MODEL.FPN.IN_FEATURES,
@@ -198,7 +197,7 @@ class MixedPrecisionRPNHead(StandardRPNHead):
         self.bf16: str = cfg.MODEL.BF16
         if cfg.MODEL.SEPARABLE:
             if list(cfg.MODEL.RPN.CONV_DIMS) != [-1]:
-                raise ConfigError(
+                raise UserError(
                     f"MODEL.RPN.CONV_DIMS {cfg.MODEL.RPN.CONV_DIMS}: only [-1], one convolution "
                     "with as many channels as its input, with MODEL.SEPARABLE True"
                 )
@@ -226,12 +225,12 @@ def published_state(start: str, mean: Tensor, std: Tensor) -> dict[str, Tensor]:
         std: what it divides them by, shape (3,).
 
     Raises:
-        RunError: they are neither here nor can be fetched.
+        UserError: they are neither here nor can be fetched.
     """
     try:
         body = imagenet_body() if start == IMAGENET else centerface_body(mean, std)
     except UserError as error:
-        raise RunError(f"{error}; or start from other weights (MODEL.WEIGHTS FILE)") from error
+        raise UserError(f"{error}; or start from other weights (MODEL.WEIGHTS FILE)") from error
     return {f"backbone.bottom_up.{name}": value for name, value in body.state_dict().items()}
 
 

@@ -9,7 +9,6 @@ from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Boxes
 from torch import Tensor
 
-from detection.errors import ConfigError
 from detection.modeling.suppression import vote
 
 
@@ -23,8 +22,6 @@ class FaceOutputLayers(FastRCNNOutputLayers):
     @configurable
     def __init__(self, *args: Any, voting: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if voting <= 0:
-            raise ConfigError(f"MODEL.VOTING {voting}: must be above 0; above 1 nothing moves")
         self.voting = voting
 
     @classmethod

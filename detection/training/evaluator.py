@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, cast
@@ -13,12 +14,15 @@ import numpy as np
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detection.datasets import to_coco
+from detection.data.catalog import to_coco
 from detection.modeling.suppression import contained
+from faces.boxes import Verdict
+from faces.coco import AnnotatedImage, Corners, Detections, GroundTruthFace
+from faces.ranking import RankedDetections, rank
+from faces.types import Box
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 """Names of the first six of COCO's twelve numbers, as Detectron2 prints them."""
@@ -29,7 +33,7 @@ class FaceEvaluator(DatasetEvaluator):
 
     Args:
         dataset: a registered data set.
-        min_face: faces whose shorter side is below this, in pixels of the picture, are ignored, and
+        min_face: faces whose shorter side is below this, in pixels of the image, are ignored, and
             so are detections on them.
         containment: see ``MODEL.CONTAINMENT``.
     """
@@ -45,7 +49,7 @@ class FaceEvaluator(DatasetEvaluator):
         self.gathered: list[dict[str, Any]] = []
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
-        """Take over the predictions of some pictures."""
+        """Add the predictions for some images."""
         for given, output in zip(inputs, outputs, strict=True):
             instances = output["instances"].to("cpu")
             instances = instances[instances.scores.argsort(descending=True, stable=True)]
@@ -84,13 +88,17 @@ def average_precision(
 
     Args:
         truth: Detectron2 records.
-        results: COCO results for their pictures.
+        results: COCO results for their images.
     """
     if not results:
         faces = any(not a["iscrowd"] for record in truth for a in record["annotations"])
-        return dict.fromkeys(METRICS, 0.0 if faces else float("nan"))
-    evaluation = _evaluated(truth, results)
+        return dict.fromkeys(METRICS, 0.0 if faces else math.nan)
     with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = cast(Any, to_coco(truth))
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
+        evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     numbers = np.asarray(evaluation.stats[: len(METRICS)], dtype=float)
@@ -98,101 +106,60 @@ def average_precision(
     return dict(zip(METRICS, numbers.tolist(), strict=True))
 
 
-def error_rates(
-    truth: Sequence[dict[str, Any]], results: list[dict[str, Any]], threshold: float
-) -> dict[str, float]:
+def ranked(truth: Sequence[dict[str, Any]], results: list[dict[str, Any]]) -> RankedDetections:
+    """Match COCO results with the faces of Detectron2 records, and sort them by score."""
+    rows: dict[Any, list[tuple[Corners, float]]] = {record["image_id"]: [] for record in truth}
+    for row in results:
+        x, y, width, height = row["bbox"]
+        rows[row["image_id"]].append(((x, y, x + width, y + height), row["score"]))
+    images = [_annotated_image(record) for record in truth]
+    return rank(images, [Detections.of(rows[image.id]) for image in images])
+
+
+def _annotated_image(record: dict[str, Any]) -> AnnotatedImage:
+    faces = tuple(
+        GroundTruthFace(Box(*annotation["bbox"]), "face", bool(annotation["iscrowd"]))
+        for annotation in record["annotations"]
+    )
+    size = (record["width"], record["height"])
+    return AnnotatedImage(record["image_id"], record["file_name"], size, False, faces)
+
+
+def error_rates(found: RankedDetections, threshold: float) -> dict[str, float]:
     """Return what a threshold shows, at IoU 0.5, as ``eval.detection`` defines it.
 
     Args:
-        truth: Detectron2 records.
-        results: COCO results for their pictures.
+        found: all detections on a data set.
         threshold: score from which on detections are shown.
 
     Returns:
-        ``coverage`` (0–1, nan without faces), ``false_per_image``, ``duplicates_per_image``. A
-        wrong one repeats a face that a better one has found, if their IoU is at least 0.5 or 70 %
-        of it lie inside the face; else it is false.
+        ``coverage`` (0–1, nan without faces), ``false_per_image``, ``duplicates_per_image`` (nan
+        without images).
     """
-    shown = [row for row in results if row["score"] >= threshold]
-    faces = sum(not a["iscrowd"] for record in truth for a in record["annotations"])
-    hits = false = duplicates = 0
-    if shown:
-        evaluation = _evaluated(truth, shown, most=1000)
-        pictures = evaluation.evalImgs[: len(evaluation.params.imgIds)]  # area range "all"
-        for picture in filter(None, pictures):
-            matched, counts = picture["dtMatches"][0] > 0, ~picture["dtIgnore"][0].astype(bool)
-            hits += int((matched & counts).sum())
-            wrong = np.flatnonzero(~matched & counts).tolist()
-            repeats = sum(_repeats(evaluation.cocoDt, evaluation.cocoGt, picture, i) for i in wrong)
-            duplicates += repeats
-            false += len(wrong) - repeats
+    shown = found.verdict[found.scores >= threshold]
+    counts = {verdict: int((shown == verdict).sum()) for verdict in Verdict}
+    images = found.images or math.nan
     return {
-        "coverage": hits / faces if faces else float("nan"),
-        "false_per_image": false / len(truth) if truth else float("nan"),
-        "duplicates_per_image": duplicates / len(truth) if truth else float("nan"),
+        "coverage": counts[Verdict.MATCHED] / (found.faces or math.nan),
+        "false_per_image": counts[Verdict.FALSE] / images,
+        "duplicates_per_image": counts[Verdict.DUPLICATE] / images,
     }
 
 
-def _repeats(found: Any, truth: Any, picture: dict[str, Any], index: int) -> bool:
-    """Tell whether a wrong detection (by its rank in the picture) lies on a face found before."""
-    rank = {number: i for i, number in enumerate(picture["dtIds"])}
-    matches = zip(picture["gtIds"], picture["gtMatches"][0], picture["gtIgnore"], strict=True)
-    before = [g for g, match, skip in matches if not skip and 0 <= rank.get(match, -1) < index]
-    if not before:
-        return False
-    box = [found.anns[picture["dtIds"][index]]["bbox"]]
-    faces = [truth.anns[number]["bbox"] for number in before]
-    overlap = np.asarray(mask.iou(box, faces, [0] * len(faces)))
-    # with a crowd, the intersection is divided by the detection's own area
-    inside = np.asarray(mask.iou(box, faces, [1] * len(faces)))
-    return bool((overlap >= 0.5).any() or (inside >= 0.7).any())
-
-
-def _evaluated(
-    truth: Sequence[dict[str, Any]], results: list[dict[str, Any]], most: int | None = None
-) -> Any:
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = cast(Any, to_coco(truth))
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
-        if most is not None:
-            evaluation.params.maxDets = [most]
-        evaluation.evaluate()
-    return evaluation
-
-
-def choose_threshold(
-    truth: Sequence[dict[str, Any]], results: list[dict[str, Any]]
-) -> tuple[float, float]:
-    """Choose the score from which on detections are shown: the one with the best F1 at IoU 0.5.
+def select_threshold(found: RankedDetections) -> tuple[float, float]:
+    """Select the score from which on detections are shown: that with the best F1 at IoU 0.5.
 
     Args:
-        truth: Detectron2 records, of validation data.
-        results: COCO results for their pictures.
+        found: all detections on validation data.
 
     Returns:
-        The threshold, in [0.05, 0.95], and the F1 it reaches; (0.5, 0.0) where there is nothing to
-        choose by.
+        The threshold, in [0.05, 0.95], and the F1 it reaches; (0.5, 0.0) where nothing is matched.
     """
-    faces = sum(not a["iscrowd"] for record in truth for a in record["annotations"])
-    if not faces or not results:
+    best = found.select_threshold()
+    if best is None:
         return 0.5, 0.0
-    scores, hits = [np.empty(0)], [np.empty(0, dtype=bool)]
-    evaluation = _evaluated(truth, results)
-    for picture in evaluation.evalImgs[: len(evaluation.params.imgIds)]:  # area range "all"
-        if picture is not None:
-            counts = ~picture["dtIgnore"][0].astype(bool)  # IoU 0.5
-            scores.append(np.asarray(picture["dtScores"])[counts])
-            hits.append(picture["dtMatches"][0][counts] > 0)
-    score, hit = np.concatenate(scores), np.concatenate(hits)
-    order = np.argsort(-score, kind="stable")
-    score, hit = score[order], hit[order]
-    if not len(score):
-        return 0.5, 0.0
-    f1 = 2 * hit.cumsum() / (np.arange(1, len(hit) + 1) + faces)
-    best = int(f1.argmax())
-    return round(float(np.clip(score[best], 0.05, 0.95)), 3), float(f1[best])
+    threshold = min(max(float(found.scores[best]), 0.05), 0.95)
+    return round(threshold, 3), float(found.f1()[best])
 
 
 def _ignoring_small(record: dict[str, Any], min_face: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from detectron2.engine import launch
 from detectron2.utils import comm
 
-from detection.errors import ConfigError
+from faces.command import UserError
 
 
 def run_launched(args: argparse.Namespace, function: Callable[[argparse.Namespace], int]) -> int:
@@ -26,7 +26,7 @@ def run_launched(args: argparse.Namespace, function: Callable[[argparse.Namespac
         The exit status; that of this process where there are several.
 
     Raises:
-        ConfigError: more GPUs are asked for than there are.
+        UserError: more GPUs are asked for than there are.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         join_torchrun(on_gpu=args.num_gpus > 0 and torch.cuda.is_available())
@@ -37,7 +37,7 @@ def run_launched(args: argparse.Namespace, function: Callable[[argparse.Namespac
     available = torch.cuda.device_count()
     if args.num_gpus > available:
         if args.num_gpus > 1:
-            raise ConfigError(
+            raise UserError(
                 f"--num-gpus {args.num_gpus}: there are {available} here; --num-gpus 0 uses the CPU"
             )
         print("no GPU here: running on the CPU (--num-gpus 0 says so explicitly)", file=sys.stderr)

@@ -8,10 +8,10 @@ from typing import Any
 
 from detectron2.engine import default_argument_parser
 
-from detection.datasets import register
-from detection.errors import ConfigError
-from detection.modeling.config import apply_overrides, load_config
+from detection.data.catalog import register
+from detection.modeling.config import apply_overrides, check_values, load_config
 from detection.training.launch import device_name
+from faces.command import UserError
 
 PAIR: dict[str, Any] = {
     "nargs": 2,
@@ -40,11 +40,11 @@ def configure(args: argparse.Namespace, data: Mapping[str, tuple[str, ...]]) -> 
             anything.
 
     Raises:
-        ConfigError: the configuration cannot be used.
-        DataError: data is named wrongly or missing.
+        UserError: the configuration cannot be used.
+        UserError: data is named wrongly or missing.
     """
     if not args.config_file:
-        raise ConfigError(
+        raise UserError(
             "--config-file is missing: a file, or mobilenet_fpn (for CPUs), or x101_fpn (for GPUs)"
         )
     cfg = load_config(args.config_file)
@@ -52,6 +52,7 @@ def configure(args: argparse.Namespace, data: Mapping[str, tuple[str, ...]]) -> 
         cfg.DATASETS[key] = data.get(key, ())
     opts = list(args.opts or [])
     apply_overrides(cfg, opts[1:] if opts[:1] == ["--"] else opts)
+    check_values(cfg, f"{args.config_file} and the KEY VALUE pairs")
     cfg.MODEL.DEVICE = device_name(args, cfg.MODEL.DEVICE)
     register([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.REPORT])
     return cfg

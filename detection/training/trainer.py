@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.data import (
-    DatasetCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
+from detectron2.data import DatasetCatalog, build_detection_test_loader
 from detectron2.engine import (
     AMPTrainer,
     DefaultTrainer,
@@ -24,7 +20,6 @@ from detectron2.engine import (
     hooks,
 )
 from detectron2.evaluation import inference_on_dataset, print_csv_format
-from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
 from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
@@ -32,19 +27,28 @@ from detectron2.utils.events import CommonMetricPrinter, EventStorage, JSONWrite
 from torch.nn.parallel import DistributedDataParallel
 
 from detection.data.mapper import FaceMapper
-from detection.errors import ConfigError, NonFiniteLossError
 from detection.modeling import random_start
 from detection.modeling.checkpoints import BEST_FILE, FaceCheckpointer, save_weights
+from detection.modeling.config import build_network
 from detection.training.evaluator import FaceEvaluator, average_precision
+from detection.training.resume import check_conditions, conditions
+from detection.training.samples import TrainingSamples
+from faces.command import UserError
 
 LOG_FILE = "training_log.jsonl"
 
-NON_FINITE_ADVICE = (
+ADVICE = (
     "Usual causes: a learning rate that is too high (try a third of SOLVER.BASE_LR, or a longer "
     "SOLVER.WARMUP_ITERS), gradients that burst (SOLVER.CLIP_GRADIENTS.ENABLED True), half "
-    "precision (SOLVER.AMP.ENABLED False, MODEL.BF16 off), or broken weights (MODEL.WEIGHTS). This "
-    "step did not change the weights; --resume goes on from the last checkpoint"
+    "precision (SOLVER.AMP.ENABLED False, MODEL.BF16 off), or broken weights (MODEL.WEIGHTS). "
+    "Start again with another OUTPUT_DIR"
 )
+
+BURST = 10.0
+"""A training has diverged if its loss at the end is so many times that at the beginning."""
+
+LOSSES = 20
+"""Iterations whose mean loss counts as that at the beginning, and at the end."""
 
 
 class Interrupted(BaseException):
@@ -70,11 +74,14 @@ class FaceTrainer(TrainerBase):
         super().__init__()
         self.iter: int = 0
         cfg = scaled(cfg, comm.get_world_size())
-        model = build_model(cfg)
+        model = build_network(cfg)
         optimizer = make_optimizer(cfg, model)
-        loader = build_detection_train_loader(cfg, mapper=FaceMapper(cfg, is_train=True))
+        self.samples = TrainingSamples(
+            cfg, cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        )
+        self.conditions = conditions(cfg)
         trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._trainer = trainer_class(_distributed(model), loader, optimizer)
+        self._trainer = trainer_class(_distributed(model), self.samples, optimizer)
         self.cfg = cfg
         self.stop_requested = False
         self.max_iter: int = cfg.SOLVER.MAX_ITER
@@ -116,10 +123,19 @@ class FaceTrainer(TrainerBase):
         return JSONWriter(str(Path(self.cfg.OUTPUT_DIR) / LOG_FILE), window_size=1)
 
     def resume_or_load(self, resume: bool) -> None:
-        """Load the last checkpoint of ``OUTPUT_DIR`` and its iteration, or ``MODEL.WEIGHTS``."""
+        """Load the last checkpoint of ``OUTPUT_DIR`` and its iteration, or ``MODEL.WEIGHTS``.
+
+        Raises:
+            UserError: the checkpoint is of a training under other ``conditions``, or longer.
+        """
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
-            self.start_iter = self.iter + 1
+            self.start_iter = self.samples.start = self.iter + 1
+            if self.start_iter > self.max_iter:
+                raise UserError(
+                    f"{self.cfg.OUTPUT_DIR}: has done {self.start_iter} iterations already; "
+                    f"SOLVER.MAX_ITER {self.max_iter} is fewer"
+                )
         elif not self.cfg.MODEL.WEIGHTS:
             random_start.measure_norms(self.model, self._first_pictures)
 
@@ -134,7 +150,7 @@ class FaceTrainer(TrainerBase):
 
         Raises:
             Interrupted: ``stop_requested`` was set; a checkpoint has been saved.
-            NonFiniteLossError: the loss became infinite or not a number.
+            UserError: the training diverged.
         """
         self.iter = self.start_iter
         with EventStorage(self.start_iter) as self.storage:
@@ -149,17 +165,29 @@ class FaceTrainer(TrainerBase):
                 self.iter = self.max_iter
             finally:
                 self.after_train()
+        self._check_outcome()
 
     def run_step(self) -> None:
         """Do one iteration: forward, backward, update."""
         self._trainer.iter = self.iter
+        torch.manual_seed(self.samples.seed_of(self.iter))
         try:
             self._trainer.run_step()
         except FloatingPointError as error:
-            raise NonFiniteLossError(
-                f"the loss is no longer a finite number: {' '.join(str(error).split())}. "
-                f"{NON_FINITE_ADVICE}"
+            raise UserError(
+                f"the loss is no longer a finite number: {' '.join(str(error).split())}. {ADVICE}"
             ) from error
+
+    def _check_outcome(self) -> None:
+        """Refuse to call a training finished whose loss has burst, or whose weights have."""
+        first, last = self.progress.mean_losses()
+        if any(comm.all_gather(last > BURST * first)):
+            raise UserError(
+                f"the training has diverged: its loss was {first:.3g} in the first iterations and "
+                f"{last:.3g} in the last. {ADVICE}"
+            )
+        if not all(value.isfinite().all() for value in self.model.state_dict().values()):
+            raise UserError(f"the weights are no longer finite numbers. {ADVICE}")
 
     def _stop_if_asked(self) -> None:
         asked = any(comm.all_gather(self.stop_requested))
@@ -168,11 +196,24 @@ class FaceTrainer(TrainerBase):
             raise Interrupted(self.iter + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return iteration, hooks and optimiser."""
-        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+        """Return iteration, hooks, optimiser, and what must be the same to go on."""
+        return {
+            **super().state_dict(),
+            "_trainer": self._trainer.state_dict(),
+            "seed": self.samples.seed,
+            "conditions": self.conditions,
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned.
+
+        Raises:
+            UserError: the conditions are others.
+        """
+        # checkpoints of older versions do not say under which conditions they were made
+        now = self.conditions
+        check_conditions(self.cfg.OUTPUT_DIR, state_dict.get("conditions", now), now)
+        self.samples.seed = state_dict.get("seed", self.samples.seed)
         super().load_state_dict(state_dict)
         self._trainer.load_state_dict(state_dict["_trainer"])
 
@@ -186,6 +227,7 @@ class Progress(HookBase):
         self.best_ap = float("-inf")
         self.best_iteration = -1
         self.seconds = 0.0
+        self.losses: list[float] = []
         self._started = time.monotonic()
 
     def before_train(self) -> None:
@@ -193,7 +235,9 @@ class Progress(HookBase):
         self._started = time.monotonic()
 
     def after_step(self) -> None:
-        """Evaluate when it is time, and after the last iteration."""
+        """Note the loss; evaluate when it is time, and after the last iteration."""
+        if comm.is_main_process():
+            self._note(self.trainer.storage.latest()["total_loss"][0])
         done = self.trainer.iter + 1
         last = done == self.trainer.max_iter
         if len(self.cfg.DATASETS.TEST) and (last or (self.period and done % self.period == 0)):
@@ -211,20 +255,34 @@ class Progress(HookBase):
                 save_weights(Path(self.cfg.OUTPUT_DIR) / BEST_FILE, self.trainer.model)
         comm.synchronize()
 
+    def _note(self, loss: float) -> None:
+        """Keep the first and the latest losses."""
+        self.losses.append(loss)
+        if len(self.losses) > 2 * LOSSES:
+            del self.losses[LOSSES]
+
+    def mean_losses(self) -> tuple[float, float]:
+        """Return the mean loss of the first and of the latest iterations; zeros on workers."""
+        some = max(min(len(self.losses) // 2, LOSSES), 1)
+        first, last = self.losses[:some] or [0.0], self.losses[-some:] or [0.0]
+        return sum(first) / len(first), sum(last) / len(last)
+
     def elapsed(self) -> float:
         """Return the seconds of training so far, those before ``--resume`` included."""
         return self.seconds + time.monotonic() - self._started
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, Any]:
         """Return what ``--resume`` must know."""
         return {
+            "losses": self.losses,
             "best_ap": self.best_ap,
             "best_iteration": self.best_iteration,
             "seconds": self.elapsed(),
         }
 
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
+        self.losses = list(state.get("losses", ()))
         self.best_ap = state["best_ap"]
         self.best_iteration = int(state["best_iteration"])
         self.seconds = state["seconds"]
@@ -234,12 +292,12 @@ def scaled(cfg: Any, processes: int) -> Any:
     """Return the configuration for so many processes: ``SOLVER.REFERENCE_WORLD_SIZE`` says how.
 
     Raises:
-        ConfigError: the batch cannot be shared out.
+        UserError: the batch cannot be shared out.
     """
     scaled_cfg = DefaultTrainer.auto_scale_workers(cfg, processes)
     batch = scaled_cfg.SOLVER.IMS_PER_BATCH
     if batch % processes:
-        raise ConfigError(
+        raise UserError(
             f"SOLVER.IMS_PER_BATCH {batch}: cannot be shared out to {processes} processes; give a "
             "multiple of that, or SOLVER.REFERENCE_WORLD_SIZE 1, which scales batch, rate and "
             "iterations"
@@ -278,17 +336,11 @@ def evaluate_model(cfg: Any, model: torch.nn.Module, dataset: str) -> tuple[int,
 
 
 def make_optimizer(cfg: Any, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """Build what ``SOLVER.OPTIMIZER`` names: Detectron2's own SGD, or AdamW with a slower backbone.
-
-    Raises:
-        ConfigError: another name.
-    """
+    """Build what ``SOLVER.OPTIMIZER`` names: Detectron2's own SGD, or AdamW, a slower backbone."""
     solver = cfg.SOLVER
     if solver.OPTIMIZER == "SGD":
         optimizer: torch.optim.Optimizer = build_optimizer(cfg, model)
         return optimizer
-    if solver.OPTIMIZER != "ADAMW":
-        raise ConfigError(f"SOLVER.OPTIMIZER must be SGD or ADAMW, got {solver.OPTIMIZER!r}")
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

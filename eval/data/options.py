@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from eval.data.images import note_dropped
 from faces.coco import GroundTruth
-from faces.command import UserError
+from faces.command import UserError, run
 from faces.pipeline import Detector, EmotionClassifier
+from faces.provenance import command_line
 
 T = TypeVar("T", Detector, EmotionClassifier)
 
@@ -29,6 +30,25 @@ def make_parser(name: str, text: str) -> ArgumentParser:
     )
 
 
+def run_command(
+    name: str,
+    parser: ArgumentParser,
+    action: Callable[[Namespace, str], int],
+    argv: Sequence[str] | None,
+) -> int:
+    """Parse a command line and run its action; return the exit status (``faces.command.run``).
+
+    Args:
+        name: of the command.
+        parser: of its options.
+        action: does what the options and the command line, as a record has it, ask.
+        argv: the words of the command line; None for those of this process.
+    """
+    arguments = parser.parse_args(argv)
+    made_by = command_line(name, argv)
+    return run(name, lambda: action(arguments, made_by))
+
+
 def add_common_options(parser: ArgumentParser) -> None:
     """Add the options that every evaluation command takes: ``--device`` and ``--out``."""
     parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: the best there is)")
@@ -37,7 +57,7 @@ def add_common_options(parser: ArgumentParser) -> None:
     )
 
 
-def add_photo_options(parser: ArgumentParser, *, images_required: bool = True) -> None:
+def add_photo_options(parser: ArgumentParser) -> None:
     """Add the options for annotated images: ``--coco`` and ``--images``."""
     parser.add_argument(
         "--coco", type=Path, required=True, metavar="FILE.json", help="ground truth"
@@ -45,7 +65,7 @@ def add_photo_options(parser: ArgumentParser, *, images_required: bool = True) -
     parser.add_argument(
         "--images",
         type=Path,
-        required=images_required,
+        required=True,
         metavar="DIR|ZIP",
         help="where its images lie",
     )

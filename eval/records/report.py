@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from argparse import Namespace
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -65,21 +64,6 @@ def write_report(path: Path, kind: str, rows: Sequence[Row]) -> None:
         for row in rows
     ]
     files.write_json(path, strict(rows[0] if len(rows) == 1 else {"runs": rows}))
-
-
-def publish(
-    arguments: Namespace,
-    kind: str,
-    rows: Sequence[Row],
-    columns: Mapping[str, str],
-    draw: Callable[[Sequence[Row], Path], None] | None = None,
-) -> None:
-    """Write the record (``--out``) and its figure (``--picture``), if asked; print the table."""
-    if arguments.out is not None:
-        write_report(arguments.out, kind, rows)
-    if draw is not None and arguments.picture is not None:
-        draw(rows, arguments.picture)
-    print(table(rows, columns))
 
 
 def read_record(path: Path, kinds: Collection[str]) -> list[Row]:

@@ -6,12 +6,14 @@ here, as this room must not import theirs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tabulate import tabulate
 
-from eval.records.report import Row, alignment, cell, value_at
+from eval.records.report import Row, alignment, cell, table, value_at, write_report
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,33 @@ class Section:
         title: of the section.
         columns: key → how it is shown, see ``report.cell``; ``a.b`` is the key b of the object a.
         headings: key → heading, where that is not the key itself with spaces.
+        brief: keys of the table on a terminal, a blank between them, if ``columns`` are too many.
     """
 
     kind: str
     title: str
     columns: Mapping[str, str]
     headings: Mapping[str, str] = field(default_factory=dict)
+    brief: str = ""
 
-    @property
-    def terminal(self) -> dict[str, str]:
-        """The columns without the record's name, and with what a speed was measured in."""
-        return {k: how for k, how in self.columns.items() if k != "record"} | {"precision": "text"}
+    def publish(
+        self,
+        arguments: Namespace,
+        rows: Sequence[Row],
+        draw: Callable[[Sequence[Row], Path], None] | None = None,
+    ) -> None:
+        """Write the record (``--out``) and its figure (``--picture``), if asked; print the table.
+
+        The table lacks the record's name. Beside times it shows the number format.
+        """
+        if arguments.out is not None:
+            write_report(arguments.out, self.kind, rows)
+        if draw is not None and arguments.picture is not None:
+            draw(rows, arguments.picture)
+        keys = self.brief.split() or [key for key in self.columns if key != "record"]
+        columns = {key: self.columns.get(key, "number") for key in keys}
+        timed = any(key.startswith(("ms_", "cpu_ms_")) for key in keys)
+        print(table(rows, columns | ({"precision": "text"} if timed else {})))
 
     def markdown(self, rows: Sequence[Row]) -> str:
         """Lay rows out as a table in Markdown; a dash stands for what a row lacks."""

@@ -18,12 +18,15 @@ from baselines.features import (
     load_features,
     pixel_rows,
 )
-from classification.inference.classifier import TrainedNetwork, to_tensor
+from classification.inference.classifier import TrainedNetwork
 from classification.modeling.face_resnet import FaceResNet
+from classification.modeling.normalization import Normalization
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (12, 48, 48), dtype=np.uint8)
-NETWORK = TrainedNetwork("face_resnet", {"widths": [8, 16], "depths": [1, 1]}, 0.5, 0.25)
+NETWORK = TrainedNetwork(
+    "face_resnet", {"widths": [8, 16], "depths": [1, 1]}, Normalization(0.5, 0.25)
+)
 
 
 def network_features() -> EmbeddingFeatures:
@@ -95,7 +98,7 @@ def test_embedding_is_the_input_of_the_last_layer() -> None:
     torch.manual_seed(0)
     network = FaceResNet(**NETWORK.model).eval()
     with torch.inference_mode():
-        x = to_tensor(IMAGES, NETWORK.mean, NETWORK.std)
+        x = NETWORK.normalization(IMAGES)
         expected = network.stages(network.stem(x)).mean((2, 3)).numpy()
     assert np.allclose(features.rows(IMAGES), expected, atol=1e-5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from classification.average import average, main
+from classification.inference.calibration import Scaling
 from classification.inference.classifier import (
     TrainedNetwork,
     WeightsError,
@@ -17,9 +19,10 @@ from classification.inference.classifier import (
     save_network,
 )
 from classification.modeling.face_resnet import FaceResNet
+from classification.modeling.normalization import Normalization
 from twostage.model_zoo import load_classifier
 
-NETWORK = TrainedNetwork("face_resnet", {"widths": [4], "depths": [1]}, 0.5, 0.25)
+NETWORK = TrainedNetwork("face_resnet", {"widths": [4], "depths": [1]}, Normalization(0.5, 0.25))
 
 
 def make_run(
@@ -59,13 +62,13 @@ def test_every_weight_is_the_mean(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = make_run(tmp_path / "a", 1)
-    calibrated = TrainedNetwork(**{**vars(NETWORK), "temperature": 2.0})
+    calibrated = replace(NETWORK, calibration=Scaling(2.0))
     second = make_run(tmp_path / "b", 2, votes=0.5, network=calibrated)
     out = tmp_path / "c"
     words = [f"{first}=0.75", f"{second}=0.25", "--data", str(data), "--out", str(out)]
     assert main(words) == 0
     network, mean = load_network(out / "model.safetensors")
-    assert network.temperature == 1
+    assert network.calibration == Scaling()
     (_, a), (_, b) = (load_network(run / "model.safetensors") for run in (first, second))
     assert set(mean) == set(a)
     for name, value in mean.items():
@@ -89,7 +92,7 @@ def test_mistakes_are_one_line(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = make_run(tmp_path / "a", 1)
-    wide = TrainedNetwork("face_resnet", {"widths": [8], "depths": [1]}, 0.5, 0.25)
+    wide = TrainedNetwork("face_resnet", {"widths": [8], "depths": [1]}, Normalization(0.5, 0.25))
     other = make_run(tmp_path / "wide", 1, network=wide)
     out = ["--data", str(data), "--out", str(tmp_path / "out")]
     for members, cause in (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +18,15 @@ from classification.inference.calibration import negative_log_likelihood, one_ho
 from classification.inference.classifier import (
     NetworkClassifier,
     TrainedNetwork,
-    WeightsError,
     load_network,
     save_network,
 )
 from classification.modeling.face_resnet import FaceResNet
+from classification.modeling.normalization import Normalization
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 
-NETWORK = TrainedNetwork("face_resnet", {"widths": [4], "depths": [1]}, 0.5, 0.25)
+NETWORK = TrainedNetwork("face_resnet", {"widths": [4], "depths": [1]}, Normalization(0.5, 0.25))
 FERPLUS_ORDER = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear")
 PICTURES = np.random.default_rng(0).integers(0, 256, (60, 48, 48), dtype=np.uint8)
 
@@ -68,7 +68,7 @@ def test_a_run_is_calibrated_in_place(
     assert main([str(run), "--data", data]) == 0
     assert "temperature" in capsys.readouterr().out
     network, _ = load_network(weights)
-    assert network.uncalibrated() == replace(NETWORK, classes=list(EMOTIONS))
+    assert network.uncalibrated() == NETWORK
     assert network.calibration(before).max() < before.max()
     after = answers(weights)
     c = network.calibration
@@ -152,5 +152,5 @@ def test_mistakes_are_one_line(
     assert main([str(run), "--data", str(broken)]) == 2
     assert "broken.csv" in capsys.readouterr().err
     assert (run / "model.safetensors").read_bytes() == weights
-    with pytest.raises(WeightsError, match="weights"):
+    with pytest.raises(UserError, match="weights"):
         find_files("nobody", tmp_path / "weights")

@@ -13,8 +13,11 @@ import torch
 from classification.export import main
 from classification.inference.classifier import NetworkClassifier, TrainedNetwork, save_network
 from classification.modeling.face_resnet import FaceResNet
+from classification.modeling.normalization import Normalization
 
-NETWORK = TrainedNetwork("face_resnet", {"widths": [8, 16], "depths": [1, 1]}, 0.5, 0.25)
+NETWORK = TrainedNetwork(
+    "face_resnet", {"widths": [8, 16], "depths": [1, 1]}, Normalization(0.5, 0.25)
+)
 
 
 @pytest.fixture

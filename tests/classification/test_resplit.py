@@ -57,14 +57,19 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     write_zip(data(), tmp_path / "d.zip")
     for given, share, out, cause in (
         ("none.zip", "0.1", "x.zip", "no such file"),
-        ("d.zip", "1", "x.zip", "--share must be"),
-        ("d.zip", "0.5", "file/x.zip", "cannot be written"),
+        ("d.zip", "0.5", "file/x.zip", "file: "),
     ):
         argv = ["--data", str(tmp_path / given), "--share", share, "--out", str(tmp_path / out)]
         capsys.readouterr()
         assert module.main(argv) == 2
         error = [x for x in capsys.readouterr().err.splitlines() if x.startswith("classification")]
         assert len(error) == 1 and cause in error[0]
+
+
+@pytest.mark.parametrize("share", ["0", "1", "nan", "half"])
+def test_a_share_that_is_no_fraction_exits_2(share: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        module.main(["--data", "d.zip", "--share", share, "--out", "x.zip"])
 
 
 @pytest.mark.data

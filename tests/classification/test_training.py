@@ -20,13 +20,17 @@ from classification import train as training
 from classification.data.augment import Augmentation, TrainPreset
 from classification.data.fer2013 import Fer2013
 from classification.data.ferplus import FerPlus
-from classification.inference.classifier import TrainedNetwork, save_network, to_tensor
+from classification.inference.classifier import TrainedNetwork, save_network
 from classification.modeling.face_resnet import FaceResNet
-from classification.training import batches
+from classification.modeling.normalization import Normalization
+from classification.training import batches, distributed, schedule
 from classification.training.batches import TrainBatches, soft_targets
 from classification.training.card import training_data
+from classification.training.ema import MovingAverage
 from classification.training.loss import Teachers, class_weights, training_loss
 from classification.training.recipe import Recipe, RecipeError
+from classification.training.state import CHECKPOINT, new_network
+from faces.command import UserError
 from faces.emotions import EMOTIONS
 
 CPU = torch.device("cpu")
@@ -67,7 +71,7 @@ def tiny_recipe(**changes: object) -> Recipe:
 
 def test_learning_rate_follows_warm_up_and_cosine() -> None:
     recipe = Recipe(epochs=10, warmup=2.0, learning_rate=0.4)
-    rates = [training.learning_rate(recipe, step, 5) for step in range(50)]
+    rates = [schedule.learning_rate(recipe, step, 5) for step in range(50)]
     assert rates[0] == pytest.approx(0.04)
     assert rates[9] == rates[10] == pytest.approx(0.4)
     assert rates[30] == pytest.approx(0.2)
@@ -77,7 +81,7 @@ def test_learning_rate_follows_warm_up_and_cosine() -> None:
 
 def test_moving_average_is_the_recursion_with_a_short_start() -> None:
     model = nn.BatchNorm1d(1)
-    average = training.MovingAverage(model, 0.9)
+    average = MovingAverage(model, 0.9)
     expected = 1.0
     for step, value in enumerate([3.0, -2.0, 5.0, 0.5]):
         nn.init.constant_(model.weight, value)
@@ -138,14 +142,16 @@ def test_targets_blend_labels_with_votes() -> None:
 
 
 def test_distillation_is_zero_beyond_the_entropy_for_the_teacher_itself(tmp_path: Path) -> None:
-    network = TrainedNetwork("face_resnet", {"widths": [8], "depths": [1]}, mean=0.4, std=0.2)
+    network = TrainedNetwork(
+        "face_resnet", {"widths": [8], "depths": [1]}, normalization=Normalization(0.4, 0.2)
+    )
     torch.manual_seed(3)
     model = FaceResNet(**network.model).eval()
     nn.init.normal_(model.head.weight)
     save_network(tmp_path / "model.safetensors", model.state_dict(), network)
     # The student's pictures are normalised otherwise than the teacher's.
     pixels = torch.rand(6, 1, 48, 48)
-    teachers = Teachers([tmp_path / "model.safetensors"], 0.5, 0.25, 2.0, CPU)
+    teachers = Teachers([tmp_path / "model.safetensors"], Normalization(0.5, 0.25), 2.0, CPU)
     teachers.members[0].dtype = torch.float32
     recipe = Recipe(label_smoothing=0.0, distill=0.75, distill_temperature=2.0)
 
@@ -166,7 +172,7 @@ def test_distillation_is_zero_beyond_the_entropy_for_the_teacher_itself(tmp_path
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_weight_decay_spares_biases_and_normalisation(name: str) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 7))
-    groups = training.make_optimizer(model, Recipe(weight_decay=0.01, optimizer=name)).param_groups
+    groups = schedule.make_optimizer(model, Recipe(weight_decay=0.01, optimizer=name)).param_groups
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     found = {name: decay[id(p)] for name, p in model.named_parameters()}
     assert {name for name, value in found.items() if value} == {"0.weight", "3.weight"}
@@ -176,7 +182,7 @@ def test_weight_decay_spares_biases_and_normalisation(name: str) -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_sgd_looks_ahead_where_it_has_momentum(momentum: float) -> None:
     recipe = Recipe(momentum=momentum)
-    (group, *_) = training.make_optimizer(nn.Linear(2, 7), recipe).param_groups
+    (group, *_) = schedule.make_optimizer(nn.Linear(2, 7), recipe).param_groups
     assert group["momentum"] == momentum and group["nesterov"] == (momentum > 0)
 
 
@@ -219,8 +225,8 @@ def test_augmentation_varies_and_can_be_seeded() -> None:
     assert first[0].shape == (48, 48) and first[0].dtype == np.uint8
 
 
-def test_to_tensor_normalises() -> None:
-    batch = to_tensor(np.array([[[0, 255]]], np.uint8), mean=0.5, std=0.25)
+def test_normalization_maps_grey_levels() -> None:
+    batch = Normalization(0.5, 0.25)(np.array([[[0, 255]]], np.uint8))
     assert batch.shape == (1, 1, 1, 2)
     assert batch.flatten().tolist() == [-2.0, 2.0]
 
@@ -259,7 +265,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     one, other = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "broken"))
     assert all(torch.equal(one[key], other[key]) for key in one)
     saved = [
-        torch.load(tmp_path / n / training.CHECKPOINT, weights_only=True)["model"]
+        torch.load(tmp_path / n / CHECKPOINT, weights_only=True)["model"]
         for n in ("whole", "broken")
     ]
     assert all(torch.equal(saved[0][key], saved[1][key]) for key in saved[0])
@@ -268,7 +274,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
 def test_another_recipe_does_not_go_on_with_a_run(tmp_path: Path) -> None:
     data = tiny_data()
     training.train(tiny_recipe(epochs=1), data, tmp_path, CPU)
-    with pytest.raises(training.TrainingError, match="another recipe"):
+    with pytest.raises(UserError, match="epochs was 1 and is 2"):
         training.train(tiny_recipe(epochs=2), data, tmp_path, CPU)
 
 
@@ -287,13 +293,12 @@ def test_a_run_starts_from_another_ones_network(tmp_path: Path) -> None:
         (tiny_recipe(model={"widths": [8], "depths": [1]}), "no face_resnet of the recipe's form"),
         (tiny_recipe(published_start=True), "two starts"),
     ):
-        model = training.build_network(recipe.architecture, recipe.model)
-        with pytest.raises(training.TrainingError, match=cause):
-            training.take_over(model, recipe, start)
+        with pytest.raises(UserError, match=cause):
+            new_network(recipe, start, None, Normalization(0.5, 0.25))
 
 
 def test_a_loss_that_is_not_finite_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(training.TrainingError, match=r"[Ll]ower the learning rate"):
+    with pytest.raises(UserError, match=r"[Ll]ower the learning rate"):
         training.train(tiny_recipe(learning_rate=1e30, clip_norm=1e30), tiny_data(), tmp_path, CPU)
 
 
@@ -374,9 +379,9 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
         asked.append(name)
         return name or "cuda"
 
-    monkeypatch.setattr(training, "usable_device", usable)
+    monkeypatch.setattr(distributed, "usable_device", usable)
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert training.own_device(None) == torch.device("cuda:3")
+    assert distributed.own_device(None) == torch.device("cuda:3")
     assert asked == [None, "cuda:3"]  # that there is such a one was checked
-    assert training.own_device("cpu") == torch.device("cpu")
-    assert training.own_device("cuda:1") == torch.device("cuda:1")
+    assert distributed.own_device("cpu") == torch.device("cpu")
+    assert distributed.own_device("cuda:1") == torch.device("cuda:1")

@@ -23,6 +23,7 @@ from streamlit.testing.v1 import AppTest
 
 from classification.inference.classifier import NetworkClassifier, TrainedNetwork
 from classification.modeling.face_resnet import build_network
+from classification.modeling.normalization import Normalization
 from demo import analysis, controls
 from demo import session as sessions
 from demo.render import cards, tables
@@ -636,7 +637,7 @@ def test_why_shows_maps_times_and_cards(stand_ins: Models, monkeypatch: pytest.M
 
 def test_why_shows_the_layers_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {"widths": [4, 4, 4, 4], "depths": [1, 1, 1, 1]}
-    described = TrainedNetwork("face_resnet", arguments, 0.5, 0.25)
+    described = TrainedNetwork("face_resnet", arguments, Normalization(0.5, 0.25))
     state = build_network("face_resnet", arguments).state_dict()
     network = NetworkClassifier(described, state, torch.device("cpu"), "small")
     monkeypatch.setattr(model_zoo, "load_classifier", lambda *_: network)

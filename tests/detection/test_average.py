@@ -64,6 +64,6 @@ def test_what_cannot_be_averaged_is_one_line(
         ([f"{run}=0.5", f"{there}=0.5", "--out", str(tmp_path / "c")], "no finished run"),
         ([f"{run}=1", "--out", there], "exists already"),
     ):
-        assert average.main(words) == 1
+        assert average.main(words) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "c").exists()

@@ -13,9 +13,10 @@ from detectron2.modeling import build_model
 
 from detection import crossval
 from detection.crossval import deal, find_start, sets_seen
-from detection.errors import ConfigError, RunError
-from detection.modeling.checkpoints import save_weights, write_text
+from detection.modeling.checkpoints import save_weights
 from detection.modeling.config import load_config
+from faces.command import UserError
+from faces.files import write_text
 
 SMALL = [
     "MODEL.BF16", "off", "MODEL.BACKBONE.FREEZE_AT", "0", "INPUT.FACE_CROP.SIZE", "96",
@@ -103,7 +104,7 @@ def test_going_on_trains_only_what_is_missing(
     (tmp_path / "results.json").unlink()
     assert crossval.main(argv(start, faces, tmp_path)) == 0
     assert len(trainings) == 4 and (tmp_path / "results.json").read_text() == before
-    assert crossval.main(argv(start, faces, tmp_path, folds=4)) == 1
+    assert crossval.main(argv(start, faces, tmp_path, folds=4)) == 2
     assert "holds a cross-validation with other folds" in capsys.readouterr().err
 
 
@@ -122,7 +123,7 @@ def test_folds_are_even_and_do_not_depend_on_the_order() -> None:
     assert sorted(r["image_id"] for fold in folds for r in fold) == list(range(11))
     assert deal(records[::-1], 3) == folds
     for wrong in (1, 12):
-        with pytest.raises(ConfigError, match="between 2 and the 11"):
+        with pytest.raises(UserError, match="between 2 and the 11"):
             deal(records, wrong)
 
 
@@ -141,19 +142,19 @@ def test_a_start_that_has_seen_the_set_is_refused(
     run = tmp_path / "run"
     shutil.copytree(start, run)
     (run / "card.json").write_text(json.dumps(card))
-    assert crossval.main(argv(run, faces, tmp_path / "out")) == 1
+    assert crossval.main(argv(run, faces, tmp_path / "out")) == 2
     assert "has seen dataturks.json" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_a_start_that_is_none(start: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"model\.safetensors is missing"):
+    with pytest.raises(UserError, match=r"model\.safetensors is missing"):
         find_start(tmp_path, "x.json")
     shutil.copy(start / "model.safetensors", tmp_path / "light.safetensors")
-    with pytest.raises(RunError, match=r"light\.yaml is missing"):
+    with pytest.raises(UserError, match=r"light\.yaml is missing"):
         find_start(tmp_path / "light.safetensors", "x.json")
     shutil.copy(start / "config.yaml", tmp_path / "light.yaml")
-    with pytest.raises(RunError, match="has no card"):
+    with pytest.raises(UserError, match="has no card"):
         find_start(tmp_path / "light.safetensors", "x.json")
     (tmp_path / "light.json").write_text(json.dumps(CARD))
     found = find_start(tmp_path / "light.safetensors", "x.json")

@@ -1,183 +1,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from detectron2.data import DatasetCatalog
-from hypothesis import given
-from hypothesis import strategies as st
 
-from detection.datasets import (
-    DataSpec,
-    dataturks_dicts,
-    describe,
-    fingerprint,
-    main,
-    read_coco,
-    register,
-    short_name,
-    split_of,
-    split_wider,
-    to_coco,
-    wider_part,
-)
-from detection.errors import DataError
-
-
-def test_splits_never_change() -> None:
-    # first byte of `printf NAME | sha256sum`: 50, 7a, d4, ff, of 256; val from 0.70, test from 0.85
-    known = {"a.jpg": "train", "b.jpg": "train", "i.jpg": "val", "f.jpg": "test"}
-    assert {name: split_of(name) for name in known} == known
-
-
-def test_splits_have_their_shares() -> None:
-    counts = Counter(split_of(f"picture {i}.jpg") for i in range(20_000))
-    assert counts["train"] / 20_000 == pytest.approx(0.70, abs=0.02)
-    assert counts["val"] / 20_000 == pytest.approx(0.15, abs=0.02)
-
-
-@given(st.text())
-def test_every_name_has_one_split(name: str) -> None:
-    assert split_of(name) in ("train", "val", "test")
-    assert split_of(name) == split_of(name)
-
-
-def test_names_of_data_sets() -> None:
-    assert DataSpec.parse("coco:a/b.json:pics") == DataSpec("coco", Path("a/b.json"), Path("pics"))
-    assert DataSpec.parse("dataturks:a.json:pics:val") == DataSpec(
-        "dataturks", Path("a.json"), Path("pics"), "val"
-    )
-    assert DataSpec.parse("coco_2017_val") is None
-    assert short_name("dataturks:x/y/a.json:pics:val") == "y/a.json, val"
-    assert short_name("coco_2017_val") == "coco_2017_val"
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["coco:a.json", "coco:a.json:b:train", "coco::b", "dataturks:a.json:b:c:d", "dataturks:a:b:x"],
-)
-def test_malformed_names_are_refused(name: str) -> None:
-    with pytest.raises(DataError):
-        DataSpec.parse(name)
-
-
-def test_registering(faces: Any) -> None:
-    name = f"coco:{faces.coco}:{faces.images}"
-    register([name, name])
-    assert len(DatasetCatalog.get(name)) == 12
-    with pytest.raises(DataError, match="no such data set"):
-        register(["no_such_set"])
-    with pytest.raises(DataError, match=r"absent\.json: no such file"):
-        register([f"coco:absent.json:{faces.images}"])
-    with pytest.raises(DataError, match="absent: no such folder"):
-        register([f"coco:{faces.coco}:absent"])
-
-
-def write_coco(folder: Path, **changes: Any) -> Path:
-    for name in ("a.jpg", "b.jpg"):
-        (folder / name).write_bytes(b"")
-    data = {
-        "images": [
-            {"id": 2, "file_name": "b.jpg", "width": 100, "height": 80},
-            {"id": 1, "file_name": "a.jpg", "width": 10, "height": 20},
-        ],
-        "categories": [{"id": 4, "name": "happy"}, {"id": 9, "name": "sad"}],
-        "annotations": [
-            {"image_id": 2, "category_id": 4, "bbox": [90, 70, 20, 20], "iscrowd": 0},
-            {"image_id": 2, "category_id": 9, "bbox": [-5, 10, 25, 30]},
-            {"image_id": 2, "category_id": 9, "bbox": [1, 2, 0, 5]},
-            {"image_id": 2, "category_id": 9, "bbox": [200, 2, 5, 5]},
-            {"image_id": 2, "category_id": 4, "bbox": [1, 2, 3, 4], "iscrowd": 1},
-        ],
-    } | changes
-    path = folder / "coco.json"
-    path.write_text(json.dumps(data))
-    return path
-
-
-def test_coco_boxes_are_clipped_and_every_category_is_a_face(tmp_path: Path) -> None:
-    first, second = read_coco(write_coco(tmp_path), tmp_path)
-    assert (first["image_id"], first["annotations"]) == (1, [])
-    assert [a["bbox"] for a in second["annotations"]] == [
-        [90, 70, 100, 80],
-        [0, 10, 20, 40],
-        [1, 2, 4, 6],
-    ]
-    assert [a["iscrowd"] for a in second["annotations"]] == [0, 0, 1]
-    assert {a["category_id"] for a in second["annotations"]} == {0}
-
-
-def test_where_there_is_a_face_category_only_it_counts(tmp_path: Path) -> None:
-    categories = [{"id": 4, "name": "Face"}, {"id": 9, "name": "person"}]
-    _, second = read_coco(write_coco(tmp_path, categories=categories), tmp_path)
-    assert [a["bbox"] for a in second["annotations"]] == [[90, 70, 100, 80], [1, 2, 4, 6]]
-
-
-def test_coco_files_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="2 of 2 pictures are missing"):
-        read_coco(write_coco(tmp_path), tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="not a COCO detection json"):
-        read_coco(write_coco(tmp_path, annotations=[{"category_id": 4}]), tmp_path)
-    with pytest.raises(DataError, match="holds no pictures"):
-        read_coco(write_coco(tmp_path, images=[], annotations=[]), tmp_path)
-    (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(DataError, match="not a COCO detection json"):
-        read_coco(tmp_path / "list.json", tmp_path)
-    (tmp_path / "text.json").write_text("hello")
-    with pytest.raises(DataError, match="not JSON"):
-        read_coco(tmp_path / "text.json", tmp_path)
-
-
-def test_both_forms_of_the_same_faces_agree(faces: Any) -> None:
-    coco = read_coco(faces.coco, faces.images)
-    turk = dataturks_dicts(faces.dataturks, faces.images)
-    assert [len(r["annotations"]) for r in coco] == [len(r["annotations"]) for r in turk]
-    for a, b in zip(coco, turk, strict=True):
-        assert (a["width"], a["height"], a["file_name"]) == (
-            b["width"],
-            b["height"],
-            b["file_name"],
-        )
-        for x, y in zip(a["annotations"], b["annotations"], strict=True):
-            assert x["bbox"] == pytest.approx(y["bbox"])
-
-
-def test_dataturks_splits_are_disjoint_and_complete(faces: Any) -> None:
-    def names(split: str) -> set[str]:
-        try:
-            return {r["file_name"] for r in dataturks_dicts(faces.dataturks, faces.images, split)}
-        except DataError as error:
-            assert "is empty" in str(error)
-            return set()
-
-    parts = [names(split) for split in ("train", "val", "test")]
-    assert sum(len(part) for part in parts) == len(set.union(*parts)) == 12
-
-
-def test_a_round_trip_through_coco(faces: Any, tmp_path: Path) -> None:
-    records = read_coco(faces.coco, faces.images)
-    (tmp_path / "again.json").write_text(json.dumps(to_coco(records)))
-    assert read_coco(tmp_path / "again.json", faces.images) == records
-
-
-def test_the_fingerprint_sees_every_change(faces: Any) -> None:
-    records = read_coco(faces.coco, faces.images)
-    before = fingerprint(records)
-    assert fingerprint(records[::-1]) == before
-    records[1]["annotations"][0]["bbox"][0] += 1
-    assert fingerprint(records) != before
-    name = f"coco:{faces.coco}:{faces.images}"
-    register([name])
-    assert describe(name)["sha256"] == before
-    assert describe(name) | {"sha256": ""} == {
-        "set": "/".join(faces.coco.parts[-2:]),
-        "pictures": 12,
-        "faces": 9,
-        "sha256": "",
-    }
+from detection.datasets import main, split_wider, wider_part
+from faces.command import UserError
 
 
 @pytest.mark.parametrize(
@@ -198,7 +28,7 @@ def test_wider_events(path: str, part: str) -> None:
 
 @pytest.mark.parametrize("path", ["Parade/x.jpg", "0-Parade/x.jpg", "", "a--b"])
 def test_wider_paths_without_a_number_are_refused(path: str) -> None:
-    with pytest.raises(DataError):
+    with pytest.raises(UserError):
         wider_part(path)
 
 
@@ -216,10 +46,26 @@ def test_wider_split_command(tmp_path: Path, capsys: Any) -> None:
     assert [i["id"] for i in train["images"]] == [2, 3]
     assert [a["image_id"] for a in train["annotations"]] == [2, 3]
     assert train["categories"] == data["categories"]
-    assert "train.json: 2 pictures, 1 faces" in capsys.readouterr().out
+    assert "train.json: 2 images, 1 faces" in capsys.readouterr().out
     ids = [i["id"] for part in split_wider(data).values() for i in part["images"]]
     assert sorted(ids) == [0, 1, 2, 3]
-    assert main(["wider-split", "--coco", str(tmp_path / "no.json"), "--out", str(out)]) == 1
-    assert "error: " in capsys.readouterr().err
-    (tmp_path / "other.json").write_text('{"images": [{"id": 1}]}')
-    assert main(["wider-split", "--coco", str(tmp_path / "other.json"), "--out", str(out)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "No such file"),
+        ("hello", "not JSON"),
+        ('{"images": [{"id": 1}]}', "not a COCO json of WIDER FACE"),
+    ],
+)
+def test_wider_split_refuses_other_files_with_status_2(
+    tmp_path: Path, capsys: Any, text: str | None, message: str
+) -> None:
+    file, out = tmp_path / "other.json", tmp_path / "parts"
+    if text is not None:
+        file.write_text(text)
+    assert main(["wider-split", "--coco", str(file), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("detection.datasets: ") and message in error
+    assert error.count("\n") == 1 and not out.exists()

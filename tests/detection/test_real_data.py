@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from detection.datasets import SPLITS, dataturks_dicts
-from detection.dataturks import find_images, read_dataturks
+from detection.data.catalog import SPLITS, load_dataturks
+from detection.data.dataturks import find_images, read_dataturks
 
 pytestmark = [
     pytest.mark.data,
@@ -19,11 +19,11 @@ pytestmark = [
 def test_dataturks_as_published() -> None:
     folder = Path(os.environ["TWOSTAGE_DATA"]) / "dataturks"
     records, report = read_dataturks(folder / "face_detection.json")
-    assert (report.pictures, report.faces) == (409, 1132)
+    assert (report.images, report.faces) == (409, 1132)
     found, missing = find_images(records, folder / "images")
     assert len(found) + len(missing) == 409
     sizes = [
-        len(dataturks_dicts(folder / "face_detection.json", folder / "images", split))
+        len(load_dataturks(folder / "face_detection.json", folder / "images", split).scenes)
         for split in SPLITS
     ]
     assert sum(sizes) == len(found)

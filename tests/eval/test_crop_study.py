@@ -21,6 +21,7 @@ from faces.crops import CROP_MARGIN, crop_face
 from faces.emotions import EMOTIONS
 from faces.pipeline import Image
 from faces.types import Box, Detection
+from tests.stand_ins import ScriptedDetector
 
 
 class EdgeClassifier:
@@ -35,15 +36,9 @@ class EdgeClassifier:
         return rows
 
 
-class OffsetDetector:
-    """Finds every face of the picture, two pixels too far right."""
-
-    name, score_threshold = "offset", 0.5
-
-    def detect(
-        self, images: Sequence[Image], min_score: float | None = None
-    ) -> list[list[Detection]]:
-        return [[Detection(Box(22, 10, 62, 70), 0.9)] for _ in images]
+def offset_detector() -> ScriptedDetector:
+    """A detector that finds every face of ``scenes``, two pixels too far right."""
+    return ScriptedDetector([Detection(Box(22, 10, 62, 70), 0.9)], "offset")
 
 
 def picture() -> Image:
@@ -75,7 +70,7 @@ def test_box_errors_equal_those_by_hand() -> None:
 
 
 def test_every_shape_and_margin_is_held_against_the_rule_in_use() -> None:
-    faces = find_faces(scenes(), OffsetDetector(), [EdgeClassifier()])
+    faces = find_faces(scenes(), offset_detector(), [EdgeClassifier()])
     assert faces.label == [EMOTIONS.index("happy")] * 3 and faces.image == [0, 1, 2]
     assert faces.errors[0] == pytest.approx((2 / 60, 0, 0))
     longer, _, shorter, _ = measure(faces, faces.probabilities[0])
@@ -106,7 +101,7 @@ def test_jitter_moves_and_scales_the_box() -> None:
 def test_the_command_writes_record_and_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(options, "load_detectors", lambda *_: [OffsetDetector()])
+    monkeypatch.setattr(options, "load_detectors", lambda *_: [offset_detector()])
     monkeypatch.setattr(options, "load_classifiers", lambda *_: [EdgeClassifier()])
     cv2.imwrite(str(tmp_path / "a.png"), picture())
     truth = {

@@ -17,8 +17,8 @@ from eval.data.detections import as_arrays
 from eval.operating_point import Suppression, select
 from faces.coco import AnnotatedImage, Detections, GroundTruthFace
 from faces.command import UserError
-from faces.pipeline import Image
 from faces.types import Box, Detection
+from tests.stand_ins import ScriptedDetector
 
 A, B, FAR = (0, 0, 100, 100), (200, 0, 300, 100), (500, 500, 600, 600)
 PART = (20, 20, 80, 80)
@@ -117,22 +117,17 @@ def test_suppressing_afterwards_is_what_detectron2_does(tmp_path: Path) -> None:
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
 
 
-class Known:
-    """Sees the same two boxes everywhere."""
-
-    name, score_threshold = "known", 0.5
-
-    def detect(
-        self, images: Sequence[Image], min_score: float | None = None
-    ) -> list[list[Detection]]:
-        boxes = [Detection(Box(10, 10, 40, 40), 0.8127), Detection(Box(60, 60, 80, 80), 0.4)]
-        return [[box for box in boxes if box.score >= (min_score or 0)] for _ in images]
+def known() -> ScriptedDetector:
+    """A detector that finds the same two boxes everywhere."""
+    boxes = [Detection(Box(10, 10, 40, 40), 0.8127), Detection(Box(60, 60, 80, 80), 0.4)]
+    return ScriptedDetector(boxes, "known")
 
 
-class Model(Known):
-    """Stands for a Detectron2 model: its suppression can be chosen."""
-
-    most_detections = 5
+def model() -> ScriptedDetector:
+    """Stands for a Detectron2 model: its suppression can be selected."""
+    detector = known()
+    detector.most_detections = 5  # type: ignore[attr-defined]
+    return detector
 
 
 @pytest.fixture
@@ -162,7 +157,7 @@ def test_the_record_and_the_run_folder(
     run.mkdir()
     write_text(run / "config.yaml", load_config("mobilenet_fpn").dump())
     write_text(run / "card.json", '{"kind": "detector", "score_threshold": 0.5}')
-    monkeypatch.setattr(options, "load_detectors", lambda *_: [Model()])
+    monkeypatch.setattr(options, "load_detectors", lambda *_: [model()])
     assert call(data, "--detector", str(run), "--write") == 0
     record = json.loads((data / "out.json").read_text())
     assert record["detector"] == "known" and record["chosen_threshold"] == 0.812
@@ -180,9 +175,11 @@ def test_the_record_and_the_run_folder(
 def test_the_choice_is_made_with_the_overrides(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Sequence[str]] = []
 
-    def load(names: list[str], device: str | None, overrides: Sequence[str] = ()) -> list[Model]:
+    def load(
+        names: list[str], device: str | None, overrides: Sequence[str] = ()
+    ) -> list[ScriptedDetector]:
         given.append(overrides)
-        return [Model()]
+        return [model()]
 
     monkeypatch.setattr(options, "load_detectors", load)
     assert call(data, "--detector", "default", "INPUT.MIN_SIZE_TEST", "400") == 0
@@ -203,7 +200,7 @@ def test_a_shipped_setting_keeps_what_was_not_chosen(
     listed = {"large": ShippedModel("large", "", weights_of="small")}
     monkeypatch.setattr("twostage.model_zoo.WEIGHTS", data)
     monkeypatch.setattr("twostage.model_zoo.shipped_models", lambda stage: listed)
-    monkeypatch.setattr(options, "load_detectors", lambda *_: [Model()])
+    monkeypatch.setattr(options, "load_detectors", lambda *_: [model()])
     larger = ("INPUT.MAX_SIZE_TEST", "700", "MODEL.RPN.SMOOTH_L1_BETA", "0.5")
     assert call(data, "--detector", "large", "--write", *larger) == 0
     cfg, card = load_config(data / "large.yaml"), json.loads((data / "large.json").read_text())
@@ -215,7 +212,7 @@ def test_a_shipped_setting_keeps_what_was_not_chosen(
 
 
 def test_other_detectors_get_a_threshold(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(options, "load_detectors", lambda *_: [Known()])
+    monkeypatch.setattr(options, "load_detectors", lambda *_: [known()])
     assert call(data, "--detector", "known") == 0
     record = json.loads((data / "out.json").read_text())
     assert record["chosen_threshold"] == 0.812 and "nms" not in record

@@ -54,7 +54,7 @@ class SeesBright:
         return np.eye(7, dtype=np.float32)[chosen]
 
 
-def test_curves_and_the_worst_of_them(tmp_path: Path) -> None:
+def test_rows_hold_the_curves_and_their_lowest_accuracy(tmp_path: Path) -> None:
     images = np.concatenate([np.full((30, 48, 48), 120), np.full((70, 48, 48), 60)])
     labels = np.repeat([3, 0], [30, 70])
     names = tuple(map(str, range(100)))

@@ -84,7 +84,7 @@ def test_emotions_come_equally_often_and_crops_in_turn() -> None:
     assert Counter(i for i in dealt if i < 5) == dict.fromkeys(range(5), 2)
 
 
-def test_mistakes_are_one_line(
+def test_bad_arguments_exit_2_with_one_line(
     crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cases = [

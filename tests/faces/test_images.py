@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, TiffImagePlugin, features
 
-from faces.images import MAX_PIXELS, ImageError, read_image, read_images
+from faces.images import MAX_PIXELS, ImageError, image_size, read_image, read_images
 
 H, W = 24, 40
 
@@ -761,3 +761,24 @@ def test_a_batch_goes_on(tmp_path: Path) -> None:
 
 def test_tiff_tags_used_here_are_the_standard_ones() -> None:
     assert TiffImagePlugin.PHOTOMETRIC_INTERPRETATION == 262
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+def test_the_size_from_the_header_is_that_of_the_upright_image(
+    tmp_path: Path, ending: str, orientation: int
+) -> None:
+    path = tmp_path / f"image.{ending}"
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.new("RGB", (30, 20)).save(path, exif=exif)
+    height, width = read_image(path).shape[:2]
+    assert image_size(path) == (width, height)
+    assert (width, height) == ((20, 30) if orientation >= 5 else (30, 20))
+
+
+def test_a_file_that_is_no_image_has_no_size(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"text")
+    for name in ("a.jpg", "absent.jpg"):
+        with pytest.raises(ImageError, match=name):
+            image_size(tmp_path / name)

@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from classification.modeling.face_resnet import build_network
 from classification.training.loss import training_loss
 from classification.training.recipe import Recipe
-from classification.train import from_first_process, in_any_process
+from classification.training.distributed import from_first_process, in_any_process
 
 dist.init_process_group("gloo")
 rank, count = dist.get_rank(), dist.get_world_size()

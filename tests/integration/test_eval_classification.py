@@ -103,7 +103,7 @@ def crops(tmp_path: Path) -> Path:
     return root
 
 
-def test_figures_of_a_plain_folder(
+def test_metrics_of_a_plain_folder_equal_those_by_hand(
     tmp_path: Path,
     crops: Path,
     run: Run,
@@ -163,12 +163,12 @@ def test_views_are_averaged(
     assert classifiers[0].batches == [5 * factor] * 2
 
 
-def test_several_classifiers(tmp_path: Path, crops: Path, run: Run) -> None:
+def test_each_classifier_gets_a_row(tmp_path: Path, crops: Path, run: Run) -> None:
     assert run(crops, "--classifier", "b", "c", classifier="a") == 0
     assert [r["classifier"] for r in report(tmp_path)["runs"]] == ["a", "b", "c"]
 
 
-def test_unreadable_pictures_are_named_and_counted(
+def test_unreadable_images_are_named_and_counted(
     tmp_path: Path, crops: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (crops / "Happy" / "empty.png").write_bytes(b"")
@@ -179,7 +179,7 @@ def test_unreadable_pictures_are_named_and_counted(
     assert "empty.png" in errors[0] and "text.jpg" in errors[1] and errors[2].endswith(": 2")
 
 
-def test_other_folders(
+def test_unknown_folders_exit_2_unless_ignored(
     tmp_path: Path, crops: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (crops / "contempt").mkdir()
@@ -239,7 +239,9 @@ def fer2013(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_parts_of_fer2013(tmp_path: Path, fer2013: Path, run: Run, split: str) -> None:
+def test_each_part_of_fer2013_is_measured_in_every_form(
+    tmp_path: Path, fer2013: Path, run: Run, split: str
+) -> None:
     assert run(fer2013, "--split", split) == 0
     got = report(tmp_path)
     assert (got["n"], got["split"], got["accuracy"]) == (len(PARTS[split]), split, 1)
@@ -261,7 +263,7 @@ def test_the_only_part_is_the_default(tmp_path: Path, run: Run) -> None:
     assert report(tmp_path)["split"] == "PrivateTest"
 
 
-def test_a_plain_folder_of_its_pictures_is_measured_whole_unless_asked(
+def test_a_plain_folder_of_its_images_is_measured_whole_unless_asked(
     tmp_path: Path, run: Run
 ) -> None:
     test = (
@@ -275,7 +277,7 @@ def test_a_plain_folder_of_its_pictures_is_measured_whole_unless_asked(
     assert (report(tmp_path)["n"], report(tmp_path)["split"]) == (2, "PrivateTest")
 
 
-def test_wrong_parts_are_one_line(
+def test_a_part_that_is_not_there_exits_2_with_one_line(
     tmp_path: Path, crops: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     several = {"Training": ["sad"], "PrivateTest": ["sad"]}
@@ -292,7 +294,7 @@ def test_wrong_parts_are_one_line(
         assert len(lines) == 1 and cause in lines[0]
 
 
-def test_mistakes_are_one_line(
+def test_bad_data_exit_2_with_one_line(
     tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str], crops: Path
 ) -> None:
     broken = tmp_path / "broken.csv"

@@ -17,6 +17,7 @@ from eval.data import options
 from faces.pipeline import Image
 from faces.sinks import open_sink
 from faces.types import Box, Detection, EmotionProbabilities, Face, ImageResult
+from tests.stand_ins import ScriptedDetector
 
 SCENES: dict[int, tuple[list[list[float]], list[tuple[list[float], float]]]] = {
     # red value → true boxes (x, y, width, height), detections (x1, y1, x2, y2) with scores
@@ -29,25 +30,13 @@ SCENES: dict[int, tuple[list[list[float]], list[tuple[list[float], float]]]] = {
 }
 
 
-class KnownDetector:
-    """Answers by the red value of the top left pixel; counts its calls."""
+def known_detector(name: str = "known") -> ScriptedDetector:
+    """A detector that tells its answer by the red value of the top left pixel."""
 
-    score_threshold = 0.6
+    def answer(image: Image) -> list[Detection]:
+        return [Detection(Box(*box), score) for box, score in SCENES[int(image[0, 0, 0])][1]]
 
-    def __init__(self, name: str = "known") -> None:
-        self.name = name
-        self.calls = 0
-
-    def detect(
-        self, images: Sequence[Image], min_score: float | None = None
-    ) -> list[list[Detection]]:
-        self.calls += len(images)
-        least = self.score_threshold if min_score is None else min_score
-        result = []
-        for image in images:
-            rows = SCENES[int(image[0, 0, 0])][1]
-            result.append([Detection(Box(*box), score) for box, score in rows if score >= least])
-        return result
+    return ScriptedDetector(answer, name, score_threshold=0.6)
 
 
 @pytest.fixture
@@ -68,11 +57,11 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def detectors(monkeypatch: pytest.MonkeyPatch) -> list[KnownDetector]:
-    made: list[KnownDetector] = []
+def detectors(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedDetector]:
+    made: list[ScriptedDetector] = []
 
-    def load(names: Sequence[str], device: str | None) -> list[KnownDetector]:
-        made[:] = [KnownDetector(name) for name in names]
+    def load(names: Sequence[str], device: str | None) -> list[ScriptedDetector]:
+        made[:] = [known_detector(name) for name in names]
         return made
 
     monkeypatch.setattr(options, "load_detectors", load)
@@ -101,8 +90,8 @@ def edit(data: Path, change: Callable[[dict[str, Any]], None]) -> None:
     (data / "truth.json").write_text(json.dumps(truth))
 
 
-def test_figures_by_hand(
-    data: Path, run: Run, detectors: list[KnownDetector], capsys: pytest.CaptureFixture[str]
+def test_metrics_equal_those_by_hand(
+    data: Path, run: Run, detectors: list[ScriptedDetector], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--detector", "known") == 0
     got = report(data)
@@ -116,7 +105,7 @@ def test_figures_by_hand(
     assert got["duplicates_per_image"] == pytest.approx(1 / 3)
     assert got["coverage"] == pytest.approx(2 / 3)
     assert got["ms_per_image"] > 0
-    assert detectors[0].calls == 4  # each picture once, and the warm-up
+    assert detectors[0].calls == [1] * 4  # each picture once, and the warm-up
     assert "known" in capsys.readouterr().out
 
 
@@ -140,7 +129,7 @@ def test_intervals_curves_and_their_pictures(
             assert picture.format == "PNG" and min(picture.size) > 300
 
 
-def test_detectors_are_compared_on_the_same_drawings(data: Path, run: Run) -> None:
+def test_detectors_are_compared_on_the_same_resamples(data: Path, run: Run) -> None:
     write_results(data / "same.json")
     (data / "none.json").write_text("[]")
     files = [f"same={data / 'same.json'}", f"none={data / 'none.json'}"]
@@ -164,7 +153,7 @@ def test_min_size_ignores_small_faces_and_detections_on_them(data: Path, run: Ru
     assert report(data)["faces"] == 3
 
 
-def test_crowds_are_ignored(data: Path, run: Run) -> None:
+def test_detections_on_crowds_are_ignored(data: Path, run: Run) -> None:
     def change(truth: dict[str, Any]) -> None:
         crowd = {"id": 9, "image_id": 20, "category_id": 5, "bbox": [0, 0, 30, 30], "iscrowd": 1}
         truth["annotations"].append(crowd)
@@ -174,7 +163,7 @@ def test_crowds_are_ignored(data: Path, run: Run) -> None:
     assert report(data)["false_per_image"] == 0
 
 
-def test_pictures_with_unlabelled_faces_have_no_false_ones(data: Path, run: Run) -> None:
+def test_images_with_unlabelled_faces_have_no_false_positives(data: Path, run: Run) -> None:
     def change(truth: dict[str, Any]) -> None:
         truth["images"][1]["unlabelled_faces"] = True
 
@@ -198,7 +187,7 @@ def write_results(path: Path) -> None:
     path.write_text(json.dumps(rows))
 
 
-def test_results_of_others_beside_a_detector(data: Path, run: Run) -> None:
+def test_saved_results_give_what_the_detector_gives(data: Path, run: Run) -> None:
     write_results(data / "other.json")
     other = f"other={data / 'other.json'}"
     assert run("--detector", "known", "--results", other, "--results-threshold", "0.6") == 0
@@ -209,7 +198,7 @@ def test_results_of_others_beside_a_detector(data: Path, run: Run) -> None:
     assert same == {k: external[k] for k in same}
 
 
-def test_results_alone_need_no_pictures(data: Path) -> None:
+def test_results_alone_need_no_images(data: Path) -> None:
     write_results(data / "other.json")
     out = data / "r.json"
     arguments = ["--coco", str(data / "truth.json"), "--results", f"o={data / 'other.json'}"]
@@ -221,7 +210,7 @@ def test_results_alone_need_no_pictures(data: Path) -> None:
     assert json.loads(out.read_text())["threshold"] == 0.25
 
 
-def test_results_as_analyze_writes_them(data: Path, run: Run) -> None:
+def test_results_of_twostage_analyze_are_read(data: Path, run: Run) -> None:
     even = EmotionProbabilities((1 / 7,) * 7)
     with open_sink(data / "found.coco.json") as sink:
         for red, (_, found) in reversed(SCENES.items()):
@@ -232,15 +221,15 @@ def test_results_as_analyze_writes_them(data: Path, run: Run) -> None:
     assert (external["ap"], external["faces"]) == (pytest.approx(known["ap"]), 3)
 
 
-def test_several_detectors_see_each_picture_once(
-    data: Path, run: Run, detectors: list[KnownDetector]
+def test_several_detectors_see_each_image_once(
+    data: Path, run: Run, detectors: list[ScriptedDetector]
 ) -> None:
     assert run("--detector", "a", "b", "--detector", "c") == 0
     assert [r["detector"] for r in report(data)["runs"]] == ["a", "b", "c"]
-    assert [d.calls for d in detectors] == [4, 4, 4]
+    assert [d.calls for d in detectors] == [[1] * 4] * 3
 
 
-def test_pictures_in_a_zip(data: Path, run: Run) -> None:
+def test_images_in_a_zip_are_read(data: Path, run: Run) -> None:
     with zipfile.ZipFile(data / "pictures.zip", "w") as archive:
         for path in (data / "pictures").iterdir():
             archive.write(path, f"images/{path.name}")
@@ -248,7 +237,7 @@ def test_pictures_in_a_zip(data: Path, run: Run) -> None:
     assert report(data)["images"] == 3
 
 
-def test_unreadable_and_misfitting_pictures_are_left_out(
+def test_unreadable_and_misfitting_images_are_left_out(
     data: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data / "pictures" / "20.png").write_bytes(b"")
@@ -311,9 +300,7 @@ def test_a_box_outside_an_image_of_unknown_size_is_dropped_and_named(
     assert "20.png" in error and "lies outside its 160×120 pixels" in error
 
 
-def test_missing_pictures_are_named(
-    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_images_are_named(data: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     (data / "pictures" / "20.png").unlink()
     assert run("--detector", "known") == 2
     error = capsys.readouterr().err
@@ -337,7 +324,7 @@ def test_missing_pictures_are_named(
         (["--results", "o={data}/truth.json"], "score"),
     ],
 )
-def test_mistakes_are_one_line(
+def test_bad_arguments_exit_2_with_one_line(
     data: Path, run: Run, capsys: pytest.CaptureFixture[str], arguments: list[str], cause: str
 ) -> None:
     assert run(*(a.format(data=data) for a in arguments)) == 2
@@ -346,7 +333,7 @@ def test_mistakes_are_one_line(
 
 
 @pytest.mark.parametrize("size", ["-1", "x", "nan", "inf"])
-def test_a_wrong_size_is_refused(run: Run, size: str) -> None:
+def test_a_wrong_minimum_size_exits_2(run: Run, size: str) -> None:
     with pytest.raises(SystemExit) as stopped:
         run("--detector", "known", f"--min-size={size}")
     assert stopped.value.code == 2

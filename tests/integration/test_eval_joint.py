@@ -19,25 +19,20 @@ from eval.data.pairs import crop_name
 from faces.emotions import EMOTIONS
 from faces.pipeline import Image
 from faces.types import Box, Detection
+from tests.stand_ins import ScriptedClassifier, ScriptedDetector, probabilities
 
 STEP = 30
 
 
-class KnownDetector:
-    """Answers by the red value of the top left pixel; counts its calls."""
+def known_detector(
+    name: str, found: dict[int, list[tuple[list[float], float]]]
+) -> ScriptedDetector:
+    """A detector that tells its answer by the red value of the top left pixel."""
 
-    score_threshold = 0.5
+    def answer(image: Image) -> list[Detection]:
+        return [Detection(Box(*box), score) for box, score in found.get(int(image[0, 0, 0]), [])]
 
-    def __init__(self, name: str, found: dict[int, list[tuple[list[float], float]]]) -> None:
-        self.name, self.found, self.calls = name, found, 0
-
-    def detect(
-        self, images: Sequence[Image], min_score: float | None = None
-    ) -> list[list[Detection]]:
-        self.calls += len(images)
-        least = self.score_threshold if min_score is None else min_score
-        rows = (self.found.get(int(image[0, 0, 0]), []) for image in images)
-        return [[Detection(Box(*b), s) for b, s in row if s >= least] for row in rows]
+    return ScriptedDetector(answer, name)
 
 
 class CornerClassifier:
@@ -49,13 +44,6 @@ class CornerClassifier:
         assert all(c.shape[0] == c.shape[1] and c.dtype == np.uint8 for c in crops)
         indices = [int(crop[0, 0, 1]) // STEP for crop in crops]
         return np.eye(7, dtype=np.float32)[indices]
-
-
-class AlwaysHappy:
-    name = "happy"
-
-    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
-        return np.tile(np.eye(7, dtype=np.float32)[3], (len(crops), 1))
 
 
 # red value → faces: (x, y, side, emotion as the file has it)
@@ -99,9 +87,12 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def detectors(monkeypatch: pytest.MonkeyPatch) -> dict[str, KnownDetector]:
-    made = {"known": KnownDetector("known", FOUND), "blind": KnownDetector("blind", {})}
-    classifiers = {"corner": CornerClassifier(), "happy": AlwaysHappy()}
+def detectors(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedDetector]:
+    made = {"known": known_detector("known", FOUND), "blind": known_detector("blind", {})}
+    classifiers = {
+        "corner": CornerClassifier(),
+        "happy": ScriptedClassifier(probabilities(happy=1.0), "happy"),
+    }
     monkeypatch.setattr(options, "load_detectors", lambda names, _: [made[n] for n in names])
     monkeypatch.setattr(
         options, "load_classifiers", lambda names, _: [classifiers[n] for n in names]
@@ -131,8 +122,8 @@ def edit(data: Path, change: Callable[[dict[str, Any]], None]) -> None:
     (data / "truth.json").write_text(json.dumps(truth))
 
 
-def test_figures_by_hand(
-    data: Path, run: Run, detectors: dict[str, KnownDetector], capsys: pytest.CaptureFixture[str]
+def test_metrics_equal_those_by_hand(
+    data: Path, run: Run, detectors: dict[str, ScriptedDetector], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--detector", "known", "--classifier", "corner") == 0
     got = report(data)
@@ -160,13 +151,13 @@ def test_figures_by_hand(
     # happy; sad, which a detection below the threshold shows right; fear, which none does
     assert got["mean_ap50"] == pytest.approx((1 + 1 + 0) / 3)
     assert got["per_emotion"]["angry"]["coverage"] is None
-    assert detectors["known"].calls == 4  # each picture once, and the warm-up
+    assert detectors["known"].calls == [1] * 4  # each picture once, and the warm-up
     out = capsys.readouterr().out
     assert "33.33 %" in out and "happy" in out and "disgust" not in out
 
 
-def test_all_pairs_with_one_detection_per_picture_and_detector(
-    data: Path, run: Run, detectors: dict[str, KnownDetector]
+def test_each_detector_sees_each_image_once_for_all_pairs(
+    data: Path, run: Run, detectors: dict[str, ScriptedDetector]
 ) -> None:
     assert run("--detector", "known", "blind", "--classifier", "corner", "happy") == 0
     runs = report(data)["runs"]
@@ -175,7 +166,7 @@ def test_all_pairs_with_one_detection_per_picture_and_detector(
     assert [r["joint_accuracy"] for r in runs] == pytest.approx([1 / 3, 1 / 3, 0, 0])
     assert [r["accuracy_on_true_boxes"] for r in runs] == pytest.approx([1, 1 / 3, 1, 1 / 3])
     assert [r["accuracy_on_matched"] for r in runs] == [0.5, 0.5, None, None]
-    assert [detector.calls for detector in detectors.values()] == [4, 4]
+    assert [detector.calls for detector in detectors.values()] == [[1] * 4] * 2
     assert "joint_accuracy_difference" not in runs[0]
     assert {r["compared_with"] for r in runs[1:]} == {"known, corner"}
     assert [r["joint_accuracy_difference"] for r in runs[1:]] == pytest.approx([0, -1 / 3, -1 / 3])
@@ -261,7 +252,7 @@ def test_other_programs_take_part_by_files(
     assert len(errors) == 4 and "holds none of the scores" in errors[3]
 
 
-def test_pictures_with_unlabelled_faces_have_no_false_ones(data: Path, run: Run) -> None:
+def test_images_with_unlabelled_faces_have_no_false_positives(data: Path, run: Run) -> None:
     def change(truth: dict[str, Any]) -> None:
         truth["images"][0]["unlabelled_faces"] = True
 
@@ -285,7 +276,7 @@ def test_crowds_and_ignored_classes_do_not_count(data: Path, run: Run) -> None:
     assert (got["faces"], got["false_per_image"]) == (3, 0)
 
 
-def test_an_unreadable_picture_is_left_out(
+def test_an_unreadable_image_is_left_out(
     data: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data / "pictures" / "20.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -294,7 +285,9 @@ def test_an_unreadable_picture_is_left_out(
     assert "20.png" in capsys.readouterr().err
 
 
-def test_mistakes_are_one_line(data: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_data_exit_2_with_one_line(
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     def rename(truth: dict[str, Any]) -> None:
         truth["categories"][3]["name"] = "thing"
 
@@ -317,6 +310,6 @@ def test_mistakes_are_one_line(data: Path, run: Run, capsys: pytest.CaptureFixtu
 FACE = {"id": 1, "image_id": 10, "category_id": 0, "bbox": [1, 1, 9, 9]}
 
 
-def test_crops_are_called_by_picture_and_number() -> None:
+def test_crops_are_named_by_image_and_number() -> None:
     assert crop_name(12, 3) == "12_3"
     assert crop_name("a/b:c.jpg", 0) == "a-b-c.jpg_0"

@@ -176,7 +176,7 @@ def expected(data: Path, against: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("against", ["labels", "votes"])
-def test_two_truths_on_the_card_and_in_the_record(data: Path, against: str) -> None:
+def test_card_and_record_agree_on_labels_and_votes(data: Path, against: str) -> None:
     (run_folder := data / "coded").mkdir()
     (run_folder / "model.safetensors").touch()
     (run_folder / "card.json").write_text('{"task": "seven emotions"}')
@@ -197,7 +197,7 @@ def test_two_truths_on_the_card_and_in_the_record(data: Path, against: str) -> N
     assert set(card["measured"]["PublicTest"]) == {"single", "ten"}
 
 
-def test_mistakes_are_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_data_exit_2_with_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["--classifier", "coded", "--data", str(data / "fer2013.csv")]
     (data / "other.csv").write_text("a,b\n1,2\n")
     cases: list[tuple[Any, list[str], str]] = [

@@ -31,7 +31,7 @@ pipeline = twostage.load_pipeline()
 faces = pipeline.analyze(sys.argv[1]).faces
 print(json.dumps({
     "files": [twostage.__file__, emotions.__file__, str(model_zoo.WEIGHTS)],
-    "boxes": [list(face.box) for face in faces],
+    "boxes": [[face.box.x1, face.box.y1, face.box.x2, face.box.y2] for face in faces],
     "happy": [float(face.emotions["happy"]) for face in faces],
 }))
 """

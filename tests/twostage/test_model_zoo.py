@@ -14,12 +14,15 @@ import torch
 
 from classification.inference.classifier import TrainedNetwork, save_network
 from classification.modeling.face_resnet import FaceResNet
+from classification.modeling.normalization import Normalization
 from detection.inference.classical import CLASSICAL
 from faces.command import UserError
 from twostage import model_zoo
 from twostage.model_zoo import load_classifier, load_detector, shipped_models
 
-NETWORK = TrainedNetwork("face_resnet", {"widths": [8, 16], "depths": [1, 1]}, 0.5, 0.25)
+NETWORK = TrainedNetwork(
+    "face_resnet", {"widths": [8, 16], "depths": [1, 1]}, Normalization(0.5, 0.25)
+)
 
 
 def write_network(path: Path) -> Path:

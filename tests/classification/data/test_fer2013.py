@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from classification.data import fer2013
 from classification.data.fer2013 import OFFICIAL_COUNTS, Fer2013, Fer2013Error, load_fer2013
 from faces.emotions import EMOTIONS
 
@@ -131,7 +135,7 @@ PIXELS = " ".join(["7"] * 2304)
     [
         ("", "lacks the column"),
         ("emotion,pixels\n", "usage"),
-        ("emotion,pixels,Usage\n", "holds no picture"),
+        ("emotion,pixels,Usage\n", "holds no image"),
         (f"emotion,pixels,Usage\n7,{PIXELS},Training\n", "line 2: emotion '7'"),
         (f"emotion,pixels,Usage\n3,{PIXELS},Test\n", "line 2: Usage 'Test'"),
         (f"emotion,pixels,Usage\n3,{PIXELS},Training\n3,1 2 3,Training\n", "line 3: expected 2304"),
@@ -190,7 +194,7 @@ def test_same_picture_as_png_and_jpg_is_refused(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     for suffix in ("png", "jpg"):
         Image.new("L", (48, 48)).save(folder / f"Training_1.{suffix}")
-    with pytest.raises(Fer2013Error, match="same picture"):
+    with pytest.raises(Fer2013Error, match="same image"):
         load_fer2013(tmp_path, progress=False)
 
 
@@ -206,15 +210,100 @@ def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
         load_fer2013(tmp_path / "damaged.zip", progress=False)
     table.write_bytes(table.read_text().encode("utf-16"))
     odd = zip_file(table, tmp_path / "odd.zip")
-    with pytest.raises(Fer2013Error, match=r"odd.zip:fer2013.csv: not a readable csv"):
-        load_fer2013(odd, progress=False)
+    assert len(load_fer2013(odd, progress=False).labels) == len(ROWS)
 
 
 def test_missing_and_unknown_files(tmp_path: Path) -> None:
-    other = tmp_path / "fer2013.tar"
+    other = tmp_path / "fer2013.txt"
     other.write_bytes(b"x")
-    for path, cause in ((tmp_path / "none.csv", "no such file"), (other, "unpack")):
+    for path, cause in ((tmp_path / "none.csv", "no such file"), (other, "header 'x' lacks")):
         with pytest.raises(Fer2013Error, match=cause):
             load_fer2013(path, progress=False)
     with pytest.raises(Fer2013Error, match="holds neither fer2013"):
         load_fer2013(tmp_path, progress=False)
+
+
+def test_a_folder_is_read_as_its_zip(tmp_path: Path) -> None:
+    nested = tmp_path / "download" / "challenges"
+    nested.mkdir(parents=True)
+    write_csv(nested / "icml_face_data.csv", ("emotion", " Usage", " pixels"))
+    (nested / "example_submission.csv").write_text("emotion\n0\n")
+    (nested / "._icml_face_data.csv").write_bytes(b"\0\5\x16\7")
+    (nested / ".DS_Store").write_bytes(b"\0")
+    assert len(load_fer2013(tmp_path / "download", progress=False).labels) == len(ROWS)
+    (nested / "icml_face_data.csv").rename(nested / "faces.csv")
+    with pytest.raises(Fer2013Error, match=r"holds 2 csv files, such as .*; give one of them"):
+        load_fer2013(tmp_path, progress=False)
+
+
+def test_hidden_files_beside_images_do_not_count(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "fer")
+    (folder / "train" / "happy" / "._Training_3.png").write_bytes(b"\0\5\x16\7")
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX" / "Training_1.png").write_bytes(b"\0")
+    assert len(load_fer2013(folder, progress=False).labels) == len(ROWS)
+
+
+def test_folders_state_the_split_where_names_do_not(tmp_path: Path) -> None:
+    parts = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+    for number, (label, split, image) in enumerate(ROWS):
+        folder = tmp_path / "images" / parts[split] / EMOTIONS[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    data = load_fer2013(tmp_path, progress=False)
+    assert sorted(data.splits) == sorted(split for _, split, _ in ROWS)
+    stated = "test is PrivateTest, train is Training, validation is PublicTest"
+    assert stated in data.split("Training").differences_from_official()[0]
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("train", "elsewhere")])
+def test_a_merged_test_folder_is_no_split(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        (tmp_path / name / "happy").mkdir(parents=True)
+        Image.fromarray(ROWS[0][2]).save(tmp_path / name / "happy" / f"im_{name}.png")
+    with pytest.raises(Fer2013Error, match="tells no split"):
+        load_fer2013(tmp_path, progress=False)
+
+
+def test_a_name_that_contradicts_its_folder_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "fer")
+    (folder / "test/happy/PublicTest_10.png").rename(folder / "train/happy/PublicTest_10.png")
+    with pytest.raises(Fer2013Error, match=r"PublicTest_10\.png is PublicTest by its name, but"):
+        load_fer2013(folder, progress=False)
+
+
+def other_formats(content: bytes) -> dict[str, tuple[bytes, str]]:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("fer2013/fer2013.csv"))
+    return {
+        "gzip": (gzip.compress(content), "a gzip archive and no csv; unpack it first"),
+        "tar": (archive.getvalue(), "a tar archive and no csv; unpack it first"),
+        "page": (b"<!DOCTYPE html><html>", "a web page and no csv"),
+        "binary": (b"PAR1\0\0\1", "binary and no csv"),
+        "no header": (content.split(b"\n", 1)[1], "put the line emotion,pixels,Usage before it"),
+        "latin-1": (b"emotion,pixels,Usage,\xe9\n", "save it as UTF-8"),
+        "one endless line": (b"7" * (3 << 20), "lacks the column(s)"),
+    }
+
+
+@pytest.mark.parametrize("name", other_formats(b"a\nb"))
+def test_another_format_is_named_in_one_short_line(tmp_path: Path, name: str) -> None:
+    table = write_csv(tmp_path / "fer2013.csv", ("emotion", "pixels", "Usage"))
+    content, cause = other_formats(table.read_bytes())[name]
+    table.write_bytes(content)
+    for path in (table, zip_file(table, tmp_path / "fer.zip")):
+        with pytest.raises(Fer2013Error) as caught:
+            load_fer2013(path, progress=False)
+        message = str(caught.value)
+        assert cause in message and len(message) < 250 + len(str(path)) and message.isprintable()
+
+
+def test_more_images_than_there_can_be_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fer2013, "MAX_IMAGES", len(ROWS) - 1)
+    table = write_csv(tmp_path / "fer2013.csv", ("emotion", "pixels", "Usage"))
+    for path in (table, write_folder(tmp_path / "fer")):
+        with pytest.raises(Fer2013Error, match="holds more than 20 images"):
+            load_fer2013(path, progress=False)

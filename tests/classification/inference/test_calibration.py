@@ -16,9 +16,9 @@ from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from classification.calibrate import fit_scaling
 from classification.inference import calibration as prob
 from classification.inference.calibration import Scaling
+from classification.training.scaling import fit_scaling
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -11,6 +11,7 @@ from torch import nn
 from classification.inference.classifier import NetworkClassifier, TrainedNetwork
 from classification.inference.explain import SALIENCY_SIDE, feature_maps, layers, saliency_map
 from classification.modeling.face_resnet import build_network
+from classification.modeling.normalization import Normalization
 from faces.emotions import EMOTIONS
 
 
@@ -63,7 +64,7 @@ def network() -> NetworkClassifier:
     torch.manual_seed(0)
     arguments = {"widths": [4, 6, 8, 10], "depths": [1, 1, 1, 1]}
     state = build_network("face_resnet", arguments).state_dict()
-    described = TrainedNetwork("face_resnet", arguments, 0.5, 0.25)
+    described = TrainedNetwork("face_resnet", arguments, Normalization(0.5, 0.25))
     return NetworkClassifier(described, state, torch.device("cpu"), "tiny", torch.float32)
 
 

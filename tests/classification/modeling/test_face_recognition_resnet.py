@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from classification.modeling import face_recognition_resnet
+from classification.modeling.normalization import Normalization
 from networks.pretrained.face_recognition import MEAN, ScaledConvolution
 
 WIDTHS = [32] * 7 + [64] * 8 + [128] * 6 + [256] * 8
@@ -57,7 +58,7 @@ def test_the_face_recognition_start_keeps_the_published_features(
     network = face_recognition_resnet.FaceRecognitionResNet(size=96)
     faces = torch.rand(4, 1, 48, 48)
     mean, std = 0.45, 0.25
-    network.load_published((faces - mean) / std, mean, std)
+    network.load_published((faces - mean) / std, Normalization(mean, std))
     assert network.training
     network.eval()
     found = network.features((faces - mean) / std)

@@ -15,8 +15,11 @@ from classification import train as training
 from classification.data.fer2013 import Fer2013
 from classification.modeling import published_cnns
 from classification.modeling.face_resnet import build_network, parameter_count
+from classification.modeling.normalization import Normalization
 from classification.modeling.published_cnns import FIRST_CONVOLUTION, PlainCnn, TorchvisionNet
+from classification.training import schedule
 from classification.training.recipe import Recipe, RecipeError, load_recipe, recipe_from_dict
+from classification.training.state import CHECKPOINT
 from faces.command import UserError
 from faces.emotions import EMOTIONS
 
@@ -95,7 +98,7 @@ def test_imagenet_starts_see_grey_as_three_equal_colours(
     ours = TorchvisionNet(name).eval()
     mean, std = 0.5, 0.25
     grey = torch.rand(2, 1, 48, 48)
-    ours.load_published(grey, mean, std)
+    ours.load_published(grey, Normalization(mean, std))
     first = ours.network.get_submodule(FIRST_CONVOLUTION[name])
     expected = theirs.get_submodule(FIRST_CONVOLUTION[name])
     deviation = torch.tensor([0.229, 0.224, 0.225])[None, :, None, None]
@@ -113,7 +116,9 @@ def test_missing_imagenet_weights_name_the_way_out(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", fail)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     with pytest.raises(UserError, match=r"resnet18.*published_start false"):
-        TorchvisionNet("resnet18").load_published(torch.zeros(1, 1, 48, 48), 0.5, 0.25)
+        TorchvisionNet("resnet18").load_published(
+            torch.zeros(1, 1, 48, 48), Normalization(0.5, 0.25)
+        )
 
 
 def test_strided_depthwise_convolutions_stay_in_float32_and_change_nothing() -> None:
@@ -193,8 +198,8 @@ def test_patience_counts_from_the_first_best() -> None:
         ((0.5, 0.4, 0.6), False),
         ((0.5, 0.4, 0.6, 0.1, 0.6), True),
     ):
-        assert training.out_of_patience(recipe, history(*accuracies)) is over
-    assert not training.out_of_patience(tiny(), history(0.5, *[0.1] * 50))
+        assert schedule.out_of_patience(recipe, history(*accuracies)) is over
+    assert not schedule.out_of_patience(tiny(), history(0.5, *[0.1] * 50))
 
 
 def test_training_ends_when_patience_is_over_and_resuming_adds_nothing(tmp_path: Path) -> None:
@@ -206,13 +211,13 @@ def test_training_ends_when_patience_is_over_and_resuming_adds_nothing(tmp_path:
 
 def test_checkpoints_from_before_a_key_came_are_gone_on_from(tmp_path: Path) -> None:
     training.train(tiny(epochs=2), data(), tmp_path, torch.device("cpu"))
-    path = tmp_path / training.CHECKPOINT
+    path = tmp_path / CHECKPOINT
     saved = torch.load(path, weights_only=True)
     identity = json.loads(saved["identity"])
     del identity["recipe"]["patience"]
     torch.save({**saved, "identity": json.dumps(identity)}, path)
     training.train(tiny(epochs=2), data(), tmp_path, torch.device("cpu"))
-    with pytest.raises(training.TrainingError, match="another recipe"):
+    with pytest.raises(UserError, match="patience was 0 and is 3"):
         training.train(tiny(epochs=2, patience=3), data(), tmp_path, torch.device("cpu"))
 
 

@@ -17,6 +17,7 @@ from sklearn.preprocessing import normalize
 
 from baselines.features import EmbeddingFeatures
 from classification import export_onnx, support
+from classification.inference.calibration import Scaling
 from classification.inference.classifier import (
     NetworkClassifier,
     TrainedNetwork,
@@ -25,6 +26,7 @@ from classification.inference.classifier import (
 )
 from classification.inference.compiled import CompiledNetwork
 from classification.modeling.face_resnet import build_network
+from classification.modeling.normalization import Normalization
 from classification.modeling.published_cnns import PlainCnn
 from classification.modeling.support_set import FLOOR, NEAREST, SupportHead, matching_network
 from twostage.model_zoo import load_classifier
@@ -51,7 +53,9 @@ def make_run(folder: Path, votes: float = 0.0, name: str = "face_recognition_res
     folder.mkdir()
     torch.manual_seed(0)
     model = {"face_recognition_resnet": {"size": SIZE}, "face_resnet": SMALL}[name]
-    network = TrainedNetwork(name, model, 0.5, 0.25, temperature=2.0, biases=(1.0,) * 7)
+    network = TrainedNetwork(
+        name, model, Normalization(0.5, 0.25), calibration=Scaling(2.0, biases=(1.0,) * 7)
+    )
     state = build_network(name, model).state_dict()
     save_network(folder / "model.safetensors", state, network)
     training = {
@@ -78,7 +82,7 @@ def matching(request: pytest.FixtureRequest) -> NetworkClassifier:
         known = model.features(torch.randn(40, 1, 48, 48))
     model.head.support.copy_(torch.nn.functional.normalize(known))
     model.head.targets.copy_((5 * torch.randn(40, 7)).softmax(1))
-    described = TrainedNetwork("matching_network", arguments, 0.5, 0.25)
+    described = TrainedNetwork("matching_network", arguments, Normalization(0.5, 0.25))
     return NetworkClassifier(described, model.state_dict(), CPU, "m", torch.float32)
 
 
@@ -140,7 +144,7 @@ def test_the_command_makes_a_run_that_knows_the_training_faces(
     assert card["training"]["network"]["recipe"] == card["training"]["recipe"]
     assert card["training"]["command"].startswith("python -m classification.support")
     network, state = load_network(out / "model.safetensors")
-    assert network.temperature == 1 and not network.biases
+    assert network.calibration == Scaling()
 
     # features are those of the network before, and those that baselines see
     grey = np.random.default_rng(0).integers(0, 256, (21, 48, 48)).astype(np.uint8)
@@ -179,11 +183,13 @@ def test_the_known_faces_may_show_another_truth_than_was_taught(tmp_path: Path) 
     assert "50% of each target" in card["trained_on"]["votes"]
 
 
-def test_a_twin_is_found() -> None:
+def test_an_exact_duplicate_is_found() -> None:
     rng = np.random.default_rng(0)
     known = torch.nn.functional.normalize(torch.tensor(rng.normal(size=(70, 64))).float())
     labels = np.arange(70) % 7
-    accuracies = support.choose_power(known, torch.eye(7)[torch.from_numpy(labels)], known, labels)
+    accuracies = support.accuracy_by_power(
+        known, torch.eye(7)[torch.from_numpy(labels)], known, labels
+    )
     assert next(iter(accuracies.values())) == 1 and set(accuracies) == set(support.POWERS)
 
 
@@ -192,7 +198,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     run, voted = make_run(tmp_path / "run"), make_run(tmp_path / "voted", votes=0.5)
     other = make_run(tmp_path / "other")
     layers: dict[str, Any] = {"widths": [4], "depth": 1, "dense": []}
-    plain = TrainedNetwork("plain_cnn", layers, 0.5, 0.25)
+    plain = TrainedNetwork("plain_cnn", layers, Normalization(0.5, 0.25))
     save_network(other / "model.safetensors", PlainCnn(**layers).state_dict(), plain)
     file = tmp_path / "file"
     file.touch()

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detection.errors import RunError
 from detection.inference import classical
 from detection.inference.classical import CLASSICAL, HaarDetector, MtcnnDetector
+from faces.command import UserError
 from faces.images import read_image
 from faces.types import Box
 
@@ -131,7 +131,7 @@ def test_mtcnn_without_faces_and_on_pictures_too_small(
 
 def test_mtcnn_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
-    with pytest.raises(RunError, match="run `make mtcnn`"):
+    with pytest.raises(UserError, match="run `make mtcnn`"):
         CLASSICAL["mtcnn"]("cpu")
 
 

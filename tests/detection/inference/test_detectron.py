@@ -10,10 +10,10 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from detection.errors import ConfigError, RunError
 from detection.inference.detectron import DetectronDetector, is_run, load_detector, load_run
 from detection.modeling.checkpoints import save_weights, write_text
 from detection.modeling.config import load_config
+from faces.command import UserError
 
 SMALL = ["MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TEST", "96", "INPUT.MAX_SIZE_TEST", "128",
          "MODEL.RPN.POST_NMS_TOPK_TEST", "50"]  # fmt: skip
@@ -179,17 +179,17 @@ def test_names_and_thresholds(run: Path) -> None:
 
 
 def test_runs_that_cannot_be_used(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no such run folder"):
+    with pytest.raises(UserError, match="no such run folder"):
         load_run(tmp_path / "absent")
-    with pytest.raises(RunError, match=r"config\.yaml is missing \(expected a folder"):
+    with pytest.raises(UserError, match=r"config\.yaml is missing \(expected a folder"):
         load_run(tmp_path)
     (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
-    with pytest.raises(RunError, match=r"model\.safetensors is missing \(the training has not"):
+    with pytest.raises(UserError, match=r"model\.safetensors is missing \(the training has not"):
         load_run(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"12345678")
-    with pytest.raises(RunError, match="damaged"):
+    with pytest.raises(UserError, match="damaged"):
         load_run(tmp_path)
     (tmp_path / "config.yaml").write_text("MODEL: [")
-    with pytest.raises(ConfigError, match="not a usable configuration"):
+    with pytest.raises(UserError, match="not a usable configuration"):
         load_run(tmp_path)

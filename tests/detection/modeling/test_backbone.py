@@ -9,7 +9,6 @@ from detectron2.modeling import build_model
 from torch import nn
 from torch.nn import functional
 
-from detection.errors import ConfigError, RunError
 from detection.modeling import backbone
 from detection.modeling.backbone import MobileNetV2, ScaledConv2d, SeparableConv2d, fold_norms
 from detection.modeling.config import load_config
@@ -109,7 +108,7 @@ def test_separable_convolutions_take_the_place_of_full_ones() -> None:
 )
 def test_separable_convolutions_do_not_ignore_other_keys(key: str, value: str) -> None:
     build_model(load_config("mobilenet_fpn", [key, value, "MODEL.SEPARABLE", "False"]))
-    with pytest.raises(ConfigError, match=f"{key}.*MODEL.SEPARABLE True"):
+    with pytest.raises(UserError, match=f"{key}.*MODEL.SEPARABLE True"):
         build_model(load_config("mobilenet_fpn", [key, value]))
 
 
@@ -134,7 +133,7 @@ def test_missing_imagenet_weights_are_explained(monkeypatch: pytest.MonkeyPatch)
         raise UserError("no weights; install them")
 
     monkeypatch.setattr(backbone, "mobilenet_state", missing)
-    with pytest.raises(RunError, match=r"install them; or start from other weights"):
+    with pytest.raises(UserError, match=r"install them; or start from other weights"):
         backbone.published_state(backbone.IMAGENET, torch.zeros(3), torch.ones(3))
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from detection.errors import RunError
 from detection.modeling.checkpoints import (
     FaceCheckpointer,
     load_weights,
     read_card,
     save_weights,
 )
+from faces.command import UserError
 
 
 def model(width: int = 4) -> nn.Module:
@@ -67,18 +67,18 @@ def test_safetensors_as_a_start(tmp_path: Path) -> None:
 
 
 def test_weights_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no such file"):
+    with pytest.raises(UserError, match="no such file"):
         load_weights(tmp_path / "absent.safetensors", model())
     for name in ("damaged.safetensors", "damaged.pth"):
         (tmp_path / name).write_bytes(b"not weights at all")
-        with pytest.raises(RunError, match=name):
+        with pytest.raises(UserError, match=name):
             load_weights(tmp_path / name, model())
-        with pytest.raises(RunError, match=name):
+        with pytest.raises(UserError, match=name):
             FaceCheckpointer(model()).load(str(tmp_path / name))
     save_weights(tmp_path / "wide.safetensors", model(8))
-    with pytest.raises(RunError, match="does not fit"):
+    with pytest.raises(UserError, match="does not fit"):
         load_weights(tmp_path / "wide.safetensors", model())
-    with pytest.raises(RunError, match="no such file of weights"):
+    with pytest.raises(UserError, match="no such file of weights"):
         FaceCheckpointer(model()).load(str(tmp_path / "absent.pth"))
 
 
@@ -104,5 +104,5 @@ def test_cards(tmp_path: Path) -> None:
     assert read_card(tmp_path / "card.json") == {"kind": "detector"}
     for text in ("[1]", "{"):
         (tmp_path / "card.json").write_text(text)
-        with pytest.raises(RunError):
+        with pytest.raises(UserError):
             read_card(tmp_path / "card.json")

@@ -8,7 +8,6 @@ import yaml
 from detectron2 import model_zoo
 from detectron2.config import CfgNode
 
-from detection.errors import ConfigError
 from detection.modeling.config import (
     CONFIG_DIR,
     apply_overrides,
@@ -16,6 +15,7 @@ from detection.modeling.config import (
     find_config,
     load_config,
 )
+from faces.command import UserError
 
 
 @pytest.mark.parametrize("name", ["mobilenet_fpn", "mobilenet_fpn_long", "x101_fpn"])
@@ -85,7 +85,7 @@ def test_overrides() -> None:
     ],
 )
 def test_overrides_that_cannot_be(overrides: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         apply_overrides(face_cfg(), overrides)
 
 
@@ -95,12 +95,12 @@ def test_overrides_that_cannot_be(overrides: list[str], message: str) -> None:
 def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"bad\.yaml: not a usable configuration"):
+    with pytest.raises(UserError, match=r"bad\.yaml: not a usable configuration"):
         load_config(path)
 
 
 def test_a_missing_file_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="mobilenet_fpn, mobilenet_fpn_long, x101_fpn"):
+    with pytest.raises(UserError, match="mobilenet_fpn, mobilenet_fpn_long, x101_fpn"):
         find_config("resnet")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from detection.errors import ConfigError
 from detection.modeling.config import load_config
 from detection.training.trainer import scaled
+from faces.command import UserError
 
 
 def test_x101_on_eight_gpus_sees_as_many_pictures() -> None:
@@ -22,5 +22,5 @@ def test_x101_on_eight_gpus_sees_as_many_pictures() -> None:
 def test_a_batch_that_cannot_be_shared_out() -> None:
     light = load_config("mobilenet_fpn")
     assert scaled(light, 8).SOLVER.IMS_PER_BATCH == light.SOLVER.IMS_PER_BATCH == 8
-    with pytest.raises(ConfigError, match=r"IMS_PER_BATCH 8: cannot be shared out to 3"):
+    with pytest.raises(UserError, match=r"IMS_PER_BATCH 8: cannot be shared out to 3"):
         scaled(light, 3)

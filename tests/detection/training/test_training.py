@@ -15,11 +15,11 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.logger import setup_logger
 
-from detection import evaluate, export, train
+from detection import export, train
 from detection.data.mapper import FaceMapper
 from detection.inference.detectron import load_detector, load_run
 from detection.modeling.config import load_config
-from detection.training.trainer import make_optimizer
+from detection.training.trainer import FaceTrainer, Progress, make_optimizer
 from faces.images import read_image
 
 SMALL = [
@@ -109,7 +109,7 @@ def test_the_card_tells_where_the_weights_came_from(run: Path, faces: Any, tmp_p
 
 
 def test_a_run_is_not_overwritten(run: Path, faces: Any, capsys: Any) -> None:
-    assert train.main(command(faces, run)) == 1
+    assert train.main(command(faces, run)) == 2
     assert "holds a run already; continue it with --resume" in capsys.readouterr().err
 
 
@@ -117,30 +117,6 @@ def test_resuming_a_finished_run_completes_it_again(run: Path, faces: Any) -> No
     before = (run / "model.safetensors").read_bytes()
     assert train.main(command(faces, run, options=("--resume",))) == 0
     assert (run / "model.safetensors").read_bytes() == before
-
-
-def test_evaluating_a_run(run: Path, faces: Any, tmp_path: Path, capsys: Any) -> None:
-    out = tmp_path / "figures.json"
-    data = ["--coco", str(faces.coco), str(faces.images)]
-    base = ["--run", str(run), "--num-gpus", "0"]
-    assert evaluate.main([*base, *data, "--min-size", "10", "--out", str(out)]) == 0
-    row = json.loads(out.read_text())
-    assert row["images"] == 12 and 0 <= row["ap50"] <= 1
-    assert 0 <= row["coverage"] <= 1 and row["false_per_image"] >= 0 <= row["duplicates_per_image"]
-    assert "ap50" in capsys.readouterr().out
-    turk = ["--dataturks", str(faces.dataturks), str(faces.images), "--split", "all"]
-    assert evaluate.main([*base, *data, *turk, "--out", str(out)]) == 0
-    rows = json.loads(out.read_text())["runs"]
-    assert rows[0] | {"data": ""} == rows[1] | {"data": ""}  # the same faces in two forms
-    for broken, message in (
-        ([*base], "name what to measure on"),
-        ([*base, *data, "--out", "x.csv"], "must end in .json"),
-        (["--run", "absent", "--num-gpus", "0", *data], "absent"),
-        ([*base, "--coco", "absent.json", str(faces.images)], "absent.json: no such file"),
-        ([*base, "--config-file", "x101_fpn", *data], "exclude each other"),
-    ):
-        assert evaluate.main(broken) == 1
-        assert message in capsys.readouterr().err
 
 
 def test_eval_only_measures_the_last_checkpoint(run: Path, faces: Any, capsys: Any) -> None:
@@ -169,7 +145,7 @@ def test_exporting_a_run(run: Path, faces: Any, tmp_path: Path, capsys: Any) -> 
     ours, theirs = (d.detect([image], 0.0)[0] for d in (shipped, load_run(run, "cpu")))
     if ours and theirs:
         assert ours[0].score == pytest.approx(theirs[0].score, abs=0.02)
-    assert export.main([str(tmp_path), str(target)]) == 1
+    assert export.main([str(tmp_path), str(target)]) == 2
     assert "no finished run" in capsys.readouterr().err
 
 
@@ -189,12 +165,12 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, number: int, times: int, at: i
     """Send this process a signal while the mapper reads its ``at``-th picture."""
     original, calls = FaceMapper.__call__, [0]
 
-    def call(self: FaceMapper, record: dict[str, Any]) -> dict[str, Any]:
+    def call(self: FaceMapper, record: dict[str, Any], rng: Any = None) -> dict[str, Any]:
         calls[0] += 1
         if calls[0] == at:
             for _ in range(times):
                 os.kill(os.getpid(), number)
-        return original(self, record)
+        return original(self, record, rng)
 
     monkeypatch.setattr(FaceMapper, "__call__", call)
 
@@ -226,7 +202,7 @@ def test_a_second_ctrl_c_stops_at_once(
 ) -> None:
     interrupting(monkeypatch, signal.SIGINT, times=2, at=4)
     assert train.main(command(faces, tmp_path / "run", "SOLVER.MAX_ITER", "5")) == 130
-    assert "stopped at once" in capsys.readouterr().err
+    assert "stopped; nothing is saved since" in capsys.readouterr().err
 
 
 def test_resuming_gives_the_weights_and_the_optimiser_back(
@@ -250,15 +226,112 @@ def test_resuming_gives_the_weights_and_the_optimiser_back(
     assert seen["state"] and all(s["step"] == 1 for s in seen["state"].values())
 
 
+def seen_by(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that will hold the images that the mapper is asked for in training."""
+    original, seen = FaceMapper.__call__, []
+
+    def call(self: FaceMapper, record: dict[str, Any], rng: Any = None) -> dict[str, Any]:
+        if rng is not None:
+            seen.append(Path(record["file_name"]).name)
+        return original(self, record, rng)
+
+    monkeypatch.setattr(FaceMapper, "__call__", call)
+    return seen
+
+
+def test_a_longer_training_goes_on_with_the_images_not_seen_yet(
+    faces: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = seen_by(monkeypatch)
+    for options, iterations in (((), "4"), (("--resume",), "8")):
+        argv = command(faces, tmp_path / "run", "SOLVER.MAX_ITER", iterations, options=options)
+        assert train.main(argv) == 0
+    assert len(seen) == 16  # of 12 images, 2 an iteration
+    assert len(set(seen[:12])) == 12
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_killed_and_resumed_training_has_the_bits_of_an_unbroken_one(
+    faces: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    more = ["SOLVER.MAX_ITER", "6", "SOLVER.CHECKPOINT_PERIOD", "2", "TEST.EVAL_PERIOD", "3"]
+    more += ["DATALOADER.NUM_WORKERS", workers]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert train.main(command(faces, whole, *more)) == 0
+    run_step = FaceTrainer.run_step
+
+    def killed(self: FaceTrainer) -> None:
+        if self.iter == 3:  # after the checkpoint of iteration 1, which comes after 2 iterations
+            raise KeyboardInterrupt
+        run_step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FaceTrainer, "run_step", killed)
+        assert train.main(command(faces, broken, *more)) == 130
+    torch.manual_seed(99)  # whatever the new process draws
+    assert train.main(command(faces, broken, *more, options=("--resume",))) == 0
+    for name in ("model.safetensors", "metrics.json"):
+        assert (whole / name).read_bytes() == (broken / name).read_bytes()
+
+
+def test_resume_names_what_differs_from_the_run(
+    run: Path, faces: Any, tmp_path: Path, capsys: Any
+) -> None:
+    before = (run / "config.yaml").read_bytes()
+    options = ("--resume",)
+    change = ["SOLVER.BASE_LR", "0.5", "INPUT.BLUR", "0.25"]
+    assert train.main(command(faces, run, *change, options=options)) == 2
+    err = capsys.readouterr().err
+    rate = load_config("mobilenet_fpn").SOLVER.BASE_LR
+    assert f"SOLVER.BASE_LR: {rate} then, 0.5 now" in err and "0.25 now" in err
+    assert "MAX_ITER" not in err and "images" not in err
+    assert train.main(command(faces, run, "SOLVER.MAX_ITER", "1", options=options)) == 2
+    assert "has done 2 iterations already; SOLVER.MAX_ITER 1 is fewer" in capsys.readouterr().err
+    more = (*options, "--train-coco", str(faces.coco), str(faces.images))
+    assert train.main(command(faces, run, options=more)) == 2
+    assert "DATASETS.TRAIN: 12 images with 9 faces" in capsys.readouterr().err
+    assert (run / "config.yaml").read_bytes() == before
+
+
+def test_a_training_whose_loss_has_burst_leaves_no_card(
+    faces: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    out = tmp_path / "run"
+    latest = Progress._note
+
+    def bursting(self: Progress, loss: float) -> None:
+        latest(self, 1e10 if len(self.losses) >= 2 else loss)
+
+    monkeypatch.setattr(Progress, "_note", bursting)
+    argv = command(faces, out, "SOLVER.MAX_ITER", "4")
+    for options in ((), ("--resume",)):
+        assert train.main([*options, *argv]) == 2
+        err = capsys.readouterr().err
+        assert "the training has diverged" in err and "SOLVER.BASE_LR" in err
+        assert not (out / "card.json").exists() and not (out / "model.safetensors").exists()
+
+
+def test_weights_that_burst_in_the_last_step_leave_no_card(
+    faces: Any, tmp_path: Path, capsys: Any
+) -> None:
+    out = tmp_path / "run"
+    options = ["SOLVER.BASE_LR", "3e38", "SOLVER.MAX_ITER", "1", "SOLVER.OPTIMIZER", "SGD"]
+    options += ["SOLVER.CLIP_GRADIENTS.ENABLED", "False", "SOLVER.WARMUP_FACTOR", "1"]
+    options += ["SOLVER.WEIGHT_DECAY", "1000.0", "DATASETS.TEST", "()"]
+    assert train.main(command(faces, out, *options)) == 2
+    assert "no longer finite numbers" in capsys.readouterr().err
+    assert not (out / "card.json").exists()
+
+
 def test_a_loss_that_is_no_number_is_refused_with_advice(
     faces: Any, tmp_path: Path, capsys: Any
 ) -> None:
     out = tmp_path / "run"
     options = ["SOLVER.BASE_LR", "1e30", "SOLVER.MAX_ITER", "6", "SOLVER.OPTIMIZER", "SGD"]
     options += ["SOLVER.CLIP_GRADIENTS.ENABLED", "False", "SOLVER.WARMUP_FACTOR", "1"]
-    assert train.main(command(faces, out, *options)) == 1
+    assert train.main(command(faces, out, *options)) == 2
     err = capsys.readouterr().err
-    assert "error: the loss is no longer a finite number" in err
+    assert "detection.train: the loss is no longer a finite number" in err
     assert "SOLVER.BASE_LR" in err and "Traceback" not in err
     assert not (out / "model.safetensors").exists()
 
@@ -270,8 +343,8 @@ def test_a_loss_that_is_no_number_is_refused_with_advice(
         (["--num-gpus", "7"], "--num-gpus 7"),
         (["SOLVER.BASELR", "1"], "did you mean SOLVER.BASE_LR"),
         (["MODEL.WEIGHTS", "absent.pth"], "absent.pth: no such file of weights"),
-        (["SOLVER.OPTIMIZER", "LION"], "SGD or ADAMW"),
-        (["OUTPUT_DIR", "/proc/nothing/here"], "cannot be written"),
+        (["SOLVER.OPTIMIZER", "LION"], "must be SGD or ADAMW"),
+        (["OUTPUT_DIR", "/proc/nothing/here"], "/proc/nothing"),
         (["DATASETS.TRAIN", "('coco:a',)"], "expected coco:FILE.json:IMAGES"),
         (["DATASETS.TRAIN", "()"], "name what to train on"),
         (["SOLVER.MAX_ITER"], "pairs"),
@@ -286,23 +359,40 @@ def test_mistakes_end_in_one_line(
         argv[position : position + 2] = change
     else:
         argv += change
-    assert train.main(argv) == 1
+    assert train.main(argv) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
 
 
 def test_an_empty_split_shows_before_the_training(faces: Any, tmp_path: Path, capsys: Any) -> None:
     lines = faces.dataturks.read_text().splitlines()
-    (tmp_path / "one.json").write_text(lines[0])
+    (tmp_path / "one.json").write_text(lines[1])  # one image, with a face, of one split
     argv = ["--config-file", "mobilenet_fpn", "--num-gpus", "0"]
     argv += ["--dataturks", str(tmp_path / "one.json"), str(faces.images)]
-    assert train.main([*argv, *SMALL, "OUTPUT_DIR", str(tmp_path / "run")]) == 1
+    assert train.main([*argv, *SMALL, "OUTPUT_DIR", str(tmp_path / "run")]) == 2
     assert "is empty" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
+def test_a_set_without_a_face_is_refused_before_the_training(
+    faces: Any, tmp_path: Path, capsys: Any
+) -> None:
+    none = tmp_path / "none.json"
+    none.write_text(json.dumps(json.loads(faces.coco.read_text()) | {"annotations": []}))
+    for option in ("--train-coco", "--val-coco", "--report-coco"):
+        data = (option, str(none), str(faces.images))
+        assert train.main(command(faces, tmp_path / "run", options=data)) == 2
+        assert "none.json: has no face to find" in capsys.readouterr().err
+    lines = [f'{{"content": "http://x/{image.name}"}}' for image in faces.images.iterdir()]
+    none.write_text("\n".join(lines))
+    data = ("--dataturks", str(none), str(faces.images))
+    assert train.main(command(faces, tmp_path / "run", options=data)) == 2
+    assert "none.json, train: no face to find in it" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_missing_configuration_is_asked_for(capsys: Any) -> None:
-    assert train.main(["--num-gpus", "0"]) == 1
+    assert train.main(["--num-gpus", "0"]) == 2
     assert "--config-file is missing" in capsys.readouterr().err
 
 

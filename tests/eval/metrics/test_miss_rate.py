@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from eval.metrics.miss_rate import REFERENCE_FPPI, log_average, rank
+from eval.metrics.miss_rate import REFERENCE_FPPI, log_average
 from faces.boxes import Verdict, match
 from faces.coco import AnnotatedImage, Detections, GroundTruthFace
+from faces.ranking import rank
 from faces.types import Box
 
 Corners = tuple[float, float, float, float]

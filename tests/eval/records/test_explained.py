@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from classification.inference.classifier import NetworkClassifier, TrainedNetwork
 from classification.modeling.face_resnet import FaceResNet
+from classification.modeling.normalization import Normalization
 from eval.records.explained import LAYERS, MAPS, explained_figure
 from faces.pipeline import Image
 from faces.types import Box, Detection, EmotionProbabilities, Face
@@ -37,7 +38,9 @@ class Bright:
 
 def test_a_network_shows_its_layers_too() -> None:
     torch.manual_seed(0)
-    network = TrainedNetwork("face_resnet", {"widths": [8, 16, 16], "depths": [1, 1, 1]}, 0.5, 0.25)
+    network = TrainedNetwork(
+        "face_resnet", {"widths": [8, 16, 16], "depths": [1, 1, 1]}, Normalization(0.5, 0.25)
+    )
     state = FaceResNet(**network.model).state_dict()
     classifier = NetworkClassifier(network, state, torch.device("cpu"), "n", torch.float32)
     panels = explained_figure(PHOTO, FACES, classifier).axes

