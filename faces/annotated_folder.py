@@ -47,14 +47,25 @@ class AnnotatedFolder:
                     f"{path.name}, and could be overwritten; name a new folder"
                 )
         self.folder = folder
+        self.first: Path | None = None
+        self.count = 0
         self._last_number: dict[str, int] = {}
 
-    def path_of(self, source: str) -> Path:
-        """Return the file for ``source``: ``photo.jpg`` → ``photo.png``, the next ``photo-2.png``.
+    def write(self, source: str, image: NDArray[np.uint8]) -> None:
+        """Write the annotated ``source``: ``photo.jpg`` → ``photo.png``, the next ``photo-2.png``.
 
-        Ask once for each image, in their order.
+        Raises:
+            ImageError: writing failed; nothing is left half written.
         """
-        return self.folder / f"{self._name(Path(source).stem)}.png"
+        path = self.folder / f"{self._name(Path(source).stem)}.png"
+        try:
+            with replacing(path) as part:
+                write_annotated(image, part)
+        except OSError as error:
+            cause = f"cannot be written: {error.strerror or error}"
+            raise ImageError(str(path), cause) from error
+        self.first = self.first or path
+        self.count += 1
 
     def _name(self, stem: str) -> str:
         number = self._last_number.get(stem.casefold(), 0) + 1
@@ -64,17 +75,3 @@ class AnnotatedFolder:
         name = stem if number == 1 else f"{stem}-{number}"
         self._last_number.setdefault(name.casefold(), 1)
         return name
-
-
-def write_image(image: NDArray[np.uint8], path: Path) -> None:
-    """Write an annotated image.
-
-    Raises:
-        ImageError: writing failed; nothing is left half written.
-    """
-    try:
-        with replacing(path) as part:
-            write_annotated(image, part)
-    except OSError as error:
-        cause = f"cannot be written: {error.strerror or error}"
-        raise ImageError(str(path), cause) from error

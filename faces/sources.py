@@ -131,7 +131,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def in_shard(name: str, index: int, count: int) -> bool:
-    """Tell whether an image belongs to shard ``index`` (from 1) of ``count``, by its name's hash."""
+    """Tell by the hash of its name whether an image is in shard ``index`` (from 1) of ``count``."""
     digest = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % count == index - 1
 
@@ -307,4 +307,3 @@ def _one_address(address: str) -> Iterator[Source | ImageError]:
         yield Source(address)  # its members follow
     else:
         yield Source(address, address)
-

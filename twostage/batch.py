@@ -19,17 +19,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from queue import SimpleQueue
 
-from faces.annotated_folder import write_image
 from faces.command import UserError
 from faces.draw import draw_faces
 from faces.images import read_image
 from faces.paths import ImageError
 from faces.pipeline import Image, Pipeline
 from faces.sources import Source
-from faces.types import DEFAULT_THRESHOLD, ImageResult
+from faces.types import ImageResult
 
 TASK_IMAGES = 8
 """Images in a task: what goes to a worker at once, and what is written at once."""
@@ -58,14 +56,12 @@ class Task:
     Attributes:
         number: from 0.
         sources: the images, and in the place of what names none an error.
-        annotated: where to write each with its faces boxed; () writes none.
-        threshold: of the labels that are drawn.
+        threshold: draw the faces and their labels, from this probability on; None draws nothing.
     """
 
     number: int
     sources: tuple[Source | ImageError, ...]
-    annotated: tuple[Path, ...] = ()
-    threshold: Threshold = DEFAULT_THRESHOLD
+    threshold: Threshold | None = None
 
 
 @dataclass
@@ -75,14 +71,12 @@ class Outcome:
     Attributes:
         number: of the task.
         entries: a result or an error for each image, in order.
-        unwritten: annotated images that could not be written.
-        annotated: those that were.
+        drawn: name and pixels of the annotated images, if they were asked for.
     """
 
     number: int
     entries: list[ImageResult | ImageError] = field(default_factory=list)
-    unwritten: list[ImageError] = field(default_factory=list)
-    annotated: list[Path] = field(default_factory=list)
+    drawn: list[tuple[str, Image]] = field(default_factory=list)
 
 
 @dataclass
@@ -90,32 +84,25 @@ class _Group:
     """Some images of a task, decoded; small enough to be in memory together."""
 
     task: Task
-    first: int
     images: list[tuple[str, Image] | ImageError]
     is_last: bool
 
 
 def make_tasks(
-    sources: Iterable[Source | ImageError],
-    annotated: Callable[[str], Path] | None,
-    threshold: Threshold,
+    sources: Iterable[Source | ImageError], threshold: Threshold | None = None
 ) -> Iterator[Task]:
     """Cut sources into tasks.
 
     Args:
         sources: see ``faces.sources.iter_sources``.
-        annotated: name of an image → the file for its annotated copy; None writes none.
-        threshold: of the labels that are drawn.
+        threshold: see ``Task``.
     """
     rest = iter(sources)
     for number in itertools.count():
         batch = tuple(itertools.islice(rest, TASK_IMAGES))
         if not batch:
             return
-        paths: tuple[Path, ...] = ()
-        if annotated:
-            paths = tuple(Path() if isinstance(s, ImageError) else annotated(s.name) for s in batch)
-        yield Task(number, batch, paths, threshold)
+        yield Task(number, batch, threshold)
 
 
 def analyze_here(pipeline: Pipeline, tasks: Iterable[Task]) -> Iterator[Outcome]:
@@ -132,14 +119,14 @@ def analyze_here(pipeline: Pipeline, tasks: Iterable[Task]) -> Iterator[Outcome]
 def _groups(tasks: Iterable[Task]) -> Iterator[_Group]:
     """Decode the images of tasks, a group at a time."""
     for task in tasks:
-        group = _Group(task, 0, [], is_last=False)
+        group = _Group(task, [], is_last=False)
         pixels = 0
-        for position, source in enumerate(task.sources):
+        for source in task.sources:
             image = _read(source)
             size = 0 if isinstance(image, ImageError) else image[1].shape[0] * image[1].shape[1]
             if pixels and pixels + size > GROUP_PIXELS:
                 yield group
-                group, pixels = _Group(task, position, [], is_last=False), 0
+                group, pixels = _Group(task, [], is_last=False), 0
             group.images.append(image)
             pixels += size
             del image
@@ -172,7 +159,7 @@ def _analyze_group(pipeline: Pipeline, group: _Group, outcome: Outcome) -> None:
     """Analyse the images of a group, each stage in one call, and add what comes of it."""
     read = [image for image in group.images if not isinstance(image, ImageError)]
     results = pipeline.analyze_many([image for _, image in read], max(1, len(read)))
-    for position, image in enumerate(group.images, group.first):
+    for image in group.images:
         if isinstance(image, ImageError):
             outcome.entries.append(image)
             continue
@@ -183,13 +170,8 @@ def _analyze_group(pipeline: Pipeline, group: _Group, outcome: Outcome) -> None:
             continue
         result = replace(entry, source=name, preview=None)
         outcome.entries.append(result)
-        if group.task.annotated:
-            path = group.task.annotated[position]
-            try:
-                write_image(draw_faces(pixels, result, group.task.threshold), path)
-                outcome.annotated.append(path)
-            except ImageError as error:
-                outcome.unwritten.append(error)
+        if group.task.threshold is not None:
+            outcome.drawn.append((name, draw_faces(pixels, result, group.task.threshold)))
 
 
 def analyze_in_workers(
@@ -340,7 +322,7 @@ class _Crew:
                 yield from _cut(task)
             elif isinstance(source := task.sources[0], Source):
                 cause = f"the process that analysed it ended ({_ending(dead)})"
-                yield replace(task, sources=(ImageError(source.name, cause),), annotated=())
+                yield replace(task, sources=(ImageError(source.name, cause),))
             else:
                 yield task
 
@@ -362,9 +344,7 @@ def _ending(worker: _Worker) -> str:
 def _cut(task: Task) -> Iterator[Task]:
     """Cut a task into one for each image, whose outcomes ``_joined`` puts together."""
     for position, source in enumerate(task.sources):
-        annotated = task.annotated[position : position + 1]
-        count = len(task.sources)
-        yield _Part(task.number, (source,), annotated, task.threshold, position, count)
+        yield _Part(task.number, (source,), task.threshold, position, len(task.sources))
 
 
 @dataclass(frozen=True)
@@ -375,9 +355,7 @@ class _Part(Task):
     count: int = 1
 
 
-def _joined(
-    parts: dict[int, dict[int, Outcome]], part: _Part, outcome: Outcome
-) -> Outcome | None:
+def _joined(parts: dict[int, dict[int, Outcome]], part: _Part, outcome: Outcome) -> Outcome | None:
     """Collect the outcomes of a task's single images; returns the whole when it is complete."""
     there = parts.setdefault(part.number, {})
     there[part.position] = outcome
@@ -387,8 +365,7 @@ def _joined(
     whole = Outcome(part.number)
     for _, one in sorted(there.items()):
         whole.entries += one.entries
-        whole.unwritten += one.unwritten
-        whole.annotated += one.annotated
+        whole.drawn += one.drawn
     return whole
 
 

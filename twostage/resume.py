@@ -24,7 +24,6 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from faces import parquet_sink
-from faces.command import UserError
 from faces.files import publish
 from faces.paths import ImageError
 from faces.sinks import CsvSink, JsonLinesSink, Sink, SinkError, Threshold
@@ -119,12 +118,15 @@ class LinesStore(Store):
         self._form = form
 
     def size(self, place: Path) -> int:
+        """Return its length in bytes."""
         return place.stat().st_size if place.is_file() else 0
 
     def is_changed(self, end: int) -> bool:
+        """Tell whether its length is another."""
         return end not in (0, self.size(self.target))
 
     def begin(self, end: int, *, again: bool) -> int:
+        """Open the part, see ``Store``."""
         if again and not self.part.exists() and self.target.exists():
             copied = self.part.with_name(f"{self.part.name}.copy")
             shutil.copyfile(self.target, copied)
@@ -136,9 +138,11 @@ class LinesStore(Store):
         return end or len(self._form.head)
 
     def is_due(self, entries: Sequence[Entry]) -> bool:
+        """Write every task at once."""
         return True
 
     def append(self, entries: Sequence[Entry]) -> int:
+        """Add lines for the results."""
         data = b"".join(self._form.encode(e) for e in entries if isinstance(e, ImageResult))
         # unbuffered: nothing that failed to be written comes back when the file is closed
         with open(self.part, "ab", buffering=0) as file:
@@ -149,6 +153,7 @@ class LinesStore(Store):
             return file.tell()
 
     def publish(self, end: int) -> None:
+        """Cut the part and move it to the target."""
         os.truncate(self.part, end)
         publish(self.part, self.target)
 
@@ -170,10 +175,12 @@ class ParquetStore(Store):
         return self._place / _part_name(number)
 
     def size(self, place: Path) -> int:
+        """Return the number of its files, up to the first that is missing."""
         numbers = itertools.count()
         return next(n for n in numbers if not (place / _part_name(n)).exists())
 
     def begin(self, end: int, *, again: bool) -> int:
+        """Open the part, or the target itself, see ``Store``."""
         # files are only added, so a run that goes on may do so in the target itself
         in_target = not self.part.exists() and (again or not self.target.exists())
         self._place = self.target if in_target else self.part
@@ -186,16 +193,19 @@ class ParquetStore(Store):
         return end
 
     def is_due(self, entries: Sequence[Entry]) -> bool:
+        """Collect until a file is worth it."""
         rows = sum(max(1, len(e.faces)) if isinstance(e, ImageResult) else 1 for e in entries)
         return rows >= PARQUET_ROWS or time.monotonic() - self._since >= PARQUET_SECONDS
 
     def append(self, entries: Sequence[Entry]) -> int:
+        """Write a file."""
         rows = (row for entry in entries for row in parquet_sink.rows_of(entry, self._threshold))
         parquet_sink.write_part(self._file(self._written), parquet_sink.table_of(rows))
         self._written, self._since = self._written + 1, time.monotonic()
         return self._written
 
     def publish(self, end: int) -> None:
+        """Let the folder become the target."""
         if end == 0:  # a table without rows still is one
             parquet_sink.write_part(self._file(0), parquet_sink.table_of([]))
         for number in range(max(end, 1), self._written):
@@ -209,6 +219,7 @@ class ParquetStore(Store):
             shutil.rmtree(older, ignore_errors=True)
 
     def forget(self, sources: Sequence[str], before: int) -> None:
+        """Rewrite the files that hold such rows."""
         for number in range(before):
             parquet_sink.drop_failures(self._file(number), sources)
 

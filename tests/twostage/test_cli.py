@@ -171,18 +171,20 @@ def test_stopping_keeps_what_was_finished(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    answers = iter([TWO_FACES])
+    for number in range(10):
+        Image.new("RGB", (64, 48)).save(photos / f"{number}.png")
+    answers = iter([TWO_FACES] * 8)  # as many images are analysed at once
 
-    def stop_at_second(image: np.ndarray) -> tuple[Detection, ...]:
+    def stop_at_ninth(image: np.ndarray) -> tuple[Detection, ...]:
         for answer in answers:
             return answer
         raise KeyboardInterrupt
 
-    pipeline = Pipeline(ScriptedDetector(stop_at_second), ScriptedClassifier())
+    pipeline = Pipeline(ScriptedDetector(stop_at_ninth), ScriptedClassifier())
     monkeypatch.setattr(cli, "load_pipeline", lambda *models, device: pipeline)
     out = tmp_path / "r.json"
     assert cli.main(["analyze", str(photos), "--out", str(out)]) == 130
-    assert len(json.loads(out.read_text())) == 1
+    assert len(json.loads(out.read_text())) == 8
     assert "what was finished is written" in capsys.readouterr().err
 
 
