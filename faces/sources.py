@@ -223,7 +223,7 @@ def _tar_members(path: str, wanted: Callable[[str], bool]) -> Iterator[Source | 
     seekable = path.lower().endswith(".tar") and not is_address(path)
     with _open(path) as file, tarfile.open(fileobj=file, mode="r:" if seekable else "r|*") as tar:
         for entry in tar:
-            tar.members = []  # else they all stay in memory
+            tar.members = []  # type: ignore[attr-defined]  # else they all stay in memory
             if not entry.isreg() or not _is_image(entry.name):
                 continue
             source = None

@@ -29,10 +29,14 @@ from twostage.batch import (
     analyze_in_workers,
     make_tasks,
 )
+from twostage.merge import merge
 from twostage.model_zoo import fingerprint, shipped_models
 from twostage.outputs import STANDARD, check_resumable, open_output, run_header
 from twostage.progress import Progress
 from twostage.resume import ResumableOutput, is_resumable
+from twostage.summary import describe as summary_text
+from twostage.summary import draw as draw_summary
+from twostage.summary import summarize
 from twostage.workers import SECONDS, best_workers, measure_all
 
 STOPPED = "what was finished is written; --resume goes on with .jsonl, .csv and .parquet"
@@ -247,6 +251,22 @@ def measure_workers(args: argparse.Namespace) -> int:
     return 0
 
 
+def summary(args: argparse.Namespace) -> int:
+    """Run ``twostage summary``."""
+    found = summarize(args.file)
+    print(summary_text(found))
+    if args.picture:
+        draw_summary(found, args.picture)
+        print(f"wrote {args.picture}")
+    return 0
+
+
+def merge_shards(args: argparse.Namespace) -> int:
+    """Run ``twostage merge``."""
+    print(f"wrote {args.out}: {_count(merge(args.inputs, args.out), 'image')}")
+    return 0
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
     parser = argparse.ArgumentParser(
@@ -264,6 +284,22 @@ def build_parser() -> argparse.ArgumentParser:
     add_analyze_arguments(command)
     add_large_run_arguments(command.add_argument_group("large runs (docs/scale.md)"))
     command.set_defaults(run=analyze)
+    add_other_commands(commands)
+    return parser
+
+
+def add_other_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add what is not ``analyze``."""
+    command = commands.add_parser("summary", help="sum up a result file")
+    command.add_argument("file", type=Path, metavar="FILE", help=".jsonl, .json, .csv, .parquet")
+    command.add_argument("--picture", type=Path, metavar="FILE", help="draw it: .png, .svg, .pdf")
+    command.set_defaults(run=summary)
+    command = commands.add_parser("merge", help="join the result files of shards")
+    command.add_argument(
+        "inputs", nargs="+", type=Path, metavar="DIR", help="folders of result files, or files"
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new file")
+    command.set_defaults(run=merge_shards)
     command = commands.add_parser(
         "workers",
         help="measure how many processes are the fastest here",
@@ -277,7 +313,6 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=measure_workers)
     command = commands.add_parser("models", help="list the shipped models")
     command.set_defaults(run=list_models)
-    return parser
 
 
 def add_analyze_arguments(command: argparse.ArgumentParser) -> None:
