@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -94,6 +94,14 @@ class Progress:
         self.faces += len(result.faces)
         self._step()
 
+    def add(self, images: int, faces: int, failed: Sequence[ImageError]) -> None:
+        """Count images that were analysed elsewhere."""
+        self.analysed += images
+        self.faces += faces
+        self._step(images)
+        for error in failed:
+            self.fail(error)
+
     def fail(self, error: ImageError) -> None:
         """Count an image that failed, and tell the user."""
         self.failed += 1
@@ -101,8 +109,8 @@ class Progress:
         self.log("failure", source=error.source, cause=error.cause)
         self._step()
 
-    def _step(self) -> None:
-        self._bar.update()
+    def _step(self, images: int = 1) -> None:
+        self._bar.update(images)
         if self._log is not None and time.monotonic() - self._logged >= LOG_SECONDS:
             self._logged = time.monotonic()
             self.log("progress", **self._figures())

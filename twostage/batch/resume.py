@@ -60,6 +60,51 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
+def check_settings(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Check that a result file was made with the settings of now.
+
+    Raises:
+        SinkError: it was not; the message says what differs.
+    """
+    if differing := differences(before, now):
+        raise SinkError(
+            f"{path}: was made with other settings: {'; '.join(differing)}; give the "
+            "same, name another file, or begin again without --resume"
+        )
+
+
+def journal_of(path: Path) -> Path:
+    """Return the journal that lies beside a result file."""
+    return path.with_name(f"{path.name}.run")
+
+
+def lock_journal(journal: Path) -> tuple[int, bool]:
+    """Open a journal for this process alone; returns its descriptor and whether it was there.
+
+    Raises:
+        SinkError: another process has it.
+        OSError: it cannot be opened.
+    """
+    while True:
+        existed = journal.exists()
+        descriptor = os.open(journal, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise SinkError(
+                f"{journal.with_suffix('')}: another run is writing it; wait for it, or name "
+                "another file"
+            ) from None
+        except OSError:
+            return descriptor, existed  # a file system without locks
+        # another process may have removed the file before it was locked here
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(descriptor).st_ino == journal.stat().st_ino:
+                return descriptor, existed
+        os.close(descriptor)
+
+
 def _short(value: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
@@ -348,7 +393,7 @@ class ResumableOutput:
         self._path = self._store.target
         self._header = {"run": 1, **header}
         self._resume, self._retry_failed = resume, retry_failed
-        self.journal = self._path.with_name(f"{self._path.name}.run")
+        self.journal = journal_of(self._path)
         self.before = read_journal(Path(os.devnull))
         self.note = ""
         self._had_target = self._had_journal = False
@@ -359,7 +404,7 @@ class ResumableOutput:
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock_journal()
+            self._lock, self._had_journal = lock_journal(self.journal)
         except OSError as error:
             raise SinkError(f"{self._path}: cannot be written: {error.strerror}") from error
         try:
@@ -368,26 +413,6 @@ class ResumableOutput:
             self._unlock()
             raise
         return self
-
-    def _lock_journal(self) -> None:
-        """Open the journal, which is made if missing, for this process alone."""
-        while True:
-            self._had_journal = self.journal.exists()
-            self._lock = os.open(self.journal, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(self._lock)
-                raise SinkError(
-                    f"{self._path}: another run is writing it; wait for it, or name another file"
-                ) from None
-            except OSError:
-                return  # a file system without locks
-            # another process may have removed the file before it was locked here
-            with contextlib.suppress(FileNotFoundError):
-                if os.fstat(self._lock).st_ino == self.journal.stat().st_ino:
-                    return
-            os.close(self._lock)
 
     def _look(self) -> None:
         """Find out what an earlier run left."""
@@ -409,11 +434,7 @@ class ResumableOutput:
                     "it was made; name another file, or begin again without --resume"
                 )
             return
-        if differing := differences(found.header, self._header):
-            raise SinkError(
-                f"{self._path}: was made with other settings: {'; '.join(differing)}; give the "
-                "same, name another file, or begin again without --resume"
-            )
+        check_settings(self._path, found.header, self._header)
         if not has_part and self._had_target and store.is_changed(found.end):
             raise SinkError(
                 f"{self._path}: was changed after the run that made it, so --resume cannot tell "
