@@ -34,7 +34,7 @@ from eval.data import options
 from eval.data.fer2013_parts import batches
 from eval.metrics.bootstrap import Bootstrap, ratio_metric
 from eval.records import report
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from eval.systems import python
 from faces import command
 from faces.command import UserError
@@ -47,18 +47,14 @@ COMMAND = "eval.ablation"
 
 PLAN = Path(__file__).with_name("ablation.toml")
 
-COLUMNS = {
-    "variant": "text",
-    "accuracy": "percent",
-    "flip": "percent",
-    "ten": "percent",
-    "difference": "percent",
-    "difference_ci": "percent",
-    "against": "text",
-    "trainings": "count",
-    "seed_spread": "percent",
-    "hours": "number",
-}
+COLUMNS = columns(
+    "text: variant",
+    "percent: accuracy flip ten difference difference_ci",
+    "text: against",
+    "count: trainings",
+    "percent: seed_spread",
+    "number: hours",
+)
 
 SECTION = Section(
     kind="ablation",

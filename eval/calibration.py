@@ -34,7 +34,7 @@ from eval.data import options
 from eval.data.images import AnnotatedImages
 from eval.data.pairs import label_faces, matched_faces
 from eval.records import plots, report
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces.coco import load_coco
 from faces.command import UserError
 from faces.crops import crop_face
@@ -46,19 +46,12 @@ COMMAND = "eval.calibration"
 SECTION = Section(
     kind="calibration",
     title="Calibration",
-    columns={
-        "record": "text",
-        "classifier": "text",
-        "sample": "text",
-        "state": "text",
-        "n": "count",
-        "accuracy": "percent",
-        "mean_top_probability": "percent",
-        "nll": "number",
-        "brier": "number",
-        "ece": "number",
-        "ece_by_chance": "number",
-    },
+    columns=columns(
+        "text: record classifier sample state",
+        "count: n",
+        "percent: accuracy mean_top_probability",
+        "number: nll brier ece ece_by_chance",
+    ),
 )
 
 

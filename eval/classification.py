@@ -49,7 +49,7 @@ from eval.data.score_files import read_scores
 from eval.metrics import grouping
 from eval.metrics.classification import figures
 from eval.records import report
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces import command
 from faces.command import UserError
 from faces.emotions import EMOTIONS, GROUPINGS
@@ -61,21 +61,17 @@ COMMAND = "eval.classification"
 SECTION = Section(
     kind="classification",
     title="Emotions of face crops",
-    columns={
-        "record": "text",
-        "classifier": "text",
-        "split": "text",
-        "views": "text",
-        "n": "count",
-        "accuracy": "percent",
-        "accuracy_ci": "interval",
-        "without_twins.accuracy": "percent",
-        "ferplus_majority.accuracy": "percent",
-        "macro_f1": "number",
-        "balanced_accuracy": "percent",
-        "ms_per_face": "number",
-        "precision": "text",
-    },
+    columns=columns(
+        "text: record classifier split views",
+        "count: n",
+        "percent: accuracy",
+        "interval: accuracy_ci",
+        "percent: without_twins.accuracy ferplus_majority.accuracy",
+        "number: macro_f1",
+        "percent: balanced_accuracy",
+        "number: ms_per_face",
+        "text: precision",
+    ),
     headings={
         "accuracy_ci": "95 % interval",
         "without_twins.accuracy": "without twins",

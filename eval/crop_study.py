@@ -35,7 +35,7 @@ from eval.data.images import AnnotatedImages
 from eval.data.pairs import label_faces, matched_faces
 from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
 from eval.records import plots, report
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces.coco import AnnotatedImage, load_coco
 from faces.command import UserError
 from faces.crops import CROP_MARGIN, crop_face
@@ -63,19 +63,14 @@ STRENGTHS = (0.0, 1.0, 2.0)
 SECTION = Section(
     kind="crop_study",
     title="The crop",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "classifier": "text",
-        "crop_shape": "text",
-        "n": "count",
-        "accuracy_in_use": "percent",
-        "best_margin": "number",
-        "accuracy": "percent",
-        "accuracy_difference": "percent",
-        "accuracy_difference_ci": "percent",
-        "nll": "number",
-    },
+    columns=columns(
+        "text: record detector classifier crop_shape",
+        "count: n",
+        "percent: accuracy_in_use",
+        "number: best_margin",
+        "percent: accuracy accuracy_difference accuracy_difference_ci",
+        "number: nll",
+    ),
 )
 
 

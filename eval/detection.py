@@ -48,7 +48,7 @@ from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
 from eval.metrics.miss_rate import FPPI, REFERENCE_FPPI, log_average
 from eval.records import report
 from eval.records.detection_curves import draw_curves
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces import command
 from faces.boxes import Matching, Verdict, match
 from faces.coco import AnnotatedImage, Detections, GroundTruth, ImageId, load_coco
@@ -65,29 +65,13 @@ AP_MIN_SCORE = 0.0
 SECTION = Section(
     kind="detection",
     title="Faces in photos",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "images": "count",
-        "faces": "count",
-        "min_size": "count",
-        "ap": "percent",
-        "ap_ci": "percent",
-        "ap50": "percent",
-        "ap50_ci": "percent",
-        "ap50_difference": "percent",
-        "ap50_difference_ci": "percent",
-        "ap75": "percent",
-        "ap_small": "percent",
-        "ap_medium": "percent",
-        "ap_large": "percent",
-        "log_average_miss_rate": "percent",
-        "coverage": "percent",
-        "coverage_ci": "percent",
-        "false_per_image": "number",
-        "duplicates_per_image": "number",
-        "ms_per_image": "number",
-    },
+    columns=columns(
+        "text: record detector",
+        "count: images faces min_size",
+        "percent: ap ap_ci ap50 ap50_ci ap50_difference ap50_difference_ci ap75 ap_small "
+        "ap_medium ap_large log_average_miss_rate coverage coverage_ci",
+        "number: false_per_image duplicates_per_image ms_per_image",
+    ),
     brief=(
         "detector images faces ap ap_ci ap50 ap50_ci threshold coverage false_per_image "
         "duplicates_per_image ms_per_image"

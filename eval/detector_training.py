@@ -25,7 +25,7 @@ import numpy as np
 from eval.data import options
 from eval.records import report
 from eval.records.plots import draw_lines, panels, save
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces.command import UserError
 
 COMMAND = "eval.detector_training"
@@ -33,21 +33,14 @@ COMMAND = "eval.detector_training"
 SECTION = Section(
     kind="detector_training",
     title="Trainings of detectors",
-    columns={
-        "record": "text",
-        "trained_detector": "text",
-        "iterations": "count",
-        "pictures_per_iteration": "count",
-        "freeze_at": "count",
-        "trained": "text",
-        "trained_millions": "number",
-        "loss_first": "number",
-        "loss_last": "number",
-        "best_validation_ap50": "percent",
-        "seconds_per_iteration": "number",
-        "peak_memory_gb": "number",
-        "training_hours": "number",
-    },
+    columns=columns(
+        "text: record trained_detector",
+        "count: iterations pictures_per_iteration freeze_at",
+        "text: trained",
+        "number: trained_millions loss_first loss_last",
+        "percent: best_validation_ap50",
+        "number: seconds_per_iteration peak_memory_gb training_hours",
+    ),
 )
 
 

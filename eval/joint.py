@@ -61,7 +61,7 @@ from eval.data.score_files import read_scores
 from eval.metrics.joint import summarise
 from eval.records import report
 from eval.records.gallery import Gallery
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces.coco import GroundTruth, load_coco
 from faces.command import UserError
 from faces.scope import add_scope_options
@@ -71,24 +71,14 @@ COMMAND = "eval.joint"
 SECTION = Section(
     kind="joint",
     title="Both stages together",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "classifier": "text",
-        "faces": "count",
-        "coverage": "percent",
-        "accuracy_on_matched": "percent",
-        "accuracy_on_true_boxes": "percent",
-        "joint_accuracy": "percent",
-        "joint_accuracy_ci": "percent",
-        "without_doubtful.joint_accuracy": "percent",
-        "joint_accuracy_difference": "percent",
-        "joint_accuracy_difference_ci": "percent",
-        "macro_joint_accuracy": "percent",
-        "mean_ap50": "percent",
-        "false_per_image": "number",
-        "duplicates_per_image": "number",
-    },
+    columns=columns(
+        "text: record detector classifier",
+        "count: faces",
+        "percent: coverage accuracy_on_matched accuracy_on_true_boxes joint_accuracy "
+        "joint_accuracy_ci without_doubtful.joint_accuracy joint_accuracy_difference "
+        "joint_accuracy_difference_ci macro_joint_accuracy mean_ap50",
+        "number: false_per_image duplicates_per_image",
+    ),
     headings={"without_doubtful.joint_accuracy": "without doubtful"},
     brief=(
         "detector classifier faces coverage accuracy_on_matched accuracy_on_true_boxes "

@@ -41,7 +41,7 @@ from eval.metrics import multilabel as multilabel_metrics
 from eval.metrics.bootstrap import Bootstrap
 from eval.metrics.multilabel import Flags
 from eval.records import plots, report
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces import command
 from faces.emotions import EMOTIONS
 from faces.pipeline import EmotionClassifier
@@ -58,22 +58,13 @@ GRID = np.round(np.arange(0.02, 0.91, 0.01), 2)
 SECTION = Section(
     kind="multilabel",
     title="Several emotions at once, against FER+'s votes",
-    columns={
-        "record": "text",
-        "split": "text",
-        "classifier": "text",
-        "scaling": "text",
-        "rule": "text",
-        "threshold": "number",
-        "micro_f1": "number",
-        "macro_f1": "number",
-        "macro_f1_ci": "number",
-        "macro_f1_gain_over_argmax": "number",
-        "macro_f1_gain_over_argmax_ci": "number",
-        "mean_ap": "number",
-        "top_two_coverage": "percent",
-        "named_per_face": "number",
-    },
+    columns=columns(
+        "text: record split classifier scaling rule",
+        "number: threshold micro_f1 macro_f1 macro_f1_ci macro_f1_gain_over_argmax "
+        "macro_f1_gain_over_argmax_ci mean_ap",
+        "percent: top_two_coverage",
+        "number: named_per_face",
+    ),
 )
 
 

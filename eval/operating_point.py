@@ -35,7 +35,7 @@ from eval.data.detections import as_arrays, with_min_size
 from eval.data.images import AnnotatedImages
 from eval.metrics.average_precision import match_images
 from eval.records import report
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces import command
 from faces.coco import AnnotatedImage, Detections, load_coco
 from faces.command import UserError
@@ -64,36 +64,24 @@ EVERYTHING = (
 )
 """Overrides with which a Detectron2 model reports all its boxes."""
 
-COLUMNS = {
-    "nms": "number",
-    "voting": "number",
-    "containment": "number",
-    "threshold": "number",
-    "f1": "percent",
-    "coverage": "percent",
-    "wrong_per_image": "number",
-    "duplicates_per_image": "number",
-    "validation_ap": "percent",
-    "validation_ap50": "percent",
-}
+COLUMNS = columns(
+    "number: nms voting containment threshold",
+    "percent: f1 coverage",
+    "number: wrong_per_image duplicates_per_image",
+    "percent: validation_ap validation_ap50",
+)
 
 SECTION = Section(
     kind="operating_point",
     title="What detectors show, chosen on validation",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "images": "count",
-        "nms": "number",
-        "voting": "number",
-        "containment": "number",
-        "chosen_threshold": "number",
-        "f1": "percent",
-        "coverage": "percent",
-        "wrong_per_image": "number",
-        "duplicates_per_image": "number",
-        "validation_ap50": "percent",
-    },
+    columns=columns(
+        "text: record detector",
+        "count: images",
+        "number: nms voting containment chosen_threshold",
+        "percent: f1 coverage",
+        "number: wrong_per_image duplicates_per_image",
+        "percent: validation_ap50",
+    ),
 )
 
 

@@ -32,7 +32,7 @@ from eval.metrics import selective
 from eval.metrics.bootstrap import Bootstrap, ratio_metric
 from eval.multilabel import PRESENCE
 from eval.records import plots, report
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces import command
 from faces.pipeline import EmotionClassifier
 from faces.types import UNSURE_BELOW
@@ -48,22 +48,12 @@ POINTS = 100
 SECTION = Section(
     kind="unsure",
     title="Unsure faces",
-    columns={
-        "record": "text",
-        "split": "text",
-        "classifier": "text",
-        "unsure_below": "number",
-        "coverage": "percent",
-        "risk_of_all": "percent",
-        "risk": "percent",
-        "risk_ci": "percent",
-        "risk_of_unsure": "percent",
-        "vote_risk": "percent",
-        "vote_risk_of_unsure": "percent",
-        "aurc_top_probability": "number",
-        "aurc_entropy": "number",
-        "aurc_lead_over_the_second": "number",
-    },
+    columns=columns(
+        "text: record split classifier",
+        "number: unsure_below",
+        "percent: coverage risk_of_all risk risk_ci risk_of_unsure vote_risk vote_risk_of_unsure",
+        "number: aurc_top_probability aurc_entropy aurc_lead_over_the_second",
+    ),
 )
 
 

@@ -16,6 +16,12 @@ from tabulate import tabulate
 from eval.records.report import Row, alignment, cell, table, value_at, write_report
 
 
+def columns(*runs: str) -> dict[str, str]:
+    """Return the columns of a table, key → kind, from runs such as ``text: key other_key``."""
+    kinds = (run.split(": ") for run in runs)
+    return {key: kind for kind, keys in kinds for key in keys.split()}
+
+
 @dataclass(frozen=True)
 class Section:
     """A table of docs/results.md.
@@ -49,14 +55,15 @@ class Section:
         if draw is not None and arguments.picture is not None:
             draw(rows, arguments.picture)
         keys = self.brief.split() or [key for key in self.columns if key != "record"]
-        columns = {key: self.columns.get(key, "number") for key in keys}
+        shown = {key: self.columns.get(key, "number") for key in keys}
         timed = any(key.startswith(("ms_", "cpu_ms_")) for key in keys)
-        print(table(rows, columns | ({"precision": "text"} if timed else {})))
+        print(table(rows, shown | ({"precision": "text"} if timed else {})))
 
     def markdown(self, rows: Sequence[Row]) -> str:
         """Lay rows out as a table in Markdown; a dash stands for what a row lacks."""
-        columns = self.columns.items()
-        cells = [[cell(value_at(row, key), how) for key, how in columns] for row in rows]
+        cells = [
+            [cell(value_at(row, key), how) for key, how in self.columns.items()] for row in rows
+        ]
         headings = [self.headings.get(key, key.replace("_", " ")) for key in self.columns]
         return str(
             tabulate(
@@ -68,62 +75,44 @@ class Section:
 DETECTOR_SPEED = Section(
     kind="detector_speed",
     title="Detectors on one thread, one picture at a time",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "ms_per_image": "number",
-        "ms_low": "number",
-        "ms_high": "number",
-        "ap": "percent",
-        "ap50": "percent",
-    },
+    columns=columns(
+        "text: record detector",
+        "number: ms_per_image ms_low ms_high",
+        "percent: ap ap50",
+    ),
 )
 
 DETECTOR_CURVE = Section(
     kind="detector_curve",
     title="The light detector's accuracy beside its speed, on validation",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "shortest_side": "count",
-        "longest_side": "count",
-        "proposals": "count",
-        "validation_ap": "percent",
-        "validation_ap50": "percent",
-        "coverage": "percent",
-        "cpu_ms_per_image": "number",
-    },
+    columns=columns(
+        "text: record detector",
+        "count: shortest_side longest_side proposals",
+        "percent: validation_ap validation_ap50 coverage",
+        "number: cpu_ms_per_image",
+    ),
 )
 
 DETECTOR_BATCHES = Section(
     kind="detector_batches",
     title="The light detector's networks with several pictures per call",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "pictures_per_batch": "count",
-        "ms_trunk": "number",
-        "ms_box_head": "number",
-        "ms_per_image": "number",
-        "ms_least": "number",
-        "ms_most": "number",
-        "threads": "count",
-    },
+    columns=columns(
+        "text: record detector",
+        "count: pictures_per_batch",
+        "number: ms_trunk ms_box_head ms_per_image ms_least ms_most",
+        "count: threads",
+    ),
 )
 
 DETECTOR_COST = Section(
     kind="detector_cost",
     title="What training X101-FPN costs, by the number of frozen stages",
-    columns={
-        "freeze_at": "count",
-        "trained": "text",
-        "trained_millions": "number",
-        "training_gflops": "number",
-        "memory_gb": "number",
-        "expected_memory_gb": "number",
-        "v100_hours": "number",
-        "cpu_ms_per_image": "number",
-    },
+    columns=columns(
+        "count: freeze_at",
+        "text: trained",
+        "number: trained_millions training_gflops memory_gb expected_memory_gb v100_hours "
+        "cpu_ms_per_image",
+    ),
 )
 
 SERVICE_LOAD = Section(
@@ -148,18 +137,13 @@ SERVICE_LOAD = Section(
 CLASSIFIER_SPEED = Section(
     kind="classifier_speed",
     title="Classifiers' accuracy beside their speed",
-    columns={
-        "record": "text",
-        "classifier": "text",
-        "n": "count",
-        "accuracy": "percent",
-        "accuracy_ci": "interval",
-        "macro_f1": "number",
-        "ms_at_1": "number",
-        "ms_at_16": "number",
-        "ms_at_64": "number",
-        "ms_at_256": "number",
-        "threads": "count",
-    },
+    columns=columns(
+        "text: record classifier",
+        "count: n",
+        "percent: accuracy",
+        "interval: accuracy_ci",
+        "number: macro_f1 ms_at_1 ms_at_16 ms_at_64 ms_at_256",
+        "count: threads",
+    ),
     headings={"accuracy_ci": "95 % interval"},
 )
