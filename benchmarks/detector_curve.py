@@ -133,7 +133,7 @@ def measure(
     for index in tqdm(order, desc="speed", unit=" runs", disable=None):
         times[index].append(cpu_ms(load(points[index].overrides), pictures))
     rows = []
-    for point, accuracy, ms in zip(points, measure_all(truth.scenes, found), times, strict=True):
+    for point, accuracy, ms in zip(points, measure_all(truth.images, found), times, strict=True):
         spread = Spread.of(ms)
         row = {
             "shortest_side": point.shortest,

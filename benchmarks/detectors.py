@@ -105,11 +105,11 @@ def measure(arguments: argparse.Namespace, truth: GroundTruth) -> list[report.Ro
             ms = contest.Spread.of([one["ms"] for one in rounds])
             times.append({"ms_low": ms.low, "ms_high": ms.high})
             threshold, precision = (rounds[0][key] for key in ("threshold", "precision"))
-            by_image = load_results(folder / f"{stem}.json", truth.scenes)
+            by_image = load_results(folder / f"{stem}.json", truth.images)
             found.append(SavedDetections(name, threshold, by_image, ms.median, precision))
     return [
         row | {"ours": row["detector"] in arguments.detector} | ms
-        for row, ms in zip(measure_all(truth.scenes, found), times, strict=True)
+        for row, ms in zip(measure_all(truth.images, found), times, strict=True)
     ]
 
 

@@ -93,7 +93,7 @@ def cut(arguments: argparse.Namespace) -> int:
     detectors = load_sources(arguments, truth, MIN_SCORE)
     if any(detector.name == TRUTH for detector in detectors):
         raise UserError(f"--results {TRUTH}: that name is for the true boxes; choose another")
-    if len({crop_name(image.id, 0) for image in truth.scenes}) < len(truth.scenes):
+    if len({crop_name(image.id, 0) for image in truth.images}) < len(truth.images):
         raise UserError(f"{truth.path}: its image ids differ in special characters alone")
     with options.new_folder(arguments.out) as folder:
         counts = cut_all(images, detectors, folder)

@@ -245,10 +245,10 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         raise UserError("nothing to measure; give --detector, --results or both")
     truth = with_min_size(load_truth(arguments), arguments.min_size)
     options.check_truth(truth, COMMAND)
-    saved = load_saved(arguments, truth.scenes)
+    saved = load_saved(arguments, truth.images)
 
     # Run the detectors; without any, the files are measured on all images.
-    measured, detected, status, failed = list(truth.scenes), list[SavedDetections](), 0, 0
+    measured, detected, status, failed = list(truth.images), list[SavedDetections](), 0, 0
     if arguments.detector:
         images = AnnotatedImages(truth, arguments.images)
         detectors = options.load_detectors(

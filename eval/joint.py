@@ -106,7 +106,7 @@ def load_classifiers(
         if isinstance(saved, SavedDetections)
     }
     expected = ", ".join(f"{name}.csv" for name in counts) or "a csv per --results"
-    counts[TRUTH] = {image.id: len(image.faces) for image in truth.scenes}
+    counts[TRUTH] = {image.id: len(image.faces) for image in truth.images}
     crops = {
         name: [crop_name(image, index) for image, n in of.items() for index in range(n)]
         for name, of in counts.items()

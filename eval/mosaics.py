@@ -126,9 +126,9 @@ def make(arguments: argparse.Namespace, _made_by: str) -> int:
     if not 1 <= min(width, height) or width * height > 100_000_000:
         raise UserError(f"--size {width} {height}: must be 1 to 100 million pixels in all")
     truth = load_coco(arguments.coco)
-    order = np.random.default_rng(abs(arguments.seed)).permutation(len(truth.scenes))
-    shuffled = tuple(truth.scenes[index] for index in order)
-    images = AnnotatedImages(replace(truth, scenes=shuffled), arguments.images)
+    order = np.random.default_rng(abs(arguments.seed)).permutation(len(truth.images))
+    shuffled = tuple(truth.images[index] for index in order)
+    images = AnnotatedImages(replace(truth, images=shuffled), arguments.images)
     with options.new_folder(arguments.out) as folder:
         canvases, faces = write_set(lay_out(images, width, height), folder)
         status = images.close(COMMAND)

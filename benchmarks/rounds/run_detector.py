@@ -79,8 +79,8 @@ def find_all(detector: Detector, truth: GroundTruth, images: Path) -> list[dict[
 
 def timed_images(truth: GroundTruth, images: Path, size: tuple[int, int]) -> list[Image]:
     """Return ``TIMED`` of the images, evenly spread, at a size (width, height)."""
-    step = max(1, len(truth.scenes) // TIMED)
-    some = GroundTruth(truth.path, truth.scenes[::step][:TIMED], truth.fingerprint)
+    step = max(1, len(truth.images) // TIMED)
+    some = GroundTruth(truth.path, truth.images[::step][:TIMED], truth.fingerprint)
     return [letterbox(pixels, *size) for _, pixels in AnnotatedImages(some, images, strict=True)]
 
 

@@ -114,7 +114,7 @@ def with_min_size(truth: GroundTruth, pixels: float) -> GroundTruth:
         )
         return replace(image, faces=faces)
 
-    return replace(truth, scenes=tuple(mark(image) for image in truth.scenes))
+    return replace(truth, images=tuple(mark(image) for image in truth.images))
 
 
 def add_results_options(parser: ArgumentParser) -> None:
@@ -191,7 +191,7 @@ def load_sources(
     sources: list[DetectionSource] = [
         TimedDetector(model, min(min_score, model.score_threshold)) for model in models
     ]
-    for saved in load_saved(arguments, truth.scenes):
+    for saved in load_saved(arguments, truth.images):
         if any(saved.name == source.name for source in sources):
             raise UserError(f"--results {saved.name}=…: a --detector has that name already")
         sources.append(saved)

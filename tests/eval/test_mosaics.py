@@ -46,7 +46,7 @@ def test_boxes_lie_on_their_faces_and_all_images_are_whole(data: Path) -> None:
     truth = load_coco(data / "out" / "annotations.json")
     assert truth.faces == len(SIZES) - 1 and "cannot show" in truth.limits
     seen: dict[int, int] = {}
-    for image in truth.scenes:
+    for image in truth.images:
         canvas = read_image(data / "out" / "images" / image.file_name)
         assert canvas.shape == (100, 160, 3)
         for face in image.faces:
