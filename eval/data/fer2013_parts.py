@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from classification.data.fer2013 import SPLITS, Fer2013, load_fer2013, pixel_twins
+from classification.data.fer2013 import SPLITS, Fer2013, exact_duplicates, load_fer2013
 from classification.data.ferplus import FERPLUS_CLASSES, FerPlus, load_ferplus
 from classification.inference.calibration import one_hot
 from eval.data import options
@@ -130,7 +130,7 @@ def open_parts(path: Path, splits: Sequence[str | None], ferplus: Path | None = 
         differences = (d for d in data.differences_from_official() if d.startswith(f"{name}/"))
         duplicates = None
         if training is not None and name != "Training":
-            duplicates = pixel_twins(data, training)
+            duplicates = exact_duplicates(data, training)
         votes = None if ferplus is None else load_ferplus(ferplus, data)
         parts.append(Part(name, data, tuple(differences), duplicates, votes, source))
     return parts
