@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from faces.command import UserError
 from faces.draw import annotated_origin, is_annotated, write_annotated
 from faces.files import replacing
-from faces.paths import PICTURE_SUFFIXES, ImageError
+from faces.paths import IMAGE_SUFFIXES, ImageError
 
 LONGEST_STEM = 230
 """Longest name in bytes, without its number and ending; most file systems take 255."""
@@ -49,7 +49,7 @@ class AnnotatedFolder:
         if not os.access(folder, os.W_OK):
             raise UserError(f"--annotated {folder}: may not be written to")
         for path in folder.iterdir():
-            if path.suffix.lower() in PICTURE_SUFFIXES and not is_annotated(path):
+            if path.suffix.lower() in IMAGE_SUFFIXES and not is_annotated(path):
                 raise UserError(
                     f"--annotated {folder}: holds images that were not made here, such as "
                     f"{path.name}, and could be overwritten; name a new folder"

@@ -22,7 +22,7 @@ from eval.data.images import open_images
 from faces import command
 from faces.command import UserError
 from faces.emotions import EMOTIONS
-from faces.paths import PICTURE_SUFFIXES
+from faces.paths import IMAGE_SUFFIXES
 from faces.pipeline import EmotionClassifier, Image
 
 DEFAULT_SPLIT = "PublicTest"
@@ -147,7 +147,7 @@ def is_fer2013(path: Path, split: str | None = None) -> bool:
     if path.is_file() and path.suffix.lower() == ".csv":
         return True
     names = [PurePosixPath(name) for name in open_images(path).names]
-    images = [name for name in names if name.suffix.lower() in PICTURE_SUFFIXES]
+    images = [name for name in names if name.suffix.lower() in IMAGE_SUFFIXES]
     if not images or any(name.name in ("fer2013.csv", "icml_face_data.csv") for name in names):
         return any(name.suffix.lower() == ".csv" for name in names)
     prefixes = tuple(f"{part}_" for part in SPLITS)
