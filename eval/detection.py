@@ -166,7 +166,7 @@ def error_rates(
 ) -> dict[str, float]:
     """Return false positives and duplicates per image; see the module's docstring."""
     pairs = list(zip(images, matchings, strict=True))
-    false = [m.count(Verdict.FALSE) for image, m in pairs if not image.unlabelled_faces]
+    false = [m.count(Verdict.FALSE_POSITIVE) for image, m in pairs if not image.unlabelled_faces]
     duplicates = [m.count(Verdict.DUPLICATE) for m in matchings]
     return {
         "false_per_image": ratio(sum(false), len(false)),

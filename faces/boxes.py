@@ -67,7 +67,7 @@ class Verdict(IntEnum):
     MATCHED = 0
     DUPLICATE = 1
     IGNORED = 2
-    FALSE = 3
+    FALSE_POSITIVE = 3
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def match(boxes: ArrayLike, scores: ArrayLike, faces: ArrayLike, ignored: ArrayL
     ``MATCH_IOU``. One that finds no free face is, in this order: *ignored*, if at least
     ``MATCH_IOU`` of its area lies inside one ignored face or region (COCO's rule for crowds); a
     *duplicate*, if it overlaps a face that a higher score has found (IoU at least ``MATCH_IOU``, or
-    at least ``DUPLICATE_INSIDE`` of its area inside); else *false*.
+    at least ``DUPLICATE_INSIDE`` of its area inside); else a *false positive*.
 
     Args:
         boxes: N detected boxes.
@@ -108,7 +108,7 @@ def match(boxes: ArrayLike, scores: ArrayLike, faces: ArrayLike, ignored: ArrayL
         raise ValueError("expected one score per detection and one flag per face")
     overlap, inside = iou_matrix(found, truth), inside_matrix(found, truth)
     face = np.full(len(found), -1, np.int64)
-    verdict = np.full(len(found), Verdict.FALSE, np.int64)
+    verdict = np.full(len(found), Verdict.FALSE_POSITIVE, np.int64)
     free = ~skip
     taken = np.zeros(len(truth), bool)
     for index in np.argsort(-ranks, kind="stable"):
