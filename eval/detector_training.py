@@ -13,9 +13,8 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,23 +124,17 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
     save(figure, path)
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
-    report.check_out(arguments.picture)
-    rows = [summarise(arguments.run) | report.provenance(made_by)]
-    SECTION.publish(arguments, rows, draw)
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = options.make_parser(COMMAND, __doc__)
+def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="a run folder")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the loss")
-    return options.run_command(COMMAND, parser, evaluate, argv)
+    options.add_out_option(parser)
+    options.add_picture_option(parser)
 
+
+def _evaluate(arguments: Namespace) -> None:
+    SECTION.publish(arguments, [summarise(arguments.run)], draw)
+
+
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -136,6 +136,12 @@ def open_parts(path: Path, splits: Sequence[str | None], ferplus: Path | None = 
     return parts
 
 
+def open_selection_and_reported(arguments: Namespace) -> list[Part]:
+    """Read the part to select on, and the one to report, that ``add_options`` let users choose."""
+    splits = (SELECTION_SPLIT, arguments.split)
+    return open_parts(arguments.data, splits, arguments.ferplus)
+
+
 def is_fer2013(path: Path, split: str | None = None) -> bool:
     """Tell FER2013 from a plain folder of crops, by file names alone.
 
@@ -157,15 +163,8 @@ def is_fer2013(path: Path, split: str | None = None) -> bool:
     return 2 * len(named) > len(images)
 
 
-def make_parser(name: str, text: str, *, votes_required: bool) -> ArgumentParser:
-    """Return a parser with the options of the evaluations of FER2013's probabilities.
-
-    Args:
-        name: of the command.
-        text: its docstring.
-        votes_required: whether it cannot do without FER+.
-    """
-    parser = options.make_parser(name, text)
+def add_options(parser: ArgumentParser, *, votes_required: bool = False) -> None:
+    """Add the options that the evaluations of FER2013's probabilities share."""
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR|ZIP|CSV", help="FER2013 in any form"
     )
@@ -182,7 +181,6 @@ def make_parser(name: str, text: str, *, votes_required: bool) -> ArgumentParser
     options.add_models(parser, "classifier", required=True)
     options.add_picture_option(parser)
     options.add_common_options(parser)
-    return parser
 
 
 def rgb(image: NDArray[np.uint8]) -> Image:
@@ -223,7 +221,5 @@ def probabilities_of_crops(
 
 def uncalibrated(classifier: EmotionClassifier) -> EmotionClassifier | None:
     """Return the classifier as it was before its calibration; None if it has none."""
-    plain: Callable[[], EmotionClassifier | None] = getattr(
-        classifier, "uncalibrated", lambda: None
-    )
-    return plain()
+    plain = getattr(classifier, "uncalibrated", None)
+    return plain() if plain else None

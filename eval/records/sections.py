@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tabulate import tabulate
-
-from eval.records.report import Row, alignment, cell, table, value_at, write_report
+from eval.records import report
+from eval.records.report import Row
 
 
 def columns(*runs: str) -> dict[str, str]:
@@ -48,28 +47,25 @@ class Section:
     ) -> None:
         """Write the record (``--out``) and its figure (``--picture``), if asked; print the table.
 
-        The table lacks the record's name. Beside times it shows the number format.
+        Each row also gets what ``provenance`` says, where it does not say so itself. The table
+        lacks the record's name; beside times it shows the number format.
         """
+        made = report.provenance(arguments.made_by, getattr(arguments, "device", None))
+        rows = [row | made | row for row in rows]
         if arguments.out is not None:
-            write_report(arguments.out, self.kind, rows)
+            report.write_report(arguments.out, self.kind, rows)
         if draw is not None and arguments.picture is not None:
             draw(rows, arguments.picture)
         keys = self.brief.split() or [key for key in self.columns if key != "record"]
         shown = {key: self.columns.get(key, "number") for key in keys}
         timed = any(key.startswith(("ms_", "cpu_ms_")) for key in keys)
-        print(table(rows, shown | ({"precision": "text"} if timed else {})))
+        print(report.table(rows, shown | ({"precision": "text"} if timed else {})))
 
     def markdown(self, rows: Sequence[Row]) -> str:
         """Lay rows out as a table in Markdown; a dash stands for what a row lacks."""
-        cells = [
-            [cell(value_at(row, key), how) for key, how in self.columns.items()] for row in rows
-        ]
         headings = [self.headings.get(key, key.replace("_", " ")) for key in self.columns]
-        return str(
-            tabulate(
-                cells, headings, "pipe", colalign=alignment(self.columns), disable_numparse=True
-            )
-        )
+        lines = [report.cells(row, self.columns) for row in rows]
+        return report.markdown(headings, lines, report.alignment(self.columns))
 
 
 DETECTOR_SPEED = Section(
@@ -118,20 +114,15 @@ DETECTOR_COST = Section(
 SERVICE_LOAD = Section(
     kind="service_load",
     title="The service under load, beside the pipeline without it",
-    columns={
-        "clients": "count",
-        "images_per_s": "number",
-        "pipeline_images_per_s": "number",
-        "relative": "percent",
-        "p50_ms": "number",
-        "p95_ms": "number",
-        "p99_ms": "number",
-        "failed": "count",
-        "requests": "count",
-        "memory_mb": "number",
-        "memory_after_mb": "number",
-        "cores": "count",
-    },
+    columns=columns(
+        "count: clients",
+        "number: images_per_s pipeline_images_per_s",
+        "percent: relative",
+        "number: p50_ms p95_ms p99_ms",
+        "count: failed requests",
+        "number: memory_mb memory_after_mb",
+        "count: cores",
+    ),
 )
 
 CLASSIFIER_SPEED = Section(
