@@ -35,11 +35,12 @@ from classification.data.fer2013 import Fer2013, load_fer2013, note_differences
 from classification.inference.calibration import Scaling, one_hot
 from classification.inference.classifier import load_network
 from classification.training.card import WEIGHTS, model_card, write_json
+from classification.training.options import add_data_options
 from classification.training.scaling import card_entry, fit_scaling
-from faces.command import UserError, run
+from faces.command import UserError, make_parser, run_command
 from faces.emotions import EMOTIONS
 from faces.files import file_sha256, replacing
-from faces.provenance import command_line, git_commit, read_card
+from faces.provenance import git_commit, read_card
 
 COMMAND = "baselines.train"
 MODEL_FILE = "model.safetensors"
@@ -143,44 +144,36 @@ def ship(folder: Path, weights: Path = WEIGHTS) -> Path:
     return target
 
 
+def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"{args.out}: is a file; --out takes a folder")
+    data = load_fer2013(args.data)
+    note_differences(COMMAND, args.data, data)
+    record = train_baseline(
+        args.model, args.features, data, args.out, network=args.network, seed=args.seed
+    )
+    record["command"] = made_by
+    write_json(args.out / "record.json", record)
+    write_card(args.out, record, data.split("PublicTest"))
+    best = max(one["accuracy"] for one in record["tried"])
+    print(f"best PublicTest accuracy {best:.4f}; the run is in {args.out}")
+    if args.ship:
+        print(f"wrote {ship(args.out)} and its card")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(COMMAND, __doc__)
     parser.add_argument("--model", choices=MODELS, required=True)
     parser.add_argument("--features", choices=FEATURES, required=True)
-    parser.add_argument(
-        "--data", type=Path, required=True, help="FER2013: csv, Kaggle folder, or zip"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="the run folder to make")
-    parser.add_argument(
-        "--network", type=Path, metavar="WEIGHTS", help="a network's safetensors, for embedding"
-    )
+    add_data_options(parser, out="the run folder to make")
+    about = "a network's safetensors, for embedding"
+    parser.add_argument("--network", type=Path, metavar="WEIGHTS", help=about)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ship", action="store_true", help="also put it into weights/")
-    args = parser.parse_args(argv)
-
-    def action() -> int:
-        if args.out.exists() and not args.out.is_dir():
-            raise UserError(f"{args.out}: is a file; --out takes a folder")
-        data = load_fer2013(args.data)
-        note_differences(COMMAND, args.data, data)
-        record = train_baseline(
-            args.model, args.features, data, args.out, network=args.network, seed=args.seed
-        )
-        record["command"] = command_line(COMMAND, argv)
-        write_json(args.out / "record.json", record)
-        write_card(args.out, record, data.split("PublicTest"))
-        best = max(one["accuracy"] for one in record["tried"])
-        print(f"best PublicTest accuracy {best:.4f}; the run is in {args.out}")
-        if args.ship:
-            print(f"wrote {ship(args.out)} and its card")
-        return 0
-
-    return run(COMMAND, action, stopped="nothing of it is kept")
+    return run_command(COMMAND, parser, train_and_describe, argv, "nothing of it is kept")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from classification.inference.classifier import NetworkClassifier
 from classification.training.card import find_files
-from faces.command import UserError, run
+from faces.command import UserError, make_parser, run_command
 from faces.emotions import EMOTIONS
 from faces.files import replacing
 from networks.openvino import core
@@ -130,26 +130,21 @@ def run_onnx(content: bytes, faces: np.typing.NDArray[np.uint8]) -> np.typing.ND
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(COMMAND, __doc__)
     parser.add_argument("classifier", metavar="NAME|RUN", help="a shipped classifier, or a run")
     parser.add_argument("out", type=Path, metavar="FILE.onnx", help="the file to write")
-    args = parser.parse_args(argv)
 
-    def action() -> int:
+    def action(args: argparse.Namespace, _: str) -> int:
         if not args.out.parent.is_dir():
             raise UserError(f"{args.out}: its folder does not exist; make it")
-        weights, _ = find_files(args.classifier)
+        weights = find_files(args.classifier)[0]
         name = Path(args.classifier).name
         classifier = NetworkClassifier.load(weights, torch.device("cpu"), name)
         difference = export_classifier(classifier, args.out)
         print(f"wrote {args.out}; largest difference to PyTorch {difference:.1g}")
         return 0
 
-    return run(COMMAND, action)
+    return run_command(COMMAND, parser, action, argv)
 
 
 if __name__ == "__main__":

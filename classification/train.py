@@ -37,12 +37,12 @@ from classification.training.distributed import (
 )
 from classification.training.extra_faces import joined, load_extra_faces, without_votes
 from classification.training.loss import training_loss
+from classification.training.options import add_data_options
 from classification.training.recipe import Recipe, load_recipe
 from classification.training.schedule import learning_rate, mixup_share
 from classification.training.state import CHECKPOINT, TrainingState
-from faces.command import UserError, run
+from faces.command import UserError, make_parser, run_command
 from faces.emotions import EMOTIONS
-from faces.provenance import command_line
 from networks.precision import best_dtype
 
 COMMAND = "classification.train"
@@ -281,31 +281,6 @@ def diverged(state: TrainingState, what: str, rate: float) -> UserError:
     )
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = argparse.ArgumentParser(prog=f"python -m {COMMAND}", description=__doc__)
-    result.add_argument(
-        "--recipe", type=Path, required=True, help="a file of classification/recipes"
-    )
-    result.add_argument(
-        "--data", type=Path, required=True, help="FER2013: csv, Kaggle folder, or zip"
-    )
-    result.add_argument("--out", type=Path, required=True, help="the run folder to make")
-    result.add_argument(
-        "--extra", type=Path, metavar="DIR", help="train on these faces too: DIR/<emotion>/*.png"
-    )
-    result.add_argument("--votes", type=Path, help="FER+'s csv, where the recipe has votes")
-    result.add_argument(
-        "--teacher", type=Path, nargs="+", default=[], help="run folders, where it has distill"
-    )
-    result.add_argument("--start", type=Path, metavar="RUN", help="start from this run's network")
-    result.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    result.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
-    result.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
-    result.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="changes to the recipe")
-    return result
-
-
 def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
     """Do what the command line ``made_by`` asks; returns the exit status."""
     # what can be wrong is checked before the data are read
@@ -365,10 +340,21 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    args = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    stopped = f"go on with --resume --out {args.out}"
-    return run(COMMAND, lambda: train_and_describe(args, made_by), stopped)
+    parser = make_parser(COMMAND, __doc__)
+    add = parser.add_argument
+    add("--recipe", type=Path, required=True, help="a file of classification/recipes")
+    add_data_options(parser, out="the run folder to make")
+    about = "train on these faces too: DIR/<emotion>/*.png"
+    add("--extra", type=Path, metavar="DIR", help=about)
+    add("--votes", type=Path, help="FER+'s csv, where the recipe has votes")
+    add("--teacher", type=Path, nargs="+", default=[], help="run folders, where it has distill")
+    add("--start", type=Path, metavar="RUN", help="start from this run's network")
+    add("--resume", action="store_true", help="go on with the run in --out")
+    add("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    add("--workers", type=int, default=0, help="processes that prepare batches")
+    add("overrides", nargs="*", metavar="KEY VALUE", help="changes to the recipe")
+    stopped = "go on with the same command and --resume"
+    return run_command(COMMAND, parser, train_and_describe, argv, stopped)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,13 @@ def run_share(text: str) -> tuple[str, float]:
     return name, share
 
 
+def add_members(parser: argparse.ArgumentParser) -> None:
+    """Add what a command averages: RUN=SHARE, at least one."""
+    parser.add_argument(
+        "members", nargs="+", type=run_share, metavar="RUN=SHARE", help="a run folder"
+    )
+
+
 def check_shares(shares: Sequence[float]) -> None:
     """Check that shares sum to 1, to within 1e-6.
 

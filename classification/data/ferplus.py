@@ -56,6 +56,10 @@ class FerPlus:
 
     votes: NDArray[np.int64]
 
+    def of(self, which: NDArray[np.bool_]) -> FerPlus:
+        """Return the votes on some of the images, shape (N,)."""
+        return FerPlus(self.votes[which])
+
     def shares(self) -> NDArray[np.float32]:
         """Return each emotion's share of the votes for the seven emotions.
 

@@ -11,12 +11,14 @@ import matplotlib
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from classification.data.fer2013 import Fer2013
-from classification.inference.classifier import NetworkClassifier
+from classification.inference.classifier import NetworkClassifier, TrainedNetwork, save_network
 from faces import files
 from faces.command import UserError
 from faces.emotions import EMOTIONS
+from networks.device import usable_device
 
 matplotlib.use("Agg")
 
@@ -66,14 +68,41 @@ def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: to
     write_json(run / "card.json", model_card(record, training, chosen_on, public, predicted))
 
 
-def facts_of_data(data: Fer2013, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a training's record that ``model_card`` needs, for what has no record."""
-    return {
+def write_derived_run(
+    out: Path,
+    network: TrainedNetwork,
+    state: Mapping[str, Tensor],
+    data: Fer2013,
+    training: Mapping[str, Any],
+    votes: float,
+    chosen_on: str,
+) -> None:
+    """Write a network that was made of trained ones into a run folder, and print its accuracy.
+
+    Args:
+        out: the run folder.
+        network: architecture and preprocessing.
+        state: its weights.
+        data: FER2013, with PublicTest.
+        training: what the card says about the training.
+        votes: the largest share of FER+'s votes that it, or what it was made of, was taught.
+        chosen_on: by what it was selected.
+    """
+    public = data.split("PublicTest")
+    classifier = NetworkClassifier(network, state, torch.device(usable_device(None)), out.name)
+    shown = sys.stderr.isatty()
+    predicted = classifier.probabilities_of_grey(public.images, progress=shown).argmax(1)
+    record = {
         "training_pictures": int((data.splits == "Training").sum()),
         "data_fingerprint": data.fingerprint,
         "data_differences": data.differences_from_official(),
-        "recipe": recipe,
+        "recipe": {"votes": votes},
     }
+    card = model_card(record, training, chosen_on, public, predicted)
+    out.mkdir(parents=True, exist_ok=True)
+    save_network(out / "model.safetensors", state, network)
+    write_json(out / "card.json", card)
+    print(f"PublicTest accuracy {card['public_test']['accuracy']:.4f}; the run is in {out}")
 
 
 def find_files(name_or_run: str, folder: Path = WEIGHTS) -> tuple[Path, Path]:
@@ -88,13 +117,9 @@ def find_files(name_or_run: str, folder: Path = WEIGHTS) -> tuple[Path, Path]:
     else:
         weights, card = folder / f"{name_or_run}.safetensors", folder / f"{name_or_run}.json"
     if not weights.is_file() or not card.is_file():
-        cause = (
-            f"has no {card.name} yet; let the training finish (--resume)"
-            if run.is_dir()
-            else (
-                f"neither a finished run of classification.train nor a classifier in {folder.name}/"
-            )
-        )
+        cause = f"neither a finished run of classification.train nor a classifier in {folder.name}/"
+        if run.is_dir():
+            cause = f"has no {card.name} yet; let the training finish (--resume)"
         raise UserError(f"{name_or_run}: {cause}")
     return weights, card
 

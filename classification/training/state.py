@@ -136,7 +136,7 @@ class TrainingState:
 
         # what each step sees, and what it is asked for
         check_sources(recipe, votes, teachers)
-        own_votes = None if votes is None else FerPlus(votes.votes[data.splits == "Training"])
+        own_votes = votes and votes.of(data.splits == "Training")
         targets = soft_targets(training, own_votes, recipe.votes)
         batches = TrainBatches(training, targets, recipe, rank, count)
         weights = class_weights(training, recipe.balance).to(device) if recipe.balance else None

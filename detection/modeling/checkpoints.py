@@ -262,6 +262,14 @@ def _cause(error: BaseException) -> str:
     return text.splitlines()[0][:200]
 
 
+def finished_card(folder: Path) -> dict[str, Any]:
+    """Return the card of a detector's run folder, or raise a ``UserError`` if it has none."""
+    card = read_card(folder / CARD_FILE)
+    if card.get("kind") != "detector":
+        raise UserError(f"{folder}: no finished run of detection.train")
+    return card
+
+
 def read_card(path: Path) -> dict[str, Any]:
     """Read a card; {} where there is none.
 
