@@ -198,11 +198,7 @@ fraction = number_for("a number above 0 and below 1", lambda x: 0 < x < 1)
 
 
 def existing(path: Path, option: str) -> Path:
-    """Return ``path`` if it exists.
-
-    Raises:
-        UserError: it does not.
-    """
+    """Return ``path``, or raise a ``UserError`` if it does not exist."""
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; check {option}")
     return path

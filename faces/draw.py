@@ -60,14 +60,11 @@ def draw_faces(
     box, where it covers least of other labels and faces; inside the image, if that has the room.
 
     Args:
-        image: the upright image, (H, W, 3) uint8 RGB, any size.
+        image: the upright image, (H, W, 3) uint8 RGB, any size; so is what is returned.
         result: what was found in it; boxes may lie partly or wholly outside.
         threshold: from which probability on an emotion is a label.
         notes: number of a face → one more line of its label.
         size: of lines and letters; more than 1 for an image that will be shown smaller.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
     """
     canvas = Image.fromarray(np.ascontiguousarray(image))
     draw = ImageDraw.Draw(canvas)
@@ -95,13 +92,10 @@ def draw_suppressed(
     """Return a copy of an image with boxes that do not count as faces: dashed, grey, with a word.
 
     Args:
-        image: the upright image, (H, W, 3) uint8 RGB, any size.
-        boxes: each in pixels of the image, partly or wholly outside perhaps; and what stands
-            below it, which may be nothing.
+        image: the upright image, (H, W, 3) uint8 RGB, any size; so is what is returned.
+        boxes: each in pixels of the image, partly or wholly outside perhaps; and what stands below
+            it, which may be nothing.
         size: see ``draw_faces``.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
     """
     canvas = Image.fromarray(np.ascontiguousarray(image))
     draw = ImageDraw.Draw(canvas)
@@ -309,12 +303,10 @@ def shrink(image: NDArray[np.uint8], side: int = PREVIEW_SIDE) -> NDArray[np.uin
 
 
 def preview_png(result: ImageResult) -> bytes | None:
-    """Return the annotated image of a result as a small PNG.
+    """Return the annotated image of a result as a small PNG, for notebooks.
 
-    The image is ``result.preview``; where there is none, ``result.source`` is read again.
-
-    Returns:
-        None where the image cannot be read, or has another size by now.
+    The image is ``result.preview``; where there is none, ``result.source`` is read again, and None
+    returned if that cannot be read or has another size by now.
     """
     small = result.preview
     if small is None:
@@ -339,13 +331,7 @@ def preview_png(result: ImageResult) -> bytes | None:
 def write_annotated(image: NDArray[np.uint8], file: Path | IO[bytes], origin: str = "") -> None:
     """Write an annotated image (H, W, 3) uint8 as PNG that says who wrote it.
 
-    Args:
-        image: the pixels.
-        file: where they go.
-        origin: tells, for ``annotated_origin``, of which image this is.
-
-    Raises:
-        OSError: writing failed.
+    ``origin`` tells, for ``annotated_origin``, of which image this is.
     """
     made_by = PngInfo()
     made_by.add_text("Software", SOFTWARE)

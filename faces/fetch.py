@@ -81,25 +81,15 @@ LONGEST_NAME = 240
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of a fetch.
+    """Limits of a fetch."""
 
-    Attributes:
-        bytes: size of an image in bytes.
-        connect: seconds until a connection stands.
-        read: seconds between two pieces of an answer.
-        total: seconds for one attempt, redirects included.
-        attempts: how often at most.
-        pause: seconds before the second attempt; twice that before the third, and so on.
-        redirects: how many in a row.
-    """
-
-    bytes: int = 25_000_000
-    connect: float = 10.0
-    read: float = 15.0
-    total: float = 60.0
-    attempts: int = 3
-    pause: float = 1.0
-    redirects: int = 5
+    bytes: int = 25_000_000  # size of an image
+    connect: float = 10.0  # seconds until a connection stands
+    read: float = 15.0  # seconds between two pieces of an answer
+    total: float = 60.0  # seconds for one attempt, redirects included
+    attempts: int = 3  # how often at most
+    pause: float = 1.0  # seconds before the second attempt; twice that before the third, and so on
+    redirects: int = 5  # how many in a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,26 +102,18 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of fetching one image.
-
-    Attributes:
-        url: its address.
-        name: its file.
-        status: ``fetched``, ``there`` (before) or ``dead``.
-        cause: why it is dead, else "".
-    """
+    """The outcome of fetching one image."""
 
     url: str
     name: str
-    status: str
-    cause: str = ""
+    status: str  # ``fetched``, ``there`` (before) or ``dead``
+    cause: str = ""  # why it is dead, else ""
 
 
 class DeadLinkError(Exception):
     """An address gives no image; the message says why.
 
-    Attributes:
-        passing: whether another attempt may succeed.
+    ``passing`` says whether another attempt may succeed.
     """
 
     def __init__(self, cause: str, passing: bool = False) -> None:
@@ -169,17 +151,15 @@ def fetch_all(
     workers: int = 16,
     private: bool = False,
 ) -> Iterator[Outcome]:
-    """Fetch images into a folder, several at a time.
+    """Fetch images into a folder, several at a time; yield outcomes in the order of ``wanted``.
+
+    A missing folder is made; files that are in it already are kept, and not fetched.
 
     Args:
         wanted: the images, each name once.
-        folder: made if missing; files in it are kept.
         limits: of each image; None for the defaults.
         workers: how many at a time.
         private: allow addresses of this machine and its network too: for tests, or a mirror there.
-
-    Yields:
-        One outcome per image, in the order of ``wanted``.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -210,12 +190,7 @@ def fetch_all(
 
 
 def fetch_image(url: str, limits: Limits | None = None, private: bool = False) -> bytes:
-    """Return the bytes of the image at an address.
-
-    Args:
-        url: of ``http`` or ``https``.
-        limits: None for the defaults.
-        private: as in ``fetch_all``.
+    """Return the bytes of the image at an address of ``http`` or ``https``; see ``fetch_all``.
 
     Raises:
         DeadLinkError: there is none; a ``ForbiddenLinkError`` if the address is not public.
@@ -224,11 +199,7 @@ def fetch_image(url: str, limits: Limits | None = None, private: bool = False) -
 
 
 def check_name(name: str) -> None:
-    """Make sure that a name is that of a plain file in its folder.
-
-    Raises:
-        DeadLinkError: it is not.
-    """
+    """Raise a ``DeadLinkError`` if a name is not that of a plain file in its folder."""
     bad = not name or name.startswith(".") or any(c in name for c in "/\\\0")
     bad = bad or name.casefold() == REPORT
     if bad or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
@@ -265,11 +236,7 @@ class _Fetcher:
         self._http.pool_classes_by_scheme = _pools(private)
 
     def image(self, url: str) -> bytes:
-        """Return the bytes of the image at an address.
-
-        Raises:
-            DeadLinkError: there is none, or not after all attempts.
-        """
+        """Return the image at an address, or raise a ``DeadLinkError`` after all attempts."""
         for attempt in itertools.count(1):
             try:
                 return self._attempt(url)
@@ -358,11 +325,7 @@ class _Attempt:
         self.ends.append(lambda: twin.shutdown(socket.SHUT_RDWR))
 
     def left(self) -> float:
-        """Return the seconds left.
-
-        Raises:
-            TimeoutError: there are none.
-        """
+        """Return the seconds left, or raise a ``TimeoutError`` if there are none."""
         left = self.deadline - time.monotonic()
         if left <= 0:
             self.over.set()
@@ -370,10 +333,9 @@ class _Attempt:
         return left
 
     def within(self, action: Callable[..., T], *arguments: Any) -> T:
-        """Call something that cannot be interrupted; it is left to itself when the time is over.
+        """Call something that cannot be interrupted; when the time is over, leave it to itself.
 
-        Raises:
-            TimeoutError: it was.
+        A ``TimeoutError`` says that it was.
         """
         results: Queue[tuple[T | None, Exception | None]] = Queue()
 
@@ -438,7 +400,7 @@ def _connect(made_for: HTTPConnection, private: bool) -> socket.socket:
 
     Raises:
         _ForbiddenAddressError: one of them is not public.
-        NewConnectionError: the host is unknown or does not answer.
+        HTTPError: the host is unknown or does not answer.
     """
     host, port = made_for.host.strip("[]"), made_for.port
     attempt: _Attempt = _ATTEMPT.now

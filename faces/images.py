@@ -162,11 +162,7 @@ def source_name(source: object) -> str:
 
 
 def _checked_array(image: NDArray[Any], name: str, max_pixels: int) -> NDArray[np.uint8]:
-    """Return an array that is an image as it is, contiguous.
-
-    Raises:
-        ImageError: it is none; the message says how to make it one.
-    """
+    """Return an array that is an image as it is, contiguous; else say how to make it one."""
     shape = image.shape
     way_out = ""
     if image.ndim == 2:
@@ -250,8 +246,7 @@ def _rewound(stream: BinaryIO, name: str) -> BinaryIO:
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return (width, height) in pixels of the upright image in a file, from its header.
 
-    Raises:
-        ImageError: it is no image; damage behind the header stays unseen.
+    An ``ImageError`` says that it is no image; damage behind the header stays unseen.
     """
     name = os.fspath(path)
     with _open_file(name, name) as stream, _opened(stream, name)[0] as picture:
@@ -294,11 +289,7 @@ def _whole_jpeg(stream: BinaryIO) -> tuple[BinaryIO, Jpeg | None]:
 
 
 def _load_intact(opened: Image.Image, stream: BinaryIO, jpeg: Jpeg | None) -> None:
-    """Decode an image and look for the damage that its decoder passes over.
-
-    Raises:
-        OSError: there is some; Pillow's plugins raise other exceptions too.
-    """
+    """Decode an image; raise an ``OSError``, or what a plugin raises, where it is damaged."""
     problem = jpeg.problem_before() if jpeg else ""
     at = stream.tell()
     if opened.format == "PNG":
@@ -315,11 +306,7 @@ def _load_intact(opened: Image.Image, stream: BinaryIO, jpeg: Jpeg | None) -> No
 
 
 def _opened(stream: BinaryIO, name: str) -> tuple[Image.Image, bytes]:
-    """Return an image whose header is read, and the first bytes of its file.
-
-    Raises:
-        ImageError: it is no image of a kind that is read.
-    """
+    """Return an image of a kind that is read, its header read, and the first bytes of its file."""
     head = stream.read(_HEAD_BYTES)
     if not head:
         raise ImageError(name, "is empty (0 bytes); get it again")
@@ -357,9 +344,6 @@ def _pixels(
         max_pixels: images with more are refused.
         damage: puts into words what ``load`` raises.
         load: decodes the image; by default its own method.
-
-    Raises:
-        ImageError: it is too large, a camera's RAW file, of an unknown mode, or damaged.
     """
     width, height = opened.size
     if width < 1 or height < 1:
@@ -423,11 +407,7 @@ def _open_image(stream: BinaryIO, head: bytes) -> ImageFile.ImageFile | None:
 
 
 def _open_heif(stream: BinaryIO, name: str) -> Image.Image:
-    """Decode a HEIF image; libheif turns it as it says, so that its EXIF orientation is done.
-
-    Raises:
-        ImageError: it is too large, or the package that reads it is missing.
-    """
+    """Decode a HEIF image; libheif turns it as it says, so that its EXIF orientation is done."""
     try:
         import pi_heif
     except ImportError:
