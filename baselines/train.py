@@ -47,16 +47,10 @@ MODEL_FILE = "model.safetensors"
 
 
 def fit_features(kind: str, training: Fer2013, network: Path | None, seed: int) -> Features:
-    """Learn features on Training.
+    """Learn features of a kind on Training.
 
-    Args:
-        kind: one of ``FEATURES``.
-        training: the part of that name.
-        network: weights file of the network whose embedding is taken; None for other kinds.
-        seed: of what is random.
-
-    Raises:
-        UserError: a network is given but not needed, or the other way round, or cannot be used.
+    ``network`` is the weights file of that whose embedding is taken; a ``UserError`` says that it
+    is given but not needed, or the other way round, or cannot be used.
     """
     if (kind == EmbeddingFeatures.kind) != (network is not None):
         raise UserError(
@@ -72,21 +66,13 @@ def fit_features(kind: str, training: Fer2013, network: Path | None, seed: int) 
 def train_baseline(
     model: str, kind: str, data: Fer2013, out: Path, *, network: Path | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """Fit one baseline and leave ``model.safetensors`` in ``out``.
+    """Fit one baseline, leave ``model.safetensors`` in the run folder, and return the record.
 
     Args:
         model: a key of ``MODELS``.
         kind: one of ``FEATURES``.
         data: with the splits Training and PublicTest.
-        out: the run folder.
         network: as in ``fit_features``.
-        seed: of what is random.
-
-    Returns:
-        The run's record.
-
-    Raises:
-        UserError: as ``fit_features``, or a split is missing.
     """
     training, public = data.split("Training"), data.split("PublicTest")
     start = time.perf_counter()

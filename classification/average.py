@@ -36,18 +36,14 @@ COMMAND = "classification.average"
 
 
 def average(members: Sequence[tuple[Path, float]]) -> tuple[TrainedNetwork, dict[str, Tensor]]:
-    """Return the mean of networks, not calibrated.
+    """Return the mean of networks, not calibrated: what they have in common, and the weights.
 
-    Args:
-        members: weights file and share of each; the shares sum to 1.
-
-    Returns:
-        What the networks have in common, and the weights; floating-point ones are float32, others
-        (counters) those of the first.
+    Floating-point weights are float32, others (counters) those of the first. ``members`` are
+    weights files and their shares, which sum to 1.
 
     Raises:
-        UserError: a file cannot be used, or the networks differ in more than their weights.
-        UserError: the shares do not sum to 1.
+        UserError: a file cannot be used, the networks differ in more than their weights, or the
+            shares do not sum to 1.
     """
     check_shares([share for _, share in members])
     network = load_network(members[0][0])[0].uncalibrated()
@@ -65,8 +61,7 @@ def average(members: Sequence[tuple[Path, float]]) -> tuple[TrainedNetwork, dict
 def describe(members: Sequence[tuple[Path, Path, float]]) -> dict[str, Any]:
     """Return what the card says of the training: the members' cards, and their sums.
 
-    Args:
-        members: weights file, card and share of each.
+    Members are a weights file, a card and a share each.
     """
     averaged, votes = [], 0.0
     for weights, path, share in members:

@@ -47,18 +47,13 @@ def calibrate(
     """Fit a weights file's scaling on PublicTest and write it into the file.
 
     Args:
-        weights: what ``save_network`` wrote.
         public: PublicTest, N images, labelled as the network was taught.
         people: FER+ on these images; None where ``votes`` is 0.
         votes: the share of the truth that comes from FER+, as in ``soft_targets``.
-        device: where to run.
 
     Returns:
         The scaling, the figures for the card, and the calibrated answers (N,), indices into
         ``EMOTIONS``.
-
-    Raises:
-        UserError: the weights cannot be used.
     """
     network, state = load_network(weights)
     classifier = NetworkClassifier(network.uncalibrated(), state, device, weights.stem)

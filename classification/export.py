@@ -21,15 +21,7 @@ COMMAND = "classification.export"
 
 
 def export_run(folder: Path, name: str, weights: Path = WEIGHTS) -> Path:
-    """Copy a run's best network and card to the folder of shipped weights.
-
-    Args:
-        folder: what ``classification.train`` left.
-        name: of the model.
-        weights: the folder to write to.
-
-    Returns:
-        The weights file.
+    """Copy a run's best network and card to the folder of shipped weights; return the weights file.
 
     Raises:
         UserError: the run has no finished network or no card.

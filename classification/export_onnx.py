@@ -38,11 +38,7 @@ FACES_COMPARED = 32
 
 
 class GreyToProbabilities(nn.Module):
-    """All that ``NetworkClassifier.probabilities_of_grey`` does, as one network.
-
-    Args:
-        classifier: whose network, preprocessing and calibration are used.
-    """
+    """All that ``NetworkClassifier.probabilities_of_grey`` does, as one network."""
 
     def __init__(self, classifier: NetworkClassifier) -> None:
         super().__init__()
@@ -74,17 +70,10 @@ class GreyToProbabilities(nn.Module):
 
 
 def export_classifier(classifier: NetworkClassifier, path: Path) -> float:
-    """Write a classifier as ONNX, replacing an old file when it is whole and checked.
+    """Write a classifier, on the CPU, as ONNX; an old file is replaced when the new is checked.
 
-    Args:
-        classifier: on the CPU.
-        path: to write; its folder exists.
-
-    Returns:
-        The largest difference of a probability to PyTorch's in float32.
-
-    Raises:
-        UserError: the difference is above ``TOLERANCE``.
+    Returns the largest difference of a probability to PyTorch's in float32; a ``UserError`` says
+    that it is above ``TOLERANCE``.
     """
     size = classifier.network.size
     whole = GreyToProbabilities(classifier).eval()

@@ -29,12 +29,9 @@ COMMAND = "classification.resplit"
 
 
 def resplit(data: Fer2013, share: float, seed: int) -> Fer2013:
-    """Return all images, with new splits.
+    """Return all images with new splits: ``share`` of them, rounded, PublicTest, the rest Training.
 
-    Args:
-        data: FER2013.
-        share: of the images that become PublicTest, rounded; the rest become Training.
-        seed: which images depends on it and on the images alone, not on their order.
+    Which ones depends on the seed and on the images alone, not on their order.
     """
     data = data.take(data.order())
     selected = np.random.default_rng(seed).permutation(len(data.labels))

@@ -49,18 +49,10 @@ POWERS = (2.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 16.0)
 
 
 def features_of(classifier: NetworkClassifier, images: NDArray[np.uint8], what: str) -> Tensor:
-    """Return what a network hands to its last layer.
+    """Return what a ``FeatureNetwork`` hands to its last layer, of length 1, (N, D) float32.
 
-    Args:
-        classifier: of a ``FeatureNetwork``.
-        images: grey images, (N, 48, 48) uint8.
-        what: they are, for the progress bar.
-
-    Returns:
-        Of length 1, (N, D) float32, on the CPU.
-
-    Raises:
-        UserError: the classifier has another network.
+    Images are grey, (N, 48, 48) uint8; the progress bar calls them ``what``. A ``UserError`` says
+    that the classifier has another network.
     """
     model, network = classifier.model, classifier.network
     if not isinstance(model, FeatureNetwork) or isinstance(model.head, SupportHead):
@@ -114,10 +106,6 @@ def with_support(
 
     Returns:
         Its description, its weights, and the PublicTest accuracy of each power, best first.
-
-    Raises:
-        UserError: the classifier has a network that cannot have a support set.
-        UserError: a split is not there.
     """
     training, public = data.split("Training"), data.split("PublicTest")
     support = features_of(classifier, training.images, "Training")

@@ -73,11 +73,7 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 class ProgressReport:
-    """Shows a training on standard error and in TensorBoard, in the first process.
-
-    Args:
-        state: of the training.
-    """
+    """Shows a training on standard error and in TensorBoard, in the first process."""
 
     def __init__(self, state: TrainingState) -> None:
         rank, first = rank_and_count()[0], state.progress.step
@@ -117,20 +113,15 @@ def train(
     start: Path | None = None,
     workers: int = 0,
 ) -> dict[str, Any]:
-    """Train, or resume the run in ``out``, and leave the best network there.
+    """Train, or resume the run in ``out``, and leave the best network there; return the record.
 
     Args:
-        recipe: what to train.
         data: with the splits Training, for the weights, and PublicTest, to select the epoch.
         out: the run folder; its checkpoint, if there is one, is resumed.
-        device: where to train.
         votes: on the images of ``data``, where the recipe uses them; only Training's train.
         teachers: weights files of the networks to learn from, where the recipe does.
         start: weights file of a network like the recipe's, to start from.
         workers: processes that prepare batches; 0 prepares them in this one.
-
-    Returns:
-        The run's record: recipe, data, history, best epoch.
 
     Raises:
         UserError: the recipe needs votes, teachers or published weights that are not given, or the
@@ -165,17 +156,8 @@ def train_one_epoch(
 ) -> float:
     """Train to the end of the epoch, from its middle where the run was stopped there.
 
-    Args:
-        state: of the training.
-        batches: those that are left.
-        stops: not empty once the user asks to stop.
-        report: shows the steps.
-
-    Returns:
-        The learning rate of the last step.
-
-    Raises:
-        KeyboardInterrupt: a stop was asked for; the checkpoint is saved.
+    Batches are those that are left; ``stops`` is not empty once the user asks to stop: then the
+    checkpoint is saved, and ``KeyboardInterrupt`` raised. Returns the last step's learning rate.
     """
     while True:
         rate = train_one_step(state, *next(batches))
@@ -192,13 +174,8 @@ def train_one_epoch(
 def train_one_step(state: TrainingState, images: Any, targets: Any) -> float:
     """Change the network by one batch and return the learning rate.
 
-    Args:
-        state: of the training.
-        images: (B, 48, 48) uint8.
-        targets: (B, 7) float32, rows sum to 1.
-
-    Raises:
-        UserError: the loss is not finite.
+    Images are (B, 48, 48) uint8, targets (B, 7) float32, their rows summing to 1. A loss that is
+    not finite is a ``UserError``.
     """
     # all that is random in this step follows from its number
     recipe, now = state.recipe, state.progress
@@ -257,9 +234,8 @@ def keep_the_best(state: TrainingState, entry: dict[str, float]) -> None:
 def check_not_diverged(state: TrainingState, entry: dict[str, float]) -> None:
     """Check the mean loss of an epoch.
 
-    Raises:
-        UserError: it is ``BURST`` times that of guessing, or more; or ``BURST_AT_END`` times in the
-            last of several epochs.
+    A ``UserError`` says that it is ``BURST`` times that of guessing, or more; or ``BURST_AT_END``
+    times in the last of several epochs.
     """
     recipe = state.recipe
     limit = BURST_AT_END if state.finished() and entry["epoch"] > 1 else BURST

@@ -43,11 +43,7 @@ class Augmentation:
 
 
 class TrainPreset:
-    """Vary one grey image at random, reproducibly.
-
-    Args:
-        config: how far.
-    """
+    """Vary one grey image at random, reproducibly."""
 
     def __init__(self, config: Augmentation) -> None:
         steps: list[albumentations.BasicTransform] = []

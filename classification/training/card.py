@@ -53,11 +53,7 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
 def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: torch.device) -> None:
     """Measure the run's best network on PublicTest and write ``card.json`` beside it.
 
-    Args:
-        run: the run folder.
-        record: of its training.
-        public: PublicTest, labelled as the network was taught.
-        device: where to run.
+    The record is that of the training, and ``public`` labelled as the network was taught.
     """
     classifier = NetworkClassifier.load(run / "model.safetensors", device, run.name)
     shown = sys.stderr.isatty()
@@ -106,11 +102,7 @@ def write_derived_run(
 
 
 def find_files(name_or_run: str, folder: Path = WEIGHTS) -> tuple[Path, Path]:
-    """Return the weights file and the card of a run folder or a shipped model.
-
-    Raises:
-        UserError: one of them is missing.
-    """
+    """Return the weights file and the card of a run folder or a shipped model; both must exist."""
     run = Path(name_or_run)
     if run.is_dir():
         weights, card = run / "model.safetensors", run / "card.json"
@@ -125,11 +117,7 @@ def find_files(name_or_run: str, folder: Path = WEIGHTS) -> tuple[Path, Path]:
 
 
 def check_new_run(out: Path) -> None:
-    """Check that a run folder can be made at ``out``.
-
-    Raises:
-        UserError: a file is there, or a run.
-    """
+    """Raise a ``UserError`` if a file, or a run, is where a run folder is to be made."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; --out takes a folder")
     if (out / "model.safetensors").exists():
@@ -137,10 +125,9 @@ def check_new_run(out: Path) -> None:
 
 
 def training_of(card: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return what a card says about the training of a network.
+    """Return what a card says about the training of a network, if that is as much as all say.
 
-    Raises:
-        UserError: it lacks something that every training leaves there; ``path`` names it.
+    Else the ``UserError`` names ``path``.
     """
     training = card.get("training")
     wanted = {"recipe", "parameters", "versions", "precision", "device", "hours"}
@@ -150,11 +137,7 @@ def training_of(card: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def taught_votes(card: Mapping[str, Any]) -> float:
-    """Return the share of votes in the targets that a network was taught, from its card.
-
-    Raises:
-        UserError: the card says something impossible.
-    """
+    """Return the share of votes in the targets that a network was taught, from its card."""
     share = taught_recipe(card).get("votes", 0.0)
     if not isinstance(share, float | int) or not 0 <= share <= 1:
         raise UserError(f"the card's votes are {str(share)[:40]}, and must be 0 to 1")
@@ -209,7 +192,7 @@ def model_card(
     """Return the card of a classifier.
 
     Args:
-        record: of its training, or ``facts_of_data``.
+        record: of its training, or that part of one that ``training_data`` needs.
         training: what the card says about the training.
         chosen_on: by what it was selected.
         public: PublicTest, N images.

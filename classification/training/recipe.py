@@ -78,15 +78,10 @@ class Recipe:
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply overrides.
+    """Read a recipe (a TOML file with the fields of ``Recipe``) and apply overrides.
 
-    Args:
-        path: a TOML file with the fields of ``Recipe``.
-        overrides: alternating keys and values, as Detectron2 takes them: ``epochs 3
-            augment.flip 0``; a value is read as TOML, and as a string where it is none.
-
-    Raises:
-        UserError: the file or an override is wrong.
+    These are alternating keys and values, as Detectron2 takes them: ``epochs 3 augment.flip 0``; a
+    value is read as TOML, and as a string where it is none. Mistakes in either are a ``UserError``.
     """
     if not path.is_file():
         raise UserError(f"{path}: cannot be read: no such file; give one of classification/recipes")
