@@ -33,8 +33,7 @@ KEPT = ("name", "started_from", "command", "commit", "finished", "hours")
 def average(members: Sequence[tuple[Path, float]]) -> dict[str, Tensor]:
     """Return the mean of the runs' weights, float32; what is no floating point is the first's.
 
-    Args:
-        members: run folder and share of each; the shares sum to 1.
+    Members are run folders and their shares, which sum to 1.
 
     Raises:
         UserError: a run is not finished, its network is another one, its configuration cannot be
@@ -54,11 +53,7 @@ def average(members: Sequence[tuple[Path, float]]) -> dict[str, Tensor]:
 
 
 def describe(members: Sequence[tuple[Path, float]]) -> dict[str, Any]:
-    """Return the new card: the first run's, with the data and the hours of all.
-
-    Raises:
-        UserError: a run has no card of a detector.
-    """
+    """Return the new card: the first run's, with the data and the hours of all."""
     cards = [checkpoints.finished_card(folder) for folder, _ in members]
     averaged = [
         {"share": share, "sha256": file_sha256(folder / checkpoints.MODEL_FILE)}

@@ -112,12 +112,8 @@ def cross_validate(args: argparse.Namespace, made_by: str) -> int:
 def find_start(start: Path, set_name: str) -> tuple[Path, Path]:
     """Return the weights and the configuration that every fold starts from.
 
-    Args:
-        start: a run folder, or shipped weights.
-        set_name: file name of the set's json.
-
-    Raises:
-        UserError: they are missing, or their card says that they were trained or chosen on the set.
+    The start is a run folder, or shipped weights. A ``UserError`` says that a file is missing, or
+    that the card says that they were trained or chosen on the set whose json is ``set_name``.
     """
     weights = start / checkpoints.MODEL_FILE if start.is_dir() else start
     config = weights.with_suffix(".yaml")
@@ -152,11 +148,7 @@ def sets_seen(card: dict[str, Any]) -> Iterator[str]:
 
 
 def deal(records: Sequence[dict[str, Any]], folds: int) -> list[list[dict[str, Any]]]:
-    """Deal records into folds of nearly equal size, by the SHA-256 of the images' names alone.
-
-    Raises:
-        UserError: fewer than 2 folds, or more than images.
-    """
+    """Deal records into folds of nearly equal size, by the SHA-256 of the images' names alone."""
     if not 2 <= folds <= len(records):
         raise UserError(f"--folds {folds}: must lie between 2 and the {len(records)} images")
     order = sorted(records, key=lambda record: split_position(Path(record["file_name"]).name))
@@ -164,11 +156,7 @@ def deal(records: Sequence[dict[str, Any]], folds: int) -> list[list[dict[str, A
 
 
 def check_folder(out: Path, about: dict[str, Any]) -> None:
-    """Make sure that what lies in ``out`` belongs to the same cross-validation.
-
-    Raises:
-        UserError: it does not.
-    """
+    """Raise a ``UserError`` if another cross-validation lies in ``out``."""
     file = out / ABOUT_FILE
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))

@@ -21,11 +21,7 @@ VALIDATION_EVENTS = (20, 1)
 def wider_part(wider_path: str) -> str:
     """Return the part (train, val, held_out) of an image of WIDER FACE, by its event number.
 
-    Args:
-        wider_path: such as ``0--Parade/0_Parade_0_12.jpg``.
-
-    Raises:
-        UserError: no number before ``--``.
+    Paths are such as ``0--Parade/0_Parade_0_12.jpg``.
     """
     digits = wider_path.split("--", 1)[0]
     if "--" not in wider_path or not digits.isdigit():

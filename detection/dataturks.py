@@ -53,20 +53,10 @@ def contact_sheet(images: Sequence[Image.Image], columns: int = 6, side: int = 2
 
 
 def show(json_file: str, images: str, out: str, limit: int | None = None) -> list[str]:
-    """Draw the boxes of an export on its images.
+    """Draw the boxes of an export on its images, the first ``limit`` (None: all).
 
-    Args:
-        json_file: the export.
-        images: folder of the images.
-        out: folder for the drawn images and ``contact_sheet.jpg``.
-        limit: draw only that many, the first; None draws all.
-
-    Returns:
-        What was read, corrected, dropped and written, as sentences.
-
-    Raises:
-        UserError: there is nothing to draw.
-        OSError: ``out`` cannot be written.
+    The folder ``out`` gets the drawn images and ``contact_sheet.jpg``. Returns what was read,
+    corrected, dropped and written, as sentences.
     """
     annotated, report = read_dataturks(json_file)
     found, missing = find_images(annotated, images)
@@ -99,7 +89,6 @@ def download(
     """Fetch the images of an export; those that are in the folder already stay as they are.
 
     Args:
-        json_file: the export.
         out: folder for the images, under the names that ``find_images`` looks for.
         report: JSON file for the counts and the dead links; None: ``download.json`` in ``out``.
         limits: what an image may cost; None for the defaults.
@@ -107,10 +96,6 @@ def download(
 
     Returns:
         What happened, as sentences, and how many links are dead.
-
-    Raises:
-        UserError: it is no Dataturks export.
-        OSError: ``out`` or ``report`` cannot be written.
     """
     annotated, _ = read_dataturks(json_file)
     wanted = [Wanted(image.url, image.name) for image in annotated]

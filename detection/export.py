@@ -76,19 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def export(
     folder: Path, target: Path, figures: Iterable[Path] = (), notes: Sequence[str] = ()
 ) -> list[Path]:
-    """Write the three files that ship a detector.
+    """Write the three files that ship a detector, and return them: weights, configuration, card.
 
     Args:
         folder: a finished run folder.
         target: their path without ending; its last part is the detector's name.
         figures: JSON files for the card, each under its file name.
         notes: sentences for the card.
-
-    Returns:
-        The files written: weights, configuration, card.
-
-    Raises:
-        UserError: no finished run, or a file of figures is no JSON.
     """
     card = checkpoints.finished_card(folder)
     cfg = load_config(folder / checkpoints.CONFIG_FILE, resolved=True)

@@ -155,12 +155,7 @@ def evaluate_only(cfg: Any, resume: bool) -> int:
 
 
 def prepare_folder(cfg: Any, resume: bool) -> None:
-    """Make the run folder, start the log there, and seed.
-
-    Raises:
-        UserError: the folder holds another run and ``--resume`` is not given.
-        OSError: the folder cannot be made.
-    """
+    """Make the run folder, which may hold a run if ``resume``; start the log there, and seed."""
     folder = Path(cfg.OUTPUT_DIR)
     if (folder / checkpoints.LAST_FILE).exists() and not resume:
         raise UserError(

@@ -13,11 +13,7 @@ from detection.modeling.suppression import vote
 
 
 class FaceOutputLayers(FastRCNNOutputLayers):
-    """Detectron2's layers for one class, faces; what NMS keeps is moved by ``suppression.vote``.
-
-    Attributes:
-        voting: see ``MODEL.VOTING``.
-    """
+    """Detectron2's layers for one class, faces; what NMS keeps is moved by ``suppression.vote``."""
 
     @configurable
     def __init__(self, *args: Any, voting: float, **kwargs: Any) -> None:

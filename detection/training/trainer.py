@@ -52,11 +52,7 @@ LOSSES = 20
 
 
 class Interrupted(BaseException):
-    """Training was asked to stop, and has saved where it is.
-
-    Attributes:
-        iteration: iterations done.
-    """
+    """Training was asked to stop, and has saved where it is, after so many iterations."""
 
     def __init__(self, iteration: int) -> None:
         super().__init__(iteration)
@@ -125,8 +121,8 @@ class FaceTrainer(TrainerBase):
     def resume_or_load(self, resume: bool) -> None:
         """Load the last checkpoint of ``OUTPUT_DIR`` and its iteration, or ``MODEL.WEIGHTS``.
 
-        Raises:
-            UserError: the checkpoint is of a training under other ``conditions``, or longer.
+        A ``UserError`` says that it is of a training under other ``conditions``, or of a longer
+        one.
         """
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
@@ -205,11 +201,7 @@ class FaceTrainer(TrainerBase):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` returned.
-
-        Raises:
-            UserError: the conditions are others.
-        """
+        """Restore what ``state_dict`` returned, if the conditions are the same."""
         # checkpoints of older versions do not say under which conditions they were made
         now = self.conditions
         check_conditions(self.cfg.OUTPUT_DIR, state_dict.get("conditions", now), now)
@@ -291,8 +283,7 @@ class Progress(HookBase):
 def scaled(cfg: Any, processes: int) -> Any:
     """Return the configuration for so many processes: ``SOLVER.REFERENCE_WORLD_SIZE`` says how.
 
-    Raises:
-        UserError: the batch cannot be shared out.
+    A ``UserError`` says that the batch cannot be shared out.
     """
     scaled_cfg = DefaultTrainer.auto_scale_workers(cfg, processes)
     batch = scaled_cfg.SOLVER.IMS_PER_BATCH
@@ -310,9 +301,8 @@ def predict(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Run a model over a registered data set, in all processes.
 
-    Returns:
-        The truth (Detectron2 records, faces below ``TEST.MIN_FACE`` ignored) and the COCO results;
-        the results are empty on worker processes.
+    Returns the truth (Detectron2 records, faces below ``TEST.MIN_FACE`` ignored) and the COCO
+    results, which are empty on worker processes.
     """
     loader = build_detection_test_loader(cfg, dataset, mapper=FaceMapper(cfg, is_train=False))
     evaluator = FaceEvaluator(dataset, cfg.TEST.MIN_FACE, cfg.MODEL.CONTAINMENT)
@@ -323,9 +313,7 @@ def predict(
 def evaluate_model(cfg: Any, model: torch.nn.Module, dataset: str) -> tuple[int, dict[str, float]]:
     """Measure a model on one registered data set.
 
-    Returns:
-        The number of images, and COCO's AP, AP50, AP75, APs, APm, APl, 0–100; {} on worker
-        processes.
+    Returns the number of images, and COCO's AP, AP50, AP75, APs, APm, APl, 0–100; {} on workers.
     """
     truth, results = predict(cfg, model, dataset)
     if not comm.is_main_process():
