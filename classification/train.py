@@ -9,12 +9,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -41,7 +39,7 @@ from classification.training.options import add_data_options
 from classification.training.recipe import Recipe, load_recipe
 from classification.training.schedule import learning_rate, mixup_share
 from classification.training.state import CHECKPOINT, TrainingState
-from faces.command import UserError, make_parser, run_command
+from faces.command import UserError, handling_stops, make_parser, run_command
 from faces.emotions import EMOTIONS
 from networks.precision import best_dtype
 
@@ -59,17 +57,8 @@ The first epoch's loss is also that of the random start, and so is held against 
 def stop_requests() -> Iterator[list[int]]:
     """Collect Ctrl-C and SIGTERM in a list, so that the loop can save and end between two steps."""
     received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, note) for number in numbers]
-    try:
+    with handling_stops(lambda number, _: received.append(number)):
         yield received
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 class ProgressReport:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faces.command import UserError
-from faces.draw import annotated_origin, is_annotated, write_annotated
+from faces.draw import annotated_origin, write_annotated
 from faces.files import replacing
 from faces.paths import PICTURE_SUFFIXES, ImageError
 
@@ -45,7 +45,7 @@ class AnnotatedFolder:
         if not os.access(folder, os.W_OK):
             raise UserError(f"--annotated {folder}: may not be written to")
         for path in folder.iterdir():
-            if path.suffix.lower() in PICTURE_SUFFIXES and not is_annotated(path):
+            if path.suffix.lower() in PICTURE_SUFFIXES and annotated_origin(path) is None:
                 raise UserError(
                     f"--annotated {folder}: holds images that were not made here, such as "
                     f"{path.name}, and could be overwritten; name a new folder"

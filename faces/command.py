@@ -133,6 +133,18 @@ def _signals_as_ctrl_c() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+@contextmanager
+def handling_stops(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let ``handler`` get Ctrl-C and SIGTERM inside the block, for work that ends by itself."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
 def expect_interrupts(package: str) -> None:
     """End a command that is still importing with one line and status 130 at Ctrl-C.
 

@@ -21,27 +21,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, Queue
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from tqdm import tqdm
+from urllib3 import exceptions
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    LocationValueError,
-    NameResolutionError,
-    NewConnectionError,
-    ProtocolError,
-    ReadTimeoutError,
-    SSLError,
-)
 from urllib3.util.connection import create_connection
 
 from faces.files import replacing
@@ -125,7 +115,7 @@ class ForbiddenLinkError(DeadLinkError):
     """An address that is not on the public internet; the message names the IP address."""
 
 
-class _ForbiddenAddressError(HTTPError):
+class _ForbiddenAddressError(exceptions.HTTPError):
     """A name stands for an address that is not on the public internet."""
 
 
@@ -258,7 +248,7 @@ class _Fetcher:
             attempt.within(self._decode, data, url)
         except ImageError as error:
             raise DeadLinkError(f"no image ({kind}): {error.cause}") from error
-        except (HTTPError, OSError, ValueError) as error:
+        except (exceptions.HTTPError, OSError, ValueError) as error:
             raise (late if attempt.over.is_set() else _dead(error)) from error
         finally:
             cut.cancel()
@@ -337,23 +327,19 @@ class _Attempt:
 
         A ``TimeoutError`` says that it was.
         """
-        results: Queue[tuple[T | None, Exception | None]] = Queue()
+        outcome: Future[T] = Future()
 
         def call() -> None:
             try:
-                results.put((action(*arguments), None))
+                outcome.set_result(action(*arguments))
             except Exception as error:
-                results.put((None, error))
+                outcome.set_exception(error)
 
         threading.Thread(target=call, daemon=True).start()
-        try:
-            result, error = results.get(timeout=self.left())
-        except Empty:
+        if not wait([outcome], timeout=self.left()).done:
             self.over.set()
-            raise TimeoutError("the time is over") from None
-        if error is not None:
-            raise error
-        return cast(T, result)
+            raise TimeoutError("the time is over")
+        return outcome.result()
 
     def cut(self) -> None:
         """End the connections; the thread that reads from them then goes on."""
@@ -383,13 +369,13 @@ def _dead(error: Exception) -> DeadLinkError:
 
 
 _CAUSES: tuple[tuple[type[Exception], str, bool], ...] = (
-    (NameResolutionError, "no such host", False),
-    (NewConnectionError, "no connection", True),
-    (ConnectTimeoutError, "no connection in time", True),
-    (ReadTimeoutError, "no answer in time", True),
-    (SSLError, "the host's certificate is not valid", False),
-    (ProtocolError, "the answer broke off", True),
-    (LocationValueError, "no usable address", False),
+    (exceptions.NameResolutionError, "no such host", False),
+    (exceptions.NewConnectionError, "no connection", True),
+    (exceptions.ConnectTimeoutError, "no connection in time", True),
+    (exceptions.ReadTimeoutError, "no answer in time", True),
+    (exceptions.SSLError, "the host's certificate is not valid", False),
+    (exceptions.ProtocolError, "the answer broke off", True),
+    (exceptions.LocationValueError, "no usable address", False),
     (ValueError, "no usable address or answer", False),
 )
 """What urllib3 raises → what the report says, and whether another attempt may succeed."""
@@ -407,7 +393,7 @@ def _connect(made_for: HTTPConnection, private: bool) -> socket.socket:
     try:
         resolved = attempt.within(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except (socket.gaierror, UnicodeError) as error:
-        raise NameResolutionError(host, made_for, socket.gaierror(str(error))) from error
+        raise exceptions.NameResolutionError(host, made_for, socket.gaierror(str(error))) from error
     addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in resolved))
     for address in addresses:
         if not private and not is_public(ipaddress.ip_address(address)):
@@ -424,8 +410,8 @@ def _connect(made_for: HTTPConnection, private: bool) -> socket.socket:
         attempt.watch(opened)
         return opened
     if isinstance(failure, TimeoutError):
-        raise ConnectTimeoutError(made_for, "no answer") from failure
-    raise NewConnectionError(made_for, str(failure)) from failure
+        raise exceptions.ConnectTimeoutError(made_for, "no answer") from failure
+    raise exceptions.NewConnectionError(made_for, str(failure)) from failure
 
 
 def _pools(private: bool) -> dict[str, type[HTTPConnectionPool]]:

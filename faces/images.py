@@ -68,28 +68,21 @@ _MAX_STREAM_BYTES = 1 << 30
 _HEAD_BYTES = 1024
 
 _RAW = "a camera's RAW file"
-_FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
-    (4, b"ftypcrx", _RAW, "export it as JPEG"),
-    (4, b"ftypisom", "a video", "save a frame as JPEG"),
-    (4, b"ftypmp4", "a video", "save a frame as JPEG"),
-    (4, b"ftypqt", "a video", "save a frame as JPEG"),
-    (0, b"\x1aE\xdf\xa3", "a video", "save a frame as JPEG"),
-    (0, b"FUJIFILMCCD-RAW", _RAW, "export it as JPEG"),
-    (0, b"II*\x00\x10\x00\x00\x00CR", _RAW, "export it as JPEG"),
-    (0, b"IIU\x00", _RAW, "export it as JPEG"),
-    (0, b"IIRO", _RAW, "export it as JPEG"),
-    (0, b"IIRS", _RAW, "export it as JPEG"),
-    (0, b"\xff\x0a", "JPEG XL", "convert it to JPEG"),
-    (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL", "convert it to JPEG"),
-    (0, b"8BPS", "a Photoshop file", "export it as JPEG"),
-    (0, b"%PDF", "PDF", "export the page as JPEG"),
-    (0, b"%!PS", "PostScript", "export it as JPEG"),
-    (0, b"\xc5\xd0\xd3\xc6", "PostScript", "export it as JPEG"),
-    (0, b"PK\x03\x04", "a zip archive", "unpack it and take the images in it"),
-    (0, b"\x1f\x8b", "a gzip archive", "unpack it and take the images in it"),
-    (0, b"\x00\x00\x01\x00", "an icon (ICO)", "convert it to PNG"),
+_FOREIGN: tuple[tuple[int, tuple[bytes, ...], str, str], ...] = (
+    (4, (b"ftypcrx",), _RAW, "export it as JPEG"),
+    (4, (b"ftypisom", b"ftypmp4", b"ftypqt"), "a video", "save a frame as JPEG"),
+    (0, (b"\x1aE\xdf\xa3",), "a video", "save a frame as JPEG"),
+    (0, (b"FUJIFILMCCD-RAW", b"II*\x00\x10\x00\x00\x00CR"), _RAW, "export it as JPEG"),
+    (0, (b"IIU\x00", b"IIRO", b"IIRS"), _RAW, "export it as JPEG"),
+    (0, (b"\xff\x0a", b"\x00\x00\x00\x0cJXL "), "JPEG XL", "convert it to JPEG"),
+    (0, (b"8BPS",), "a Photoshop file", "export it as JPEG"),
+    (0, (b"%PDF",), "PDF", "export the page as JPEG"),
+    (0, (b"%!PS", b"\xc5\xd0\xd3\xc6"), "PostScript", "export it as JPEG"),
+    (0, (b"PK\x03\x04",), "a zip archive", "unpack it and take the images in it"),
+    (0, (b"\x1f\x8b",), "a gzip archive", "unpack it and take the images in it"),
+    (0, (b"\x00\x00\x01\x00",), "an icon (ICO)", "convert it to PNG"),
 )
-"""Offset, bytes found there, what such a file is, the way out."""
+"""Offset, one of which bytes is found there, what such a file is, the way out."""
 
 _RAW_SUFFIXES = frozenset(
     ".dng .nef .nrw .arw .sr2 .srf .pef .srw .erf .3fr .dcr .kdc .iiq".split()
@@ -310,8 +303,8 @@ def _opened(stream: BinaryIO, name: str) -> tuple[Image.Image, bytes]:
     head = stream.read(_HEAD_BYTES)
     if not head:
         raise ImageError(name, "is empty (0 bytes); get it again")
-    for offset, magic, kind, way_out in _FOREIGN:
-        if head.startswith(magic, offset):
+    for offset, marks, kind, way_out in _FOREIGN:
+        if head.startswith(marks, offset):
             raise ImageError(name, f"{kind} is not supported; {way_out}")
     # Pillow's plugins raise nearly every exception there is on damaged files.
     opened: Image.Image | None

@@ -35,6 +35,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from environment import SetupError
+
 SDIST_NAME = "pb1-detectron2"
 SDIST_VERSION = "0.6"
 SDIST_SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
@@ -125,10 +127,6 @@ __legacy__ = _Backend()
 get_requires_for_build_wheel = __legacy__.get_requires_for_build_wheel
 prepare_metadata_for_build_wheel = __legacy__.prepare_metadata_for_build_wheel
 '''
-
-
-class SetupError(Exception):
-    """The wheel cannot be built; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ print(json.dumps(found))
 
 
 class SetupError(Exception):
-    """The environment cannot be made ready; the message says why and what to do."""
+    """The environment, or what goes into it, cannot be made; the message says what to do."""
 
 
 def missing_from_machine(venv: Path, needed_gb: int = DISK_NEEDED_GB) -> list[str]:

@@ -17,32 +17,15 @@ from numpy.typing import NDArray
 
 from classification.data.fer2013 import SPLITS, Fer2013, shortened
 from faces.command import UserError
-from faces.emotions import EMOTIONS, canonical_emotion
+from faces.emotions import ALIASES, EMOTIONS, canonical_emotion
 
-FERPLUS_CLASSES = (
-    "neutral",
-    "happiness",
-    "surprise",
-    "sadness",
-    "anger",
-    "disgust",
-    "fear",
-    "contempt",
-    "unknown",
-    "NF",
+FERPLUS_CLASSES = tuple(
+    "neutral happiness surprise sadness anger disgust fear contempt unknown NF".split()
 )
 """What the annotators could choose, in the order of the published file; NF is "no face"."""
 
-_COLUMN_OF = {
-    "angry": "anger",
-    "disgust": "disgust",
-    "fear": "fear",
-    "happy": "happiness",
-    "sad": "sadness",
-    "surprise": "surprise",
-    "neutral": "neutral",
-}
-_SEVEN = [FERPLUS_CLASSES.index(_COLUMN_OF[emotion]) for emotion in EMOTIONS]
+_EMOTION_OF = [ALIASES.get(name, name) for name in FERPLUS_CLASSES]
+_SEVEN = [_EMOTION_OF.index(emotion) for emotion in EMOTIONS]
 
 
 @dataclass(frozen=True)

@@ -279,9 +279,3 @@ def load_run(
     return load_detector(
         config, weights, device, name, overrides=overrides, resolved=True, scope=scope
     )
-
-
-def is_run(folder: str | Path) -> bool:
-    """Return whether a folder is a finished run of a detector (and not, say, of a classifier)."""
-    card = checkpoints.read_card(Path(folder) / checkpoints.CARD_FILE)
-    return card.get("kind") == "detector"

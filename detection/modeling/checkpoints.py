@@ -59,7 +59,7 @@ class FaceCheckpointer(DetectionCheckpointer):
         if path and "://" not in path and not os.path.isfile(path):
             raise UserError(f"{path}: no such file of weights (MODEL.WEIGHTS)")
         try:
-            loaded: dict[str, Any] = super().load(path, *args, **kwargs)
+            return super().load(path, *args, **kwargs)
         except (urllib.error.URLError, OSError, AssertionError) as error:
             raise UserError(
                 f"{path}: these weights cannot be fetched or read ({error}). Without a network, "
@@ -72,7 +72,6 @@ class FaceCheckpointer(DetectionCheckpointer):
             raise UserError(
                 f"{path}: not a checkpoint that can be read: {_cause(error)}"
             ) from error
-        return loaded
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """Read a file of any kind that Detectron2 knows, without running code from it."""

@@ -67,13 +67,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 _MISFITS = (
-    AssertionError,
-    ValueError,
-    KeyError,
-    TypeError,
-    SyntaxError,
-    RecursionError,
-    MemoryError,
+    *(AssertionError, ValueError, KeyError, TypeError),
+    *(SyntaxError, RecursionError, MemoryError),
 )
 """What yacs and Detectron2 raise where keys or values do not fit."""
 

@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2 import engine
 from detectron2.data import DatasetCatalog, build_detection_test_loader
-from detectron2.engine import (
-    AMPTrainer,
-    DefaultTrainer,
-    HookBase,
-    SimpleTrainer,
-    TrainerBase,
-    hooks,
-)
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.solver import build_optimizer
 from detectron2.solver.build import maybe_add_gradient_clipping
@@ -59,7 +52,7 @@ class Interrupted(BaseException):
         self.iteration = iteration
 
 
-class FaceTrainer(TrainerBase):
+class FaceTrainer(engine.TrainerBase):
     """Detectron2's training workflow with this project's data, optimiser and evaluation.
 
     Set ``stop_requested`` from anywhere (a signal handler) and the loop saves a checkpoint after
@@ -76,12 +69,12 @@ class FaceTrainer(TrainerBase):
             cfg, cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         )
         self.conditions = conditions(cfg)
-        trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        trainer_class = engine.AMPTrainer if cfg.SOLVER.AMP.ENABLED else engine.SimpleTrainer
         self._trainer = trainer_class(_distributed(model), self.samples, optimizer)
         self.cfg = cfg
         self.stop_requested = False
         self.max_iter: int = cfg.SOLVER.MAX_ITER
-        self.scheduler = DefaultTrainer.build_lr_scheduler(cfg, optimizer)
+        self.scheduler = engine.DefaultTrainer.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = FaceCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.progress = Progress(cfg)
         self.register_hooks(self._hook_list())
@@ -89,34 +82,31 @@ class FaceTrainer(TrainerBase):
     @property
     def model(self) -> torch.nn.Module:
         """The model under training, without any wrapper."""
-        model: torch.nn.Module = self.checkpointer.model
-        return model
+        return self.checkpointer.model
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
         """The optimiser."""
-        optimizer: torch.optim.Optimizer = self._trainer.optimizer
-        return optimizer
+        return self._trainer.optimizer
 
-    def _hook_list(self) -> list[HookBase | None]:
+    def _hook_list(self) -> list[engine.HookBase]:
         solver = self.cfg.SOLVER
-        main = comm.is_main_process()
-        return [
-            hooks.IterationTimer(),
-            hooks.LRScheduler(scheduler=self.scheduler),
+        everywhere = [
+            engine.hooks.IterationTimer(),
+            engine.hooks.LRScheduler(scheduler=self.scheduler),
             self.progress,
-            hooks.PeriodicCheckpointer(
-                self.checkpointer, solver.CHECKPOINT_PERIOD, max_to_keep=solver.KEEP_CHECKPOINTS
-            )
-            if main
-            else None,
-            hooks.PeriodicWriter([CommonMetricPrinter(self.max_iter)], period=20) if main else None,
-            hooks.PeriodicWriter([self._log()], period=1) if main else None,
         ]
-
-    def _log(self) -> JSONWriter:
-        """Return what notes every iteration as it was."""
-        return JSONWriter(str(Path(self.cfg.OUTPUT_DIR) / LOG_FILE), window_size=1)
+        if not comm.is_main_process():
+            return everywhere
+        every_iteration = JSONWriter(str(Path(self.cfg.OUTPUT_DIR) / LOG_FILE), window_size=1)
+        return [
+            *everywhere,
+            engine.hooks.PeriodicCheckpointer(
+                self.checkpointer, solver.CHECKPOINT_PERIOD, max_to_keep=solver.KEEP_CHECKPOINTS
+            ),
+            engine.hooks.PeriodicWriter([CommonMetricPrinter(self.max_iter)], period=20),
+            engine.hooks.PeriodicWriter([every_iteration], period=1),
+        ]
 
     def resume_or_load(self, resume: bool) -> None:
         """Load the last checkpoint of ``OUTPUT_DIR`` and its iteration, or ``MODEL.WEIGHTS``.
@@ -210,7 +200,7 @@ class FaceTrainer(TrainerBase):
         self._trainer.load_state_dict(state_dict["_trainer"])
 
 
-class Progress(HookBase):
+class Progress(engine.HookBase):
     """Evaluates from time to time, keeps the best weights, adds up the time."""
 
     def __init__(self, cfg: Any) -> None:
@@ -285,7 +275,7 @@ def scaled(cfg: Any, processes: int) -> Any:
 
     A ``UserError`` says that the batch cannot be shared out.
     """
-    scaled_cfg = DefaultTrainer.auto_scale_workers(cfg, processes)
+    scaled_cfg = engine.DefaultTrainer.auto_scale_workers(cfg, processes)
     batch = scaled_cfg.SOLVER.IMS_PER_BATCH
     if batch % processes:
         raise UserError(
@@ -327,8 +317,7 @@ def make_optimizer(cfg: Any, model: torch.nn.Module) -> torch.optim.Optimizer:
     """Build what ``SOLVER.OPTIMIZER`` names: Detectron2's own SGD, or AdamW, a slower backbone."""
     solver = cfg.SOLVER
     if solver.OPTIMIZER == "SGD":
-        optimizer: torch.optim.Optimizer = build_optimizer(cfg, model)
-        return optimizer
+        return build_optimizer(cfg, model)
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -336,12 +325,8 @@ def make_optimizer(cfg: Any, model: torch.nn.Module) -> torch.optim.Optimizer:
             rate = solver.BASE_LR * (solver.BACKBONE_LR_FACTOR if pretrained else 1.0)
             decay = solver.WEIGHT_DECAY if parameter.dim() > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
-    optimizer_class = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-    optimizer = optimizer_class(
-        [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()],
-        lr=solver.BASE_LR,
-    )
-    return optimizer
+    grouped = [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()]
+    return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(grouped, lr=solver.BASE_LR)
 
 
 def _distributed(model: torch.nn.Module) -> torch.nn.Module:
