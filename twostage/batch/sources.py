@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from faces.command import UserError
-from faces.paths import PICTURE_SUFFIXES, ImageError, iter_image_paths
+from faces.paths import IMAGE_SUFFIXES, ImageError, iter_image_paths
 
 MAX_BYTES = 256 << 20
 """A larger file in an archive, or at an address, is not read."""
@@ -239,7 +239,7 @@ def _tar_members(path: str, wanted: Callable[[str], bool]) -> Iterator[Source | 
 
 def _is_image(name: str) -> bool:
     last = PurePosixPath(name)
-    return last.suffix.lower() in PICTURE_SUFFIXES and not last.name.startswith(".")
+    return last.suffix.lower() in IMAGE_SUFFIXES and not last.name.startswith(".")
 
 
 def _open(path: str) -> BinaryIO:
