@@ -15,13 +15,13 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -36,10 +36,9 @@ from eval.data import options
 from eval.records import report
 from eval.records.plots import save
 from eval.records.sections import FOLDER_SOAK
-from faces.command import UserError, run
+from faces.command import UserError
 from faces.images import read_image
 from faces.paths import iter_image_paths
-from faces.provenance import command_line
 from faces.scope import DETAILS
 
 COMMAND = "benchmarks.folder_soak"
@@ -157,30 +156,22 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
     save(figure, path)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    result.add_argument("--images", nargs="+", required=True, metavar="PATH", help="to cut from")
-    result.add_argument("--folder", type=Path, metavar="DIR", help="keep the parts there")
-    result.add_argument("--count", type=int, default=20_000, help="parts (default %(default)s)")
-    result.add_argument(
-        "--sides", type=int, nargs=2, default=(64, 640), metavar="PX", help="of the parts"
-    )
-    result.add_argument(
-        "--runs", nargs="+", default=["1/1", "1/2", "2/2"], metavar="N/C",
-        help="N workers on C cores (default %(default)s)",
-    )  # fmt: skip
-    result.add_argument("--settled", type=int, default=1000, metavar="N", help="images to warm up")
-    result.add_argument("--detail", choices=DETAILS, default="standard")
-    result.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
-    result.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the memory")
-    return result
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--images", nargs="+", required=True, metavar="PATH", help="to cut from")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep the parts there")
+    parser.add_argument("--count", type=int, default=20_000, help="parts (default %(default)s)")
+    text = "shortest and longest of the parts (default %(default)s)"
+    parser.add_argument("--sides", type=int, nargs=2, default=[64, 640], metavar="PX", help=text)
+    text = "N workers on C cores (default %(default)s)"
+    runs = ["1/1", "1/2", "2/2"]
+    parser.add_argument("--runs", nargs="+", default=runs, metavar="N/C", help=text)
+    parser.add_argument("--settled", type=int, default=1000, metavar="N", help="images to warm up")
+    parser.add_argument("--detail", choices=DETAILS, default="standard")
+    options.add_out_option(parser)
+    options.add_picture_option(parser)
 
 
-def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    for path in (arguments.out, arguments.picture):
-        report.check_out(path)
+def _benchmark(arguments: Namespace) -> None:
     runs = [tuple(map(int, text.split("/"))) for text in arguments.runs]
     sources = [one for one in iter_image_paths(arguments.images) if isinstance(one, Path)]
     if not sources:
@@ -190,23 +181,17 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         folder = arguments.folder or Path(scratch)
         make_images(sources, folder, arguments.count, arguments.sides)
         for workers, cores in runs:
-            load_before = os.getloadavg()[0]
-            looks = watched(folder, workers, cores, arguments.detail)
             about = {"workers": workers, "cores": cores, "images": arguments.count}
             about |= {"detail": arguments.detail, "sides": list(arguments.sides)}
-            about |= {"settled": arguments.settled, "load_before": load_before}
-            rows.append(about | figures(looks, arguments.settled) | report.provenance(made_by))
+            about |= {"settled": arguments.settled, "load_before": os.getloadavg()[0]}
+            looks = watched(folder, workers, cores, arguments.detail)
+            rows.append(about | figures(looks, arguments.settled))
     for row in rows:
         row["relative"] = row["images_per_s"] / rows[0]["images_per_s"]
     FOLDER_SOAK.publish(arguments, rows, draw)
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    return run(COMMAND, lambda: benchmark(arguments, command_line(COMMAND, argv)))
-
+main = options.Command(COMMAND, __doc__, _add_options, _benchmark)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
