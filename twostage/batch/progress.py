@@ -86,7 +86,8 @@ class Progress:
 
     def write(self, text: str, file: TextIO) -> None:
         """Print text above the bar."""
-        self._bar.write(text, file=file)
+        # tqdm's lock would turn a Ctrl-C in its midst into an error of its own
+        self._bar.write(text, file=file, nolock=True)
 
     def succeed(self, result: ImageResult) -> None:
         """Count an image that was analysed."""
@@ -105,7 +106,7 @@ class Progress:
     def fail(self, error: ImageError) -> None:
         """Count an image that failed, and tell the user."""
         self.failed += 1
-        self._bar.write(printable(f"twostage: {error}"), file=sys.stderr)
+        self.write(printable(f"twostage: {error}"), sys.stderr)
         self.log("failure", source=error.source, cause=error.cause)
         self._step()
 

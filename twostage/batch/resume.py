@@ -108,7 +108,8 @@ def lock_journal(journal: Path) -> tuple[int, bool]:
 def _short(value: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
-    return " ".join(f"{k}={v[:12] if isinstance(v, str) else v}" for k, v in value.items())
+    parts = (f"{k}={v[:12] if isinstance(v, str) else v}" for k, v in value.items())
+    return " ".join(parts) or "none"
 
 
 class Store(ABC):
@@ -141,8 +142,8 @@ class Store(ABC):
         """Tell whether entries that wait should be written now."""
 
     @abstractmethod
-    def append(self, entries: Sequence[Entry]) -> int:
-        """Write entries, which are on the disk when this returns; returns the new end."""
+    def append(self, entries: Sequence[Entry], end: int) -> int:
+        """Write entries from ``end`` on; they are on the disk when it returns the new end."""
 
     @abstractmethod
     def publish(self, end: int) -> None:
@@ -186,11 +187,13 @@ class LinesStore(Store):
         """Write every task at once."""
         return True
 
-    def append(self, entries: Sequence[Entry]) -> int:
+    def append(self, entries: Sequence[Entry], end: int) -> int:
         """Add lines for the results."""
         data = b"".join(self._form.encode(e) for e in entries if isinstance(e, ImageResult))
         # unbuffered: nothing that failed to be written comes back when the file is closed
-        with open(self.part, "ab", buffering=0) as file:
+        with open(self.part, "r+b", buffering=0) as file:
+            file.truncate(end)  # behind it lies what an interrupted call has written
+            file.seek(end)
             rest = memoryview(data)
             while rest:
                 rest = rest[file.write(rest) :]
@@ -242,12 +245,12 @@ class ParquetStore(Store):
         rows = sum(max(1, len(e.faces)) if isinstance(e, ImageResult) else 1 for e in entries)
         return rows >= PARQUET_ROWS or time.monotonic() - self._since >= PARQUET_SECONDS
 
-    def append(self, entries: Sequence[Entry]) -> int:
+    def append(self, entries: Sequence[Entry], end: int) -> int:
         """Write a file."""
         rows = (row for entry in entries for row in columns.rows_of(entry, self._threshold))
-        columns.write_part(self._file(self._written), columns.table_of(rows))
-        self._written, self._since = self._written + 1, time.monotonic()
-        return self._written
+        columns.write_part(self._file(end), columns.table_of(rows))
+        self._written, self._since = end + 1, time.monotonic()
+        return end + 1
 
     def publish(self, end: int) -> None:
         """Let the folder become the target."""
@@ -355,10 +358,14 @@ def read_journal(path: Path, size: int | None = None) -> Record:
 
 
 class _At(NamedTuple):
-    """Up to where data and journal are complete; replaced as a whole, so no interrupt splits it."""
+    """Up to where data and journal are complete, and what is still to be written.
+
+    Replaced as a whole, so no interrupt splits it.
+    """
 
     end: int
     offset: int
+    waiting: list[Entry]
 
 
 class ResumableOutput:
@@ -398,8 +405,7 @@ class ResumableOutput:
         self.note = ""
         self._had_target = self._had_journal = False
         self._begun = self._again = False
-        self._at = _At(0, 0)
-        self._waiting: list[Entry] = []
+        self._at = _At(0, 0, [])
 
     def __enter__(self) -> Self:
         try:
@@ -453,8 +459,8 @@ class ResumableOutput:
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Add the results and failures of a batch; after a crash all of it is there, or nothing."""
-        self._waiting += entries
-        if self._store.is_due(self._waiting):
+        self._at.waiting.extend(entries)
+        if self._store.is_due(self._at.waiting):
             self._commit()
 
     def _begin(self) -> None:
@@ -467,10 +473,11 @@ class ResumableOutput:
         if self._again:
             os.truncate(self._lock, before.offset)
             end = store.begin(before.end, again=True)
-            self._at = _At(end, before.offset)
+            self._at = _At(end, before.offset, self._at.waiting)
             self._begun = True
             if self._retry_failed and before.failed:
-                self._note({"retry": list(before.failed), "end": end}, end)
+                line = {"retry": list(before.failed), "end": end}
+                self._note(line, end, self._at.waiting)
                 before.retried.append((list(before.failed), end))
             for names, limit in before.retried:
                 store.forget(names, limit)
@@ -478,37 +485,36 @@ class ResumableOutput:
         os.truncate(self._lock, 0)
         end = store.begin(0, again=False)
         self._begun = True
-        self._note(self._header, end)
+        self._note(self._header, end, self._at.waiting)
 
     def _commit(self) -> None:
         try:
             if not self._begun:
                 self._begin()
-            if not self._waiting:
+            if not self._at.waiting:
                 return
-            entries = list(self._waiting)
-            end = self._store.append(entries)
+            entries = list(self._at.waiting)
+            end = self._store.append(entries, self._at.end)
             line = {
                 "end": end,
                 "images": [[e.source, len(e.faces)] for e in entries if isinstance(e, ImageResult)],
                 "failed": [[e.source, e.cause] for e in entries if isinstance(e, ImageError)],
             }
-            self._note(line, end)
-            self._waiting = []
+            self._note(line, end, [])
         except OSError as error:
             raise SinkError(
-                f"{self._path}: writing failed: {error.strerror}; what was finished is in "
+                f"{self._path}: writing failed: {_reason(error)}; what was finished is in "
                 f"{self._store.part.name}, go on with --resume"
             ) from error
 
-    def _note(self, line: dict[str, Any], end: int) -> None:
-        """Add a line to the journal."""
+    def _note(self, line: dict[str, Any], end: int, waiting: list[Entry]) -> None:
+        """Add a line to the journal, which then has the data up to ``end``, without ``waiting``."""
         data = json.dumps(line, allow_nan=False).encode() + b"\n"
         written = 0
         while written < len(data):
             written += os.pwrite(self._lock, data[written:], self._at.offset + written)
         os.fsync(self._lock)
-        self._at = _At(end, self._at.offset + len(data))
+        self._at = _At(end, self._at.offset + len(data), waiting)
 
     def __exit__(
         self,
@@ -519,7 +525,7 @@ class ResumableOutput:
         try:
             if isinstance(error, SinkError):
                 return
-            if error is None or self._waiting:
+            if error is None or self._at.waiting:
                 self._commit_rest(error)
             if not self._begun:
                 return
@@ -529,17 +535,22 @@ class ResumableOutput:
                 self._store.publish(self._at.end)
         except OSError as failure:
             raise SinkError(
-                f"{self._path}: writing failed: {failure.strerror}; go on with --resume"
+                f"{self._path}: writing failed: {_reason(failure)}; go on with --resume"
             ) from failure
         finally:
             self._unlock()
 
     def _commit_rest(self, error: BaseException | None) -> None:
         unfinished = self._again and self._store.part.exists()
-        if self._waiting or unfinished or not self._again:
+        if self._at.waiting or unfinished or not self._again:
             self._commit()
 
     def _unlock(self) -> None:
         if not self._begun and not self._again and os.fstat(self._lock).st_size == 0:
             self.journal.unlink(missing_ok=True)
         os.close(self._lock)
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's words; pyarrow puts its own around them."""
+    return os.strerror(error.errno) if error.errno else str(error)
