@@ -22,18 +22,10 @@ from typing import Any
 import sklearn
 
 from baselines.classifier import BaselineClassifier, load_baseline, save_baseline
-from baselines.features import (
-    FEATURES,
-    PLAIN,
-    EmbeddingFeatures,
-    Features,
-    PcaFeatures,
-    PlainFeatures,
-)
+from baselines.features import FEATURES, fit_features
 from baselines.fitting import MODELS, Rowset
 from classification.data.fer2013 import Fer2013, load_fer2013, note_differences
 from classification.inference.calibration import Scaling, one_hot
-from classification.inference.classifier import load_network
 from classification.training.card import WEIGHTS, model_card, write_json
 from classification.training.options import add_data_options
 from classification.training.scaling import card_entry, fit_scaling
@@ -44,23 +36,6 @@ from faces.provenance import git_commit, read_card
 
 COMMAND = "baselines.train"
 MODEL_FILE = "model.safetensors"
-
-
-def fit_features(kind: str, training: Fer2013, network: Path | None, seed: int) -> Features:
-    """Learn features of a kind on Training.
-
-    ``network`` is the weights file of that whose embedding is taken; a ``UserError`` says that it
-    is given but not needed, or the other way round, or cannot be used.
-    """
-    if (kind == EmbeddingFeatures.kind) != (network is not None):
-        raise UserError(
-            "--network WEIGHTS.safetensors goes with --features embedding, and only with it"
-        )
-    if network is not None:
-        return EmbeddingFeatures(*load_network(network))
-    if kind in PLAIN:
-        return PlainFeatures(kind)
-    return PcaFeatures.fit(kind, training.images, seed)
 
 
 def train_baseline(
@@ -76,7 +51,7 @@ def train_baseline(
     """
     training, public = data.split("Training"), data.split("PublicTest")
     start = time.perf_counter()
-    features = fit_features(kind, training, network, seed)
+    features = fit_features(kind, training.images, network, seed)
     rows = features.rows(training.images).astype(features.stored)
     seen = Rowset(features.rows(public.images), public.labels)
     fitted, tried = MODELS[model](Rowset(rows, training.labels), seen, seed)

@@ -115,19 +115,18 @@ def find_start(start: Path, set_name: str) -> tuple[Path, Path]:
     The start is a run folder, or shipped weights. A ``UserError`` says that a file is missing, or
     that the card says that they were trained or chosen on the set whose json is ``set_name``.
     """
-    weights = start / checkpoints.MODEL_FILE if start.is_dir() else start
-    config = weights.with_suffix(".yaml")
     if start.is_dir():
-        config = start / checkpoints.CONFIG_FILE
+        names = (checkpoints.MODEL_FILE, checkpoints.CONFIG_FILE, checkpoints.CARD_FILE)
+        weights, config, card_file = (start / name for name in names)
+    else:
+        weights, config, card_file = start, start.with_suffix(".yaml"), start.with_suffix(".json")
     for file in (weights, config):
         if not file.is_file():
             raise UserError(
                 f"--start {start}: {file} is missing; give a finished run folder of "
                 "detection.train, or shipped weights beside their yaml"
             )
-    card = checkpoints.read_card(
-        start / checkpoints.CARD_FILE if start.is_dir() else weights.with_suffix(".json")
-    )
+    card = checkpoints.read_card(card_file)
     if not card:
         raise UserError(f"--start {start}: has no card, which would say what it was trained on")
     if set_name in set(sets_seen(card)):
