@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = "twostage faces networks detection classification baselines video eval demo".split()
-ORDER = "index usage api service training evaluation results comparison architecture".split()
+ORDER = "index usage scale api service training evaluation results comparison architecture".split()
 """The first pages; what else lies in ``docs/`` follows by name."""
 LAST = ("contributing", "changelog")
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from faces.command import UserError
 from faces.draw import annotated_origin, write_annotated
 from faces.files import replacing
-from faces.paths import PICTURE_SUFFIXES, ImageError
+from faces.paths import IMAGE_SUFFIXES, ImageError
 
 LONGEST_STEM = 230
 """Longest name in bytes, without its number and ending; most file systems take 255."""
@@ -45,7 +45,7 @@ class AnnotatedFolder:
         if not os.access(folder, os.W_OK):
             raise UserError(f"--annotated {folder}: may not be written to")
         for path in folder.iterdir():
-            if path.suffix.lower() in PICTURE_SUFFIXES and annotated_origin(path) is None:
+            if path.suffix.lower() in IMAGE_SUFFIXES and annotated_origin(path) is None:
                 raise UserError(
                     f"--annotated {folder}: holds images that were not made here, such as "
                     f"{path.name}, and could be overwritten; name a new folder"

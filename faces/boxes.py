@@ -63,7 +63,7 @@ class Verdict(IntEnum):
     MATCHED = 0
     DUPLICATE = 1
     IGNORED = 2
-    FALSE = 3
+    FALSE_POSITIVE = 3
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def match(boxes: ArrayLike, scores: ArrayLike, faces: ArrayLike, ignored: ArrayL
     ``MATCH_IOU``. One that finds no free face is, in this order: *ignored*, if at least
     ``MATCH_IOU`` of its area lies inside one ignored face or region (COCO's rule for crowds); a
     *duplicate*, if it overlaps a face that a higher score has found (IoU at least ``MATCH_IOU``, or
-    at least ``DUPLICATE_INSIDE`` of its area inside); else *false*.
+    at least ``DUPLICATE_INSIDE`` of its area inside); else a *false positive*.
 
     ``boxes`` are N with N finite ``scores``; ``faces`` are M with M booleans, ``ignored``: this
     face need not be found, nor does finding it count.
@@ -96,7 +96,7 @@ def match(boxes: ArrayLike, scores: ArrayLike, faces: ArrayLike, ignored: ArrayL
         raise ValueError("expected one score per detection and one flag per face")
     overlap, inside = iou_matrix(found, truth), inside_matrix(found, truth)
     face = np.full(len(found), -1, np.int64)
-    verdict = np.full(len(found), Verdict.FALSE, np.int64)
+    verdict = np.full(len(found), Verdict.FALSE_POSITIVE, np.int64)
     free = ~skip
     taken = np.zeros(len(truth), bool)
     for index in np.argsort(-ranks, kind="stable"):

@@ -73,14 +73,14 @@ class GroundTruth:
 
     Attributes:
         path: where it was read from.
-        scenes: its annotated images, in the file's order.
+        images: its annotated images, in the file's order.
         fingerprint: SHA-256 (hex) of the file.
         faults: what was passed over, one line each.
         limits: what figures on this file cannot show, as its ``info`` says; "" where it does not.
     """
 
     path: Path
-    scenes: tuple[AnnotatedImage, ...]
+    images: tuple[AnnotatedImage, ...]
     fingerprint: str
     faults: tuple[str, ...] = ()
     limits: str = ""
@@ -88,11 +88,11 @@ class GroundTruth:
     @property
     def faces(self) -> int:
         """How many faces are to be found."""
-        return sum(not face.ignored for image in self.scenes for face in image.faces)
+        return sum(not face.ignored for image in self.images for face in image.faces)
 
     def require_sizes(self) -> None:
         """Raise a ``UserError`` if the file lacks an image's size, which training needs."""
-        for image in self.scenes:
+        for image in self.images:
             if image.size is None:
                 raise UserError(
                     f"{self.path}: image {image.id!r} ({image.file_name}) has no width and height; "

@@ -113,7 +113,7 @@ def _digest(split: str, label: int, image: NDArray[np.uint8]) -> bytes:
     return hashlib.sha256(f"{split} {label} ".encode() + image.tobytes()).digest()
 
 
-def pixel_twins(part: Fer2013, training: Fer2013) -> NDArray[np.bool_]:
+def exact_duplicates(part: Fer2013, training: Fer2013) -> NDArray[np.bool_]:
     """Tell, shape (N,), which images of a part are exact duplicates of one in ``training``.
 
     A model may remember these from its training. The labels of duplicates may differ.

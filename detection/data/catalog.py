@@ -170,15 +170,15 @@ def to_records(truth: GroundTruth, images: Path) -> list[dict[str, Any]]:
         UserError: an image is missing, is none, or has another size than ``truth`` says.
     """
     truth.require_sizes()
-    missing = [each for each in truth.scenes if not (images / each.file_name).is_file()]
+    missing = [each for each in truth.images if not (images / each.file_name).is_file()]
     if missing:
         raise UserError(
-            f"{truth.path}: {len(missing)} of {len(truth.scenes)} images are missing, first "
+            f"{truth.path}: {len(missing)} of {len(truth.images)} images are missing, first "
             f"{images / missing[0].file_name}"
         )
     return [
         _record(each, images / each.file_name, truth.path)
-        for each in sorted(truth.scenes, key=lambda each: (isinstance(each.id, str), each.id))
+        for each in sorted(truth.images, key=lambda each: (isinstance(each.id, str), each.id))
     ]
 
 

@@ -128,7 +128,7 @@ def error_rates(found: RankedDetections, threshold: float) -> dict[str, float]:
     images = found.images or math.nan
     return {
         "coverage": counts[Verdict.MATCHED] / (found.faces or math.nan),
-        "false_per_image": counts[Verdict.FALSE] / images,
+        "false_per_image": counts[Verdict.FALSE_POSITIVE] / images,
         "duplicates_per_image": counts[Verdict.DUPLICATE] / images,
     }
 
