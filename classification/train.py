@@ -33,7 +33,7 @@ from classification.training.options import add_data_options
 from classification.training.recipe import Recipe, load_recipe
 from classification.training.schedule import learning_rate, mixup_share
 from classification.training.state import CHECKPOINT, TrainingState
-from faces.command import UserError, handling_stops, make_parser, run_command
+from faces.command import Command, UserError, handling_stops
 from faces.emotions import EMOTIONS
 from networks.precision import best_dtype
 
@@ -240,8 +240,7 @@ def diverged(state: TrainingState, what: str, rate: float) -> UserError:
     )
 
 
-def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
+def _train_and_describe(args: argparse.Namespace) -> None:
     # what can be wrong is checked before the data are read
     if args.out.exists() and not args.out.is_dir():
         raise UserError(f"{args.out}: is a file; --out takes a folder")
@@ -281,7 +280,7 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
 
         # what describes the run
         if first:
-            record["command"] = made_by
+            record["command"] = args.made_by
             if args.extra:
                 faces = {"faces": len(extra.labels), "fingerprint": extra.fingerprint}
                 record["extra"] = {"folder": args.extra.name, **faces}
@@ -294,12 +293,9 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
             write_card(args.out, record, public, device)
             best = f"best PublicTest accuracy {record['best_accuracy']:.4f}"
             print(f"{best}; the run is in {args.out}")
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = make_parser(COMMAND, __doc__)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--recipe", type=Path, required=True, help="a file of classification/recipes")
     add_data_options(parser, out="the run folder to make")
@@ -312,8 +308,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     add("--workers", type=int, default=0, help="processes that prepare batches")
     add("overrides", nargs="*", metavar="KEY VALUE", help="changes to the recipe")
-    stopped = "go on with the same command and --resume"
-    return run_command(COMMAND, parser, train_and_describe, argv, stopped)
+
+
+main = Command(COMMAND, __doc__, _add_options, _train_and_describe, "go on with --resume")
 
 
 if __name__ == "__main__":

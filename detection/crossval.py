@@ -29,7 +29,7 @@ from detection.inference.detectron import load_run
 from detection.modeling import checkpoints
 from detection.train import origin
 from detection.training.evaluator import result
-from faces.command import UserError, make_parser, run_command
+from faces.command import Command, UserError
 from faces.files import write_json
 from faces.images import read_image
 from faces.provenance import git_commit
@@ -42,26 +42,7 @@ FINE_TUNING = ("SOLVER.MAX_ITER", "200", "SOLVER.BASE_LR", "0.0003", "TEST.EVAL_
 """Overrides of the start's own configuration: short, gentle, and nothing selected on the way."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    parser = make_parser(COMMAND, __doc__)
-    parser.add_argument(
-        "--start",
-        required=True,
-        metavar="RUN|FILE",
-        help="what every fold starts from: a run folder, or weights/NAME.safetensors, either with "
-        "its card and configuration",
-    )
-    parser.add_argument("--dataturks", nargs=2, required=True, metavar=("JSON", "IMAGES"))
-    parser.add_argument("--folds", type=int, default=5, help="at least 2 (default: 5)")
-    parser.add_argument("--out", required=True, metavar="DIR")
-    parser.add_argument("--num-gpus", type=int, default=0, help="as in detection.train")
-    about = "KEY VALUE pairs that override the configuration"
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help=about)
-    return run_command(COMMAND, parser, cross_validate, argv, "the same command goes on")
-
-
-def cross_validate(args: argparse.Namespace, made_by: str) -> int:
+def cross_validate(args: argparse.Namespace) -> int:
     """Train and judge every fold that is not there yet, pool them; return the exit status."""
     # the folds, and what must be the same where the command goes on
     json_file, images = args.dataturks
@@ -76,7 +57,7 @@ def cross_validate(args: argparse.Namespace, made_by: str) -> int:
         "overrides": args.opts,
     }
     check_folder(out, about)
-    write_json(out / ABOUT_FILE, about | {"command": made_by, "commit": git_commit()})
+    write_json(out / ABOUT_FILE, about | {"command": args.made_by, "commit": git_commit()})
 
     # each fold is judged by a model that was trained on the others
     pooled: list[dict[str, Any]] = []
@@ -183,6 +164,25 @@ def predict(folder: Path, fold: Sequence[dict[str, Any]], device: str) -> Iterat
     for record in tqdm(fold, desc="judging", unit="image", disable=None):
         for found in detector.detect([read_image(record["file_name"])], 0.0)[0]:
             yield result(record["image_id"], found.box.as_tuple(), found.score)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--start",
+        required=True,
+        metavar="RUN|FILE",
+        help="what every fold starts from: a run folder, or weights/NAME.safetensors, either with "
+        "its card and configuration",
+    )
+    parser.add_argument("--dataturks", nargs=2, required=True, metavar=("JSON", "IMAGES"))
+    parser.add_argument("--folds", type=int, default=5, help="at least 2 (default: 5)")
+    parser.add_argument("--out", required=True, metavar="DIR")
+    parser.add_argument("--num-gpus", type=int, default=0, help="as in detection.train")
+    about = "KEY VALUE pairs that override the configuration"
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help=about)
+
+
+main = Command(COMMAND, __doc__, _add_options, cross_validate, "the same command goes on")
 
 
 if __name__ == "__main__":
