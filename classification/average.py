@@ -32,8 +32,6 @@ from faces.files import file_sha256
 from faces.provenance import git_commit, read_card
 from networks.averaging import add_members, check_shares, weighted_mean
 
-COMMAND = "classification.average"
-
 
 def average(members: Sequence[tuple[Path, float]]) -> tuple[TrainedNetwork, dict[str, Tensor]]:
     """Return the mean of networks, not calibrated: what they have in common, and the weights.
@@ -90,7 +88,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser, out="run folder to write")
 
 
-main = Command(COMMAND, __doc__, _add_options, _write_run)
+main = Command("classification.average", __doc__, _add_options, _write_run)
 
 
 if __name__ == "__main__":

@@ -37,8 +37,6 @@ from faces.files import file_sha256
 from faces.provenance import git_commit, read_card
 from networks.device import usable_device
 
-COMMAND = "classification.calibrate"
-
 
 def calibrate(
     weights: Path, public: Fer2013, people: FerPlus | None, votes: float, device: torch.device
@@ -99,7 +97,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser, ferplus=True)
 
 
-main = Command(COMMAND, __doc__, _add_options, _calibrate)
+main = Command("classification.calibrate", __doc__, _add_options, _calibrate)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ from faces.command import Command, UserError
 from faces.files import file_sha256
 from faces.provenance import read_card
 
-COMMAND = "classification.export"
-
 
 def export_run(folder: Path, name: str, weights: Path = WEIGHTS) -> Path:
     """Copy a run's best network and card to the folder of shipped weights; return the weights file.
@@ -49,7 +47,7 @@ def _export(args: argparse.Namespace) -> None:
     print(f"wrote {export_run(args.run, args.name, args.weights)} and its card")
 
 
-main = Command(COMMAND, __doc__, _add_options, _export)
+main = Command("classification.export", __doc__, _add_options, _export)
 
 
 if __name__ == "__main__":

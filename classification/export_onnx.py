@@ -27,8 +27,6 @@ from faces.emotions import EMOTIONS
 from faces.files import replacing
 from networks.openvino import core
 
-COMMAND = "classification.export_onnx"
-
 TOLERANCE = 1e-3
 """The largest difference of a probability to PyTorch's in float32 that is allowed."""
 
@@ -130,7 +128,7 @@ def _export(args: argparse.Namespace) -> None:
     print(f"wrote {args.out}; largest difference to PyTorch {difference:.1g}")
 
 
-main = Command(COMMAND, __doc__, _add_options, _export)
+main = Command("classification.export_onnx", __doc__, _add_options, _export)
 
 
 if __name__ == "__main__":

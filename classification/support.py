@@ -41,8 +41,6 @@ from faces.files import file_sha256
 from faces.provenance import git_commit, read_card
 from networks.device import usable_device
 
-COMMAND = "classification.support"
-
 POWERS = (2.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 16.0)
 """The ones that are tried."""
 
@@ -173,7 +171,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-main = Command(COMMAND, __doc__, _add_options, _write_run)
+main = Command("classification.support", __doc__, _add_options, _write_run)
 
 
 if __name__ == "__main__":

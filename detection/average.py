@@ -24,8 +24,6 @@ from faces.files import file_sha256, write_json, write_text
 from faces.provenance import git_commit
 from networks.averaging import add_members, check_shares, weighted_mean
 
-COMMAND = "detection.average"
-
 KEPT = ("name", "started_from", "command", "commit", "finished", "hours")
 """What the new card says of each averaged run."""
 
@@ -90,7 +88,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="run folder to write")
 
 
-main = Command(COMMAND, __doc__, _add_options, _write_run)
+main = Command("detection.average", __doc__, _add_options, _write_run)
 
 
 if __name__ == "__main__":

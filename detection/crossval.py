@@ -34,8 +34,6 @@ from faces.files import write_json
 from faces.images import read_image
 from faces.provenance import git_commit
 
-COMMAND = "detection.crossval"
-
 ABOUT_FILE = "crossval.json"
 
 FINE_TUNING = ("SOLVER.MAX_ITER", "200", "SOLVER.BASE_LR", "0.0003", "TEST.EVAL_PERIOD", "0")
@@ -182,7 +180,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("opts", nargs=argparse.REMAINDER, help=about)
 
 
-main = Command(COMMAND, __doc__, _add_options, cross_validate, "the same command goes on")
+main = Command(
+    "detection.crossval", __doc__, _add_options, cross_validate, "the same command goes on"
+)
 
 
 if __name__ == "__main__":

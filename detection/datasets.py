@@ -11,8 +11,6 @@ from typing import Any
 from faces.command import Command, UserError
 from faces.files import write_json
 
-COMMAND = "detection.datasets"
-
 HELD_OUT_EVENTS = 5
 VALIDATION_EVENTS = (20, 1)
 """WIDER events: number divisible by 5: held out; 1 modulo 20: validation; the rest: training."""
@@ -74,7 +72,7 @@ def _split(args: argparse.Namespace) -> None:
     split_file(args.coco, args.out)
 
 
-main = Command(COMMAND, __doc__, _add_options, _split)
+main = Command("detection.datasets", __doc__, _add_options, _split)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,6 @@ from faces.fetch import REPORT, Limits, Wanted, fetch_all, summary
 from faces.files import replacing, write_json
 from faces.images import ImageError, read_image
 
-COMMAND = "detection.dataturks"
-
 
 def draw_boxes(image: NDArray[np.uint8], boxes: Sequence[tuple[float, ...]]) -> Image.Image:
     """Return an (H, W, 3) uint8 RGB image with its boxes, in pixels, outlined."""
@@ -147,7 +145,9 @@ def _show_or_download(args: argparse.Namespace) -> int:
     return 1 if dead else 0
 
 
-main = Command(COMMAND, __doc__, _add_options, _show_or_download, "the same command goes on")
+main = Command(
+    "detection.dataturks", __doc__, _add_options, _show_or_download, "the same command goes on"
+)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ from detection.modeling.config import build_network, load_config
 from faces.command import Command, UserError
 from faces.files import file_sha256, write_json, write_text
 
-COMMAND = "detection.export"
-
 LICENCES = {
     "wider": "WIDER FACE (a part of its validation split): research only, CC BY-NC-ND",
     "facemask": "Face Mask Detection, 853 pictures: published on Kaggle (andrewmvd) as CC0",
@@ -129,7 +127,7 @@ def _export(args: argparse.Namespace) -> None:
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
-main = Command(COMMAND, __doc__, _add_options, _export)
+main = Command("detection.export", __doc__, _add_options, _export)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ class PublishedStart(Protocol):
 
     def load_published(self, faces: Tensor, normalization: Normalization) -> None:
         """Load them; ``faces`` are training images, normalised by ``normalization``."""
-        ...
 
 
 class PaddedShortcutBlock(nn.Module):
