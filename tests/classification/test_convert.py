@@ -60,7 +60,7 @@ def data() -> Fer2013:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (22, 48, 48)).astype(np.uint8)
     splits = np.array(["Training"] * 12 + ["PublicTest"] * 10)
-    names = [f"{index}.png" for index in range(22)]
+    names = tuple(f"{index}.png" for index in range(22))
     return Fer2013(images, np.arange(22) % 7, splits, names)
 
 
@@ -81,7 +81,9 @@ def run(file: Path, data: Fer2013, tmp_path_factory: pytest.TempPathFactory) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convert, "SAMPLE", 4)
         patch.setattr(convert, "SIZE", 64)
-        convert.write_run(file, data, out, {"command": "c", "commit": None})
+        patch.setattr(convert, "load_fer2013", lambda *_, **__: data)
+        words = [str(file), "--data", "fer2013.zip", "--out", str(out)]
+        assert convert.main(words) == 0
     return out
 
 
