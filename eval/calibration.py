@@ -102,11 +102,7 @@ def fer2013_samples(part: fer.Part) -> list[Sample]:
 
 
 def photo_sample(arguments: Namespace) -> Sample:
-    """Return the faces that a detector finds in photos, in its boxes.
-
-    Raises:
-        UserError: ``--images`` or ``--detector`` is missing, or no face was found.
-    """
+    """Return the faces that a detector finds in photos, in its boxes."""
     if arguments.images is None or arguments.detector is None:
         raise UserError("--coco needs --images and --detector too")
     truth = options.check_truth(label_faces(load_coco(arguments.coco)), COMMAND)

@@ -91,11 +91,7 @@ class FoundFaces:
 
 
 def cut(image: Image, box: Box, shape: str, margin: float) -> Image:
-    """Cut one of ``SHAPES`` out of an image; see the module's docstring.
-
-    Returns:
-        The square crop, (S, S, 3) uint8 RGB.
-    """
+    """Cut one of ``SHAPES`` out of an image, (S, S, 3) uint8 RGB; see the module's docstring."""
     if shape == "stretched":
         square = crop_face(image, box, margin)
         side, longer = square.shape[0], max(box.width, box.height)
@@ -147,11 +143,7 @@ def find_faces(
 
 
 def measure(faces: FoundFaces, probabilities: Sequence[NDArray[np.float32]]) -> list[report.Row]:
-    """Measure one classifier on every crop.
-
-    Args:
-        faces: that were found.
-        probabilities: the classifier's entry of ``faces.probabilities``.
+    """Measure one classifier, by its entry of ``faces.probabilities``, on every crop.
 
     Returns:
         One row per shape, with its figures by margin and those of its best one.
@@ -188,12 +180,7 @@ def measure(faces: FoundFaces, probabilities: Sequence[NDArray[np.float32]]) -> 
 def jitter(
     data: Fer2013, classifier: EmotionClassifier, errors: NDArray[np.float64]
 ) -> list[report.Row]:
-    """Measure a classifier on FER2013's images, cut by boxes with a detector's errors.
-
-    Args:
-        data: a part of FER2013.
-        classifier: stage 2.
-        errors: of a detector's boxes, shape (N, 3), see ``box_error``.
+    """Measure a classifier on FER2013's images, cut by boxes with a detector's errors (N, 3).
 
     Returns:
         One row per strength and margin.

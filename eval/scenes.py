@@ -100,14 +100,9 @@ def compose(
     difficulty: Difficulty,
     rng: np.random.Generator,
 ) -> tuple[Image, list[ComposedFace]]:
-    """Compose one scene.
+    """Compose one scene of square face crops, each (S, S, 3) uint8 RGB.
 
-    Args:
-        crops: square face crops, each (S, S, 3) uint8 RGB.
-        chosen: which of them to show; one for which no free place is found is left out.
-        size: width and height in pixels.
-        difficulty: how the faces are changed.
-        rng: source of all randomness.
+    A face for which no free place is found is left out.
 
     Returns:
         The image, (H, W, 3) uint8 RGB, and its faces, which do not overlap.

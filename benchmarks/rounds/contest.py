@@ -55,11 +55,7 @@ def python_command(module: str, *words: str) -> list[str]:
 
 
 def node_command(*words: str) -> list[str]:
-    """Return the command that measures a Node package.
-
-    Raises:
-        UserError: Node is missing.
-    """
+    """Return the command that measures a Node package; UserError if Node is missing."""
     node = shutil.which("node")
     if node is None or not NODE_PEERS.is_dir():
         raise UserError(
@@ -92,11 +88,7 @@ def add_effort(parser: ArgumentParser, threads: int, rounds: int) -> None:
 
 
 def check_peers(peers: Sequence[str]) -> None:
-    """Make sure that the packages are there, if some are to be compared with.
-
-    Raises:
-        UserError: they are not.
-    """
+    """Raise a UserError if packages are to be compared with that are not installed."""
     if peers and not PYTHON_PEERS.is_dir():
         raise UserError(
             "the packages to compare with are not installed; run make peers, or leave them out "
@@ -126,11 +118,8 @@ def run_all(
 ) -> list[list[dict[str, Any]]]:
     """Let the contestants look in turn.
 
-    Args:
-        arguments: see ``add_options``.
-        names: of the contestants.
-        folder: gets their files.
-        command: (arguments, name, folder, round) → what measures one, and writes ``times_file``.
+    ``command`` gives (arguments, name, folder, round) → the words that measure one and write its
+    ``times_file``.
 
     Returns:
         For each contestant, and each round, what stands in its ``times_file``.
@@ -157,11 +146,8 @@ def take_turns(
 ) -> None:
     """Run every contestant once per round, in ``order``.
 
-    Args:
-        names: the contestants.
-        rounds: how often.
-        run: (name, round) → the command, which leaves its files where the caller finds them.
-        threads: for the libraries that take them from the environment.
+    ``run`` gives (name, round) → the command, which leaves its files where the caller finds them;
+    libraries take ``threads`` from the environment.
 
     Raises:
         UserError: a contestant failed; the message has its last line.

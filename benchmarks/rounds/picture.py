@@ -40,13 +40,9 @@ class Point:
 
 
 def draw(panels: Sequence[tuple[str, Sequence[Point]]], axis: str, unit: str, path: Path) -> None:
-    """Draw one panel per setting, side by side, and write them as PNG.
+    """Draw one panel (title, points) per setting, side by side, and write them as PNG.
 
-    Args:
-        panels: title and points of each.
-        axis: what ``quality`` is.
-        unit: what the milliseconds are of, such as ``face``.
-        path: to write.
+    ``axis`` is what ``quality`` is, ``unit`` what the milliseconds are of, such as ``face``.
     """
     figure = Figure(figsize=(5.5 * len(panels), 4.6), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]

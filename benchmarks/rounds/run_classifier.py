@@ -61,11 +61,8 @@ def ms_per_item(
 ) -> float:
     """Return the median wall-clock milliseconds per item of calls with a batch of them.
 
-    Args:
-        call: what is measured; it is called once before, untimed.
-        items: are taken in turn.
-        batch: items per call; where there are fewer, they are repeated.
-        seconds: the calls go on for so long, and at least ``MINIMUM_CALLS`` times.
+    Items are taken in turn, and repeated where there are fewer. One call before is not timed; they
+    go on for ``seconds``, and at least ``MINIMUM_CALLS`` times.
     """
     call([items[i % len(items)] for i in range(batch)])
     times: list[float] = []

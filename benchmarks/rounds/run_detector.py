@@ -55,11 +55,7 @@ def letterbox(image: Image, width: int, height: int) -> Image:
 
 
 def find(detector: Detector, truth: GroundTruth, images: Path) -> dict[ImageId, Detections]:
-    """Return all that a detector finds in the images, which must all be readable.
-
-    Raises:
-        UserError: one is not.
-    """
+    """Return all that a detector finds in the images; UserError if one of them cannot be read."""
     return {
         image.id: as_arrays(detector.detect([pixels], 0.0)[0])
         for image, pixels in AnnotatedImages(truth, images, strict=True)

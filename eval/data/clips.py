@@ -53,13 +53,7 @@ class ClipFace:
 
 @dataclass(frozen=True)
 class Clip:
-    """A composed clip.
-
-    Attributes:
-        path: of the video.
-        rate: frames per second.
-        frames: the faces of each frame.
-    """
+    """A composed clip: its video, its frames per second, and the faces of each frame."""
 
     path: Path
     rate: float
@@ -135,10 +129,7 @@ def compose_clip(
     options: ClipOptions,
     rng: np.random.Generator,
 ) -> Iterator[tuple[Image, list[ClipFace]]]:
-    """Yield the frames of a clip, each (H, W, 3) uint8 RGB, with its faces.
-
-    Later people cover earlier ones.
-    """
+    """Yield frames, each (H, W, 3) uint8 RGB, with their faces; later people cover earlier ones."""
     width, height = options.size
     for number in range(round(options.seconds * options.rate)):
         time = number / options.rate
@@ -196,11 +187,7 @@ def clip_truth(name: str, rate: int, frames: Sequence[Sequence[ClipFace]]) -> di
 
 
 def read_clips(folder: Path) -> tuple[list[Clip], dict[str, Any]]:
-    """Read the clips of ``eval.scenes --video`` and what its truth.json says of all of them.
-
-    Raises:
-        UserError: there are none.
-    """
+    """Read the clips of ``eval.scenes --video`` and what its truth.json says of all of them."""
     path = folder / "truth.json"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,25 +37,6 @@ def crop_name(image: ImageId, index: int) -> str:
     return f"{re.sub(r'[^0-9A-Za-z.]+', '-', str(image))}_{index}"
 
 
-class ProbabilitySource(Protocol):
-    """Stage 2 in an evaluation: a classifier, or probabilities made elsewhere."""
-
-    @property
-    def name(self) -> str:
-        """What records call it."""
-        ...
-
-    def knows(self, detector: str) -> bool:
-        """Tell whether there are probabilities for this detector's boxes (``TRUTH``: true ones)."""
-        ...
-
-    def classify(
-        self, detector: str, image: AnnotatedImage, pixels: Image, boxes: NDArray[np.float64]
-    ) -> Probabilities:
-        """Return the probabilities of the faces in all boxes (N, 4) of an image."""
-        ...
-
-
 class _NoDetector:
     """Stands in for stage 1 in a pipeline whose boxes come from elsewhere."""
 
@@ -69,20 +49,20 @@ class _NoDetector:
 
 
 class LiveClassifier:
-    """A classifier that is run on the crops that the pipeline cuts."""
+    """A classifier that is run on the crops that the pipeline cuts, whatever the detector."""
 
     def __init__(self, classifier: EmotionClassifier) -> None:
         self.name = classifier.name
         self._pipeline = Pipeline(_NoDetector(), classifier)
 
     def knows(self, detector: str) -> bool:
-        """Tell that it can look at any box."""
+        """Tell whether it has probabilities for this detector's boxes (``TRUTH``: true ones)."""
         return True
 
     def classify(
         self, detector: str, image: AnnotatedImage, pixels: Image, boxes: NDArray[np.float64]
     ) -> Probabilities:
-        """Cut the crops and classify them."""
+        """Return the probabilities of the faces in all boxes (N, 4) of an image."""
         found = self._pipeline.classify_boxes(pixels, [Box(*box) for box in boxes.tolist()])
         options.check_finite(found, self.name)
         return found
@@ -96,16 +76,20 @@ class SavedProbabilities:
     by_detector: Mapping[str, Mapping[str, NDArray[np.float32]]]
 
     def knows(self, detector: str) -> bool:
-        """Tell whether there is a file for this detector."""
+        """See ``LiveClassifier``."""
         return detector in self.by_detector
 
     def classify(
         self, detector: str, image: AnnotatedImage, pixels: Image, boxes: NDArray[np.float64]
     ) -> Probabilities:
-        """Look the boxes up by their order in the image."""
+        """See ``LiveClassifier``; boxes are looked up by their order in the image."""
         rows = self.by_detector[detector]
         named = [rows[crop_name(image.id, index)] for index in range(len(boxes))]
         return np.array(named, np.float32).reshape(-1, len(EMOTIONS))
+
+
+ProbabilitySource = LiveClassifier | SavedProbabilities
+"""Stage 2 in an evaluation."""
 
 
 @dataclass
@@ -171,9 +155,7 @@ Watcher = Callable[[AnnotatedImage, Image, Answers], None]
 def label_faces(truth: GroundTruth, ignore: Collection[str] = ()) -> GroundTruth:
     """Return the ground truth with categories as names in ``EMOTIONS``.
 
-    Args:
-        truth: as read.
-        ignore: categories whose faces are to be ignored, whatever the case.
+    Faces of the categories in ``ignore``, whatever the case, are ignored.
 
     Raises:
         UserError: a face that counts has a category that is no emotion.
@@ -202,13 +184,9 @@ def answer_all(
     classifiers: Sequence[ProbabilitySource],
     watch: Watcher | None = None,
 ) -> tuple[list[AnnotatedImage], TrueFaces, list[Answers]]:
-    """Run every pair over the images, one at a time; each detector sees each image once.
+    """Run every pair over labelled images, one at a time; each detector sees each image once.
 
-    Args:
-        images: labelled (``label_faces``), with their pixels.
-        detectors: stage 1.
-        classifiers: stage 2; pairs without probabilities are left out.
-        watch: see ``Watcher``.
+    Pairs without probabilities are left out.
 
     Returns:
         The images that came, their faces, and each pair's answers, detectors in the outer order.
@@ -230,15 +208,13 @@ def answer_all(
             shown = np.flatnonzero(found.scores >= detector.threshold)
             matching = match(found.boxes[shown], found.scores[shown], image.boxes, image.ignored)
             for classifier in classifiers:
-                answers = pairs.get((detector.name, classifier.name))
-                if answers is None:
-                    continue
-                said = classifier.classify(detector.name, image, pixels, found.boxes)
-                answers.detections.append(found)
-                answers.probabilities.append(said)
-                answers.matchings.append(matching)
-                answers.shown.append(shown)
-                answers.on_true_boxes.append(on_true_boxes[classifier.name])
+                if answers := pairs.get((detector.name, classifier.name)):
+                    said = classifier.classify(detector.name, image, pixels, found.boxes)
+                    answers.detections.append(found)
+                    answers.probabilities.append(said)
+                    answers.matchings.append(matching)
+                    answers.shown.append(shown)
+                    answers.on_true_boxes.append(on_true_boxes[classifier.name])
         if watch is not None and pairs:
             watch(image, pixels, next(iter(pairs.values())))
     return seen, faces, list(pairs.values())
@@ -247,7 +223,6 @@ def answer_all(
 def _on_true_boxes(
     classifier: ProbabilitySource, image: AnnotatedImage, pixels: Image
 ) -> Probabilities:
-    """Return the probabilities of the faces to be found in their true boxes."""
     if not classifier.knows(TRUTH):
         return np.full((int((~image.ignored).sum()), len(EMOTIONS)), np.nan, np.float32)
     return classifier.classify(TRUTH, image, pixels, image.boxes)[~image.ignored]

@@ -35,8 +35,6 @@ def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> McNemar:
         raise ValueError(f"expected two lists of one length, got {first.shape}, {second.shape}")
     b, c = int((first & ~second).sum()), int((second & ~first).sum())
     n = b + c
-    if not n:
-        return McNemar(0, 0, 1.0)
     if n <= EXACT_UP_TO:
         tail = sum(comb(n, k) for k in range(min(b, c) + 1))
         return McNemar(b, c, min(1.0, 2 * tail / 2**n))

@@ -51,7 +51,7 @@ small { opacity: .7; overflow-wrap: anywhere; }
 
 @dataclass
 class Gallery:
-    """Collects errors image by image; a ``Watcher`` of ``eval.data.pairs.ask_all``.
+    """Collects errors image by image; a ``Watcher`` of ``eval.data.pairs.answer_all``.
 
     Attributes:
         errors: kind → (badness, caption, file name, JPEG).
