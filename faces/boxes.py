@@ -44,13 +44,9 @@ def inside_matrix(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
 
 
 def turned_back(box: Box, turned: int, width: int, height: int) -> Box:
-    """Return a box of a turned image in the image as it was.
+    """Return where a box of an image turned clockwise by 0, 90, 180 or 270° lies in it as it was.
 
-    Args:
-        box: in the image after it was turned clockwise.
-        turned: by 0, 90, 180 or 270 degrees.
-        width: of the image before, in pixels.
-        height: of the image before, in pixels.
+    That one has ``width`` × ``height`` pixels.
     """
     x1, y1, x2, y2 = box.as_tuple()
     return {
@@ -72,15 +68,10 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class Matching:
-    """The detections of one image held against its ground-truth faces.
+    """The detections of one image held against its ground-truth faces."""
 
-    Attributes:
-        face: shape (N,), int64: index of the face that each detection found, -1 for none.
-        verdict: shape (N,), int64: a ``Verdict`` per detection.
-    """
-
-    face: NDArray[np.int64]
-    verdict: NDArray[np.int64]
+    face: NDArray[np.int64]  # index of the face that each detection found, -1 for none; shape (N,)
+    verdict: NDArray[np.int64]  # a ``Verdict`` per detection, shape (N,)
 
     def count(self, verdict: Verdict) -> int:
         """Return how many detections got this verdict."""
@@ -96,11 +87,8 @@ def match(boxes: ArrayLike, scores: ArrayLike, faces: ArrayLike, ignored: ArrayL
     *duplicate*, if it overlaps a face that a higher score has found (IoU at least ``MATCH_IOU``, or
     at least ``DUPLICATE_INSIDE`` of its area inside); else a *false positive*.
 
-    Args:
-        boxes: N detected boxes.
-        scores: N scores, finite.
-        faces: M ground-truth boxes, the ignored ones included.
-        ignored: M booleans: this face need not be found, nor does finding it count.
+    ``boxes`` are N with N finite ``scores``; ``faces`` are M with M booleans, ``ignored``: this
+    face need not be found, nor does finding it count.
     """
     found, truth = _boxes(boxes), _boxes(faces)
     ranks, skip = np.asarray(scores, np.float64).reshape(-1), np.asarray(ignored, bool).reshape(-1)

@@ -21,13 +21,9 @@ _WILDCARDS = re.compile(r"[*?[]")
 
 
 class ImageError(UserError):
-    """An image that cannot be read, or a path that names none.
+    """An image (``source``, as the user named it) that cannot be read, or a path that names none.
 
-    The message names it, the cause and, where there is one, the way out.
-
-    Attributes:
-        source: the image or path, as the user named it.
-        cause: what is wrong with it.
+    The message names it, the ``cause`` and, where there is one, the way out.
     """
 
     def __init__(self, source: str, cause: str) -> None:

@@ -25,8 +25,8 @@ def load_extra_faces(folder: Path) -> Fer2013:
     Files beside the class folders, such as a manifest, are left alone.
 
     Raises:
-        UserError: there is no such folder, one in it names no emotion, or it holds no image.
-        ImageError: an image cannot be read.
+        UserError: there is no such folder, one in it names no emotion, an image cannot be read, or
+            there is none.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; check --extra")

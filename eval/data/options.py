@@ -2,79 +2,34 @@
 
 from __future__ import annotations
 
-from argparse import (
-    REMAINDER,
-    ArgumentParser,
-    ArgumentTypeError,
-    Namespace,
-    RawDescriptionHelpFormatter,
-)
+from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.data.images import note_dropped
+from faces import command
 from faces.coco import GroundTruth
-from faces.command import UserError, fraction, positive_pixels, run
+from faces.command import UserError, fraction, positive_pixels
 from faces.pipeline import Detector, EmotionClassifier
-from faces.provenance import command_line
 from faces.scope import Scope
 from twostage import model_zoo
 
 T = TypeVar("T", Detector, EmotionClassifier)
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command; called with the words of a command line, it runs and returns the exit status.
+class Command(command.Command):
+    """A command whose ``--out``, ``--picture`` and ``--gallery`` are checked before all else."""
 
-    The files of ``--out``, ``--picture`` and ``--gallery`` are checked before it does anything.
-
-    Attributes:
-        name: of its module.
-        text: its module's docstring, which is its help.
-        add_options: adds its options to a parser.
-        action: does what the options ask, and returns the exit status (None: 0). ``made_by`` among
-            them is the command line as a record has it.
-    """
-
-    name: str
-    text: str
-    add_options: Callable[[ArgumentParser], None]
-    action: Callable[[Namespace], int | None]
-
-    def parser(self) -> ArgumentParser:
-        """Return the parser of its command line."""
-        result = _Parser(
-            prog=f"python -m {self.name}",
-            description=self.text.replace("%", "%%"),
-            formatter_class=RawDescriptionHelpFormatter,
-        )
-        self.add_options(result)
-        return result
-
-    def __call__(self, argv: Sequence[str] | None = None) -> int:
-        """Run it, in the shell of ``faces.command.run``; None stands for this process's words."""
-
-        def action() -> int:
-            arguments = self.parser().parse_args(argv)
-            arguments.made_by = command_line(self.name, argv)
-            for option in ("out", "picture", "gallery"):
-                check_out(getattr(arguments, option, None))
-            return self.action(arguments) or 0
-
-        return run(self.name, action)
-
-
-class _Parser(ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
+    def check(self, options: Namespace) -> None:
+        """Raise a ``UserError`` if one of these files cannot be written."""
+        for option in ("out", "picture", "gallery"):
+            check_out(getattr(options, option, None))
 
 
 def check_out(path: Path | None) -> None:
