@@ -78,25 +78,15 @@ _KEYS = ("about", "recipe", "seeds", "views", "against")
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes:
-        name: of the row and, with the seed, of its run folders.
-        about: what is different, for readers.
-        recipe: the file that it changes.
-        overrides: recipe key → value.
-        seeds: one training each.
-        views: the ways of viewing a face that are measured.
-        against: the variant that it is compared with.
-    """
-
-    name: str
-    about: str
-    recipe: Path
-    overrides: Mapping[str, Any]
-    seeds: tuple[int, ...]
-    views: tuple[str, ...]
-    against: str
+    name: str  # of the row and, with the seed, of its run folders
+    about: str  # what is different, for readers
+    recipe: Path  # the file that it changes
+    overrides: Mapping[str, Any]  # recipe key → value
+    seeds: tuple[int, ...]  # one training each
+    views: tuple[str, ...]  # the ways of viewing a face that are measured
+    against: str  # the variant that it is compared with
 
     def arguments(self, seed: int) -> list[str]:
         """Return the recipe's overrides as ``classification.train`` takes them."""

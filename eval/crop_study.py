@@ -75,18 +75,13 @@ SECTION = Section(
 
 @dataclass
 class FoundFaces:
-    """The labelled faces that a detector found, with classifiers' answers to every crop of them.
+    """The labelled faces that a detector found, with classifiers' answers to every crop of them."""
 
-    Attributes:
-        label: indices into ``EMOTIONS``.
-        image: number of the image of each.
-        errors: per face, those of its box, see ``box_error``.
-        probabilities: per classifier, per face, those of its ``CROPS``, (len(CROPS), 7).
-    """
-
-    label: list[int] = field(default_factory=list)
-    image: list[int] = field(default_factory=list)
+    label: list[int] = field(default_factory=list)  # indices into ``EMOTIONS``
+    image: list[int] = field(default_factory=list)  # number of the image of each
+    # per face, those of its box, see ``box_error``
     errors: list[tuple[float, float, float]] = field(default_factory=list)
+    # per classifier, per face, those of its ``CROPS``, (len(CROPS), 7)
     probabilities: list[list[NDArray[np.float32]]] = field(default_factory=list)
 
 

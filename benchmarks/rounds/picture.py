@@ -18,19 +18,12 @@ OURS, THEIRS = "#0072b2", "#d55e00"
 
 @dataclass(frozen=True)
 class Point:
-    """A contestant.
+    """A contestant."""
 
-    Attributes:
-        name: written beside the point.
-        ours: decides colour and shape.
-        ms: median milliseconds, with the minimum and the maximum.
-        quality: in percent, with the ends of its interval.
-    """
-
-    name: str
-    ours: bool
-    ms: tuple[float, float, float]
-    quality: tuple[float, float, float]
+    name: str  # written beside the point
+    ours: bool  # decides colour and shape
+    ms: tuple[float, float, float]  # median milliseconds, with the minimum and the maximum
+    quality: tuple[float, float, float]  # in percent, with the ends of its interval
 
     @classmethod
     def of(cls, row: Row, stage: str, ms: tuple[float, float, float], quality: str) -> Point:

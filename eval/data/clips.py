@@ -36,19 +36,12 @@ VISIBLE = 0.6
 
 @dataclass(frozen=True)
 class ClipFace:
-    """A face in one frame of a clip.
+    """A face in one frame of a clip."""
 
-    Attributes:
-        person: from 0.
-        box: of the crop, in pixels.
-        emotion: index into ``EMOTIONS``.
-        visible: share of its area that is inside the frame and not covered by other faces.
-    """
-
-    person: int
-    box: Box
-    emotion: int
-    visible: float
+    person: int  # from 0
+    box: Box  # of the crop, in pixels
+    emotion: int  # index into ``EMOTIONS``
+    visible: float  # share of its area that is inside the frame and not covered by other faces
 
 
 @dataclass(frozen=True)
@@ -62,23 +55,15 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """What clips look like.
+    """What clips look like."""
 
-    Attributes:
-        size: width and height in pixels.
-        seconds: length.
-        rate: frames per second.
-        sides: minimum and maximum side of a face, in pixels.
-        holds: minimum and maximum time that an emotion lasts, in seconds.
-        noise: standard deviation of each frame's noise, of 255.
-    """
-
-    size: tuple[int, int] = (640, 480)
-    seconds: float = 8.0
-    rate: int = 24
-    sides: tuple[int, int] = (80, 140)
+    size: tuple[int, int] = (640, 480)  # width and height in pixels
+    seconds: float = 8.0  # length
+    rate: int = 24  # frames per second
+    sides: tuple[int, int] = (80, 140)  # minimum and maximum side of a face, in pixels
+    # minimum and maximum time that an emotion lasts, in seconds
     holds: tuple[float, float] = (1.5, 3.0)
-    noise: float = 5.0
+    noise: float = 5.0  # standard deviation of each frame's noise, of 255
 
 
 class Person:

@@ -30,17 +30,11 @@ Batch = tuple[list[Image], list[int]]
 
 @dataclass(frozen=True)
 class CropFolder:
-    """What a folder of labelled face crops holds.
+    """What a folder of labelled face crops holds."""
 
-    Attributes:
-        images: (name in the store, index into ``EMOTIONS``), by name.
-        skipped: files that are no images by their name, or lie in no class folder.
-        ignored: class folders left out as asked, with their number of images.
-    """
-
-    images: tuple[tuple[str, int], ...]
-    skipped: tuple[str, ...]
-    ignored: dict[str, int]
+    images: tuple[tuple[str, int], ...]  # (name in the store, index into ``EMOTIONS``), by name
+    skipped: tuple[str, ...]  # files that are no images by their name, or lie in no class folder
+    ignored: dict[str, int]  # class folders left out as asked, with their number of images
 
 
 def scan_crops(store: ImageStore, ignore: Collection[str] = ()) -> CropFolder:

@@ -52,20 +52,13 @@ class TimedDetector:
 
 @dataclass(frozen=True)
 class SavedDetections:
-    """Detections that are there already, such as those of a COCO result file.
+    """Detections that are there already, such as those of a COCO result file."""
 
-    Attributes:
-        name: of the detector.
-        threshold: score from which on they are shown to users.
-        by_image: image → all its detections, below the threshold too.
-        ms_per_image: nan where it was not measured.
-        precision: the number format that the detector computes in, where that is known.
-    """
-
-    name: str
-    threshold: float
-    by_image: Mapping[ImageId, Detections]
-    ms_per_image: float = math.nan
+    name: str  # of the detector
+    threshold: float  # score from which on they are shown to users
+    by_image: Mapping[ImageId, Detections]  # image → all its detections, below the threshold too
+    ms_per_image: float = math.nan  # nan where it was not measured
+    # the number format that the detector computes in, where that is known
     precision: str | None = None
 
     def find(self, image: AnnotatedImage, pixels: Image) -> Detections:

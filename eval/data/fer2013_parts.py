@@ -34,24 +34,17 @@ SELECTION_SPLIT = "PublicTest"
 
 @dataclass(frozen=True)
 class Part:
-    """A part of FER2013.
+    """A part of FER2013."""
 
-    Attributes:
-        name: its official name.
-        data: its images and labels.
-        differences: how its class counts differ from the official ones, one line each.
-        duplicates_in_training: which images are pixel for pixel in Training too, shape (N,), bool;
-            None for Training, and where Training is not in the data.
-        votes: FER+'s, if they were asked for.
-        source: what a record says of the files: ``data``, ``ferplus``.
-    """
-
-    name: str
-    data: Fer2013
+    name: str  # its official name
+    data: Fer2013  # its images and labels
+    # how its class counts differ from the official ones, one line each
     differences: tuple[str, ...]
+    # which images are pixel for pixel in Training too, shape (N,), bool; None for Training, and
+    # where Training is not in the data
     duplicates_in_training: NDArray[np.bool_] | None
-    votes: FerPlus | None
-    source: dict[str, str | None]
+    votes: FerPlus | None  # FER+'s, if they were asked for
+    source: dict[str, str | None]  # what a record says of the files: ``data``, ``ferplus``
 
     @property
     def label_probabilities(self) -> NDArray[np.float64]:

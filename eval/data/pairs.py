@@ -94,23 +94,14 @@ ProbabilitySource = LiveClassifier | SavedProbabilities
 
 @dataclass
 class TrueFaces:
-    """The ground-truth faces that are to be found, over all images; lists of one length.
+    """The ground-truth faces that are to be found, over all images; lists of one length."""
 
-    Attributes:
-        image: number of the image.
-        label: index into ``EMOTIONS``.
-        doubtful: whether its label is arguable.
-        height: of its box in pixels.
-        brightness: mean value of its crop's pixels, 0..255.
-        in_image: how many faces its image has.
-    """
-
-    image: list[int] = field(default_factory=list)
-    label: list[int] = field(default_factory=list)
-    doubtful: list[bool] = field(default_factory=list)
-    height: list[float] = field(default_factory=list)
-    brightness: list[float] = field(default_factory=list)
-    in_image: list[int] = field(default_factory=list)
+    image: list[int] = field(default_factory=list)  # number of the image
+    label: list[int] = field(default_factory=list)  # index into ``EMOTIONS``
+    doubtful: list[bool] = field(default_factory=list)  # whether its label is arguable
+    height: list[float] = field(default_factory=list)  # of its box in pixels
+    brightness: list[float] = field(default_factory=list)  # mean value of its crop's pixels, 0..255
+    in_image: list[int] = field(default_factory=list)  # how many faces its image has
 
     def add(self, number: int, image: AnnotatedImage, pixels: Image) -> None:
         """Append an image's faces."""
@@ -126,25 +117,17 @@ class TrueFaces:
 
 @dataclass
 class Answers:
-    """What one pair of a detector and a classifier answered, a list entry per image.
+    """What one pair of a detector and a classifier answered, a list entry per image."""
 
-    Attributes:
-        detector: stage 1's name.
-        classifier: stage 2's name.
-        detections: all from ``MIN_SCORE`` on.
-        probabilities: of the detections, (N, 7).
-        matchings: of the detections at or above the threshold, in their order.
-        shown: the indices of those among ``detections``.
-        on_true_boxes: the probabilities of the faces to be found in their true boxes, nan where
-            unknown.
-    """
-
-    detector: str
-    classifier: str
-    detections: list[Detections] = field(default_factory=list)
-    probabilities: list[Probabilities] = field(default_factory=list)
+    detector: str  # stage 1's name
+    classifier: str  # stage 2's name
+    detections: list[Detections] = field(default_factory=list)  # all from ``MIN_SCORE`` on
+    probabilities: list[Probabilities] = field(default_factory=list)  # of the detections, (N, 7)
+    # of the detections at or above the threshold, in their order
     matchings: list[Matching] = field(default_factory=list)
+    # the indices of those among ``detections``
     shown: list[NDArray[np.intp]] = field(default_factory=list)
+    # the probabilities of the faces to be found in their true boxes, nan where unknown
     on_true_boxes: list[Probabilities] = field(default_factory=list)
 
 
@@ -230,19 +213,12 @@ def _on_true_boxes(
 
 @dataclass(frozen=True)
 class MatchedFace:
-    """A ground-truth face that a detector found.
+    """A ground-truth face that a detector found."""
 
-    Attributes:
-        number: of the image, counted from 0.
-        pixels: of the image.
-        box: the detector's.
-        face: the annotation.
-    """
-
-    number: int
-    pixels: Image
-    box: Box
-    face: GroundTruthFace
+    number: int  # of the image, counted from 0
+    pixels: Image  # of the image
+    box: Box  # the detector's
+    face: GroundTruthFace  # the annotation
 
     @property
     def label(self) -> int:

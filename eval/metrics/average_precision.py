@@ -38,18 +38,12 @@ class ApMatches:
     """The matched detections of P images in one range of face areas.
 
     The D detections, those ignored at every IoU left out, are sorted by falling score.
-
-    Attributes:
-        image: index of each one's image, shape (D,).
-        hit: whether it finds a face, by IoU 0.50, 0.55, …, 0.95, shape (10, D).
-        false: whether it is a false positive, shape (10, D).
-        faces: how many faces each image has to be found, shape (P,).
     """
 
-    image: NDArray[np.int64]
-    hit: NDArray[np.bool_]
-    false: NDArray[np.bool_]
-    faces: NDArray[np.float64]
+    image: NDArray[np.int64]  # index of each one's image, shape (D,)
+    hit: NDArray[np.bool_]  # whether it finds a face, by IoU 0.50, 0.55, …, 0.95, shape (10, D)
+    false: NDArray[np.bool_]  # whether it is a false positive, shape (10, D)
+    faces: NDArray[np.float64]  # how many faces each image has to be found, shape (P,)
 
     def precision(self, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Return the interpolated precision, as COCO's ``accumulate`` does.

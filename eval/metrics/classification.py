@@ -39,20 +39,15 @@ def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> ND
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """Precision, recall and F1 of one class.
+    """Precision, recall and F1 of one class."""
 
-    Attributes:
-        precision: right / predicted as this class; 0 where none is predicted (scikit-learn's
-            ``zero_division=0``); nan for a class absent from the truth.
-        recall: right / truly this class; nan for a class absent from the truth.
-        f1: their harmonic mean, 2·right / (predicted + true); nan for a class absent from truth.
-        support: how many truly are of this class.
-    """
-
+    # right / predicted as this class; 0 where none is predicted (scikit-learn's
+    # ``zero_division=0``); nan for a class absent from the truth
     precision: float
-    recall: float
+    recall: float  # right / truly this class; nan for a class absent from the truth
+    # their harmonic mean, 2·right / (predicted + true); nan for a class absent from truth
     f1: float
-    support: int
+    support: int  # how many truly are of this class
 
 
 def class_scores(confusion: NDArray[np.int64]) -> list[ClassScores]:

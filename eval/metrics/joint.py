@@ -35,31 +35,19 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class FaceAnswers:
-    """A pair's answers per face to be found, and its detector's errors per image.
+    """A pair's answers per face to be found, and its detector's errors per image."""
 
-    Attributes:
-        image: number of each face's image, shape (F,).
-        label: index into ``EMOTIONS``, shape (F,).
-        found: whether a detection matches it, shape (F,), bool.
-        right: found, with the right emotion, shape (F,), bool.
-        right_on_truth: right in the true box, shape (F,); nan where unknown.
-        predicted: how often each emotion was predicted in each image, shape (P, 7), without
-            detections on ignored faces, and without false positives where the image has unlabelled
-            faces.
-        false: false positives per image, shape (P,).
-        duplicates: shape (P,).
-        complete: which images have all their faces labelled, shape (P,), bool.
-    """
-
-    image: NDArray[np.int64]
-    label: NDArray[np.int64]
-    found: Flags
-    right: Flags
-    right_on_truth: NDArray[np.float64]
+    image: NDArray[np.int64]  # number of each face's image, shape (F,)
+    label: NDArray[np.int64]  # index into ``EMOTIONS``, shape (F,)
+    found: Flags  # whether a detection matches it, shape (F,), bool
+    right: Flags  # found, with the right emotion, shape (F,), bool
+    right_on_truth: NDArray[np.float64]  # right in the true box, shape (F,); nan where unknown
+    # how often each emotion was predicted in each image, shape (P, 7), without detections on
+    # ignored faces, and without false positives where the image has unlabelled faces
     predicted: NDArray[np.float64]
-    false: NDArray[np.float64]
-    duplicates: NDArray[np.float64]
-    complete: Flags
+    false: NDArray[np.float64]  # false positives per image, shape (P,)
+    duplicates: NDArray[np.float64]  # shape (P,)
+    complete: Flags  # which images have all their faces labelled, shape (P,), bool
 
     def of(self, keep: Flags) -> FaceAnswers:
         """Return the answers about some of the faces; errors stay those of all images."""

@@ -15,28 +15,19 @@ from eval.records.report import Row, cell, markdown, value_at
 
 @dataclass(frozen=True)
 class Question:
-    """What people ask, and where the records answer it.
+    """What people ask, and where the records answer it."""
 
-    Attributes:
-        text: what is measured; ``{faces}`` becomes the number of faces.
-        record: the record with the figure.
-        figure: the key of a fraction, dotted if nested; its interval is ``FIGURE_ci``.
-        faces: the key of the number of faces.
-        stages: the keys that name a system in a record.
-        systems: how the table calls a system → the values of these keys.
-        timed: the record with the system's speed, and its key in milliseconds.
-        unit: what is timed, such as ``face``.
-        timed_as: a system's name here → its name in the record of speeds, where they differ.
-    """
-
-    text: str
-    record: str
-    figure: str
-    faces: str
-    stages: tuple[str, ...]
+    text: str  # what is measured; ``{faces}`` becomes the number of faces
+    record: str  # the record with the figure
+    figure: str  # the key of a fraction, dotted if nested; its interval is ``FIGURE_ci``
+    faces: str  # the key of the number of faces
+    stages: tuple[str, ...]  # the keys that name a system in a record
+    # how the table calls a system → the values of these keys
     systems: Mapping[str, tuple[str, ...]]
+    # the record with the system's speed, and its key in milliseconds
     timed: tuple[str, str] | None = None
-    unit: str = ""
+    unit: str = ""  # what is timed, such as ``face``
+    # a system's name here → its name in the record of speeds, where they differ
     timed_as: Mapping[str, str] = field(default_factory=dict)
 
 
