@@ -14,13 +14,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import cv2
+import torch
 from tqdm import tqdm
 
 from eval.data import options
 from eval.records import report
 from faces.command import UserError
+from faces.pipeline import Detector, EmotionClassifier
+
+Contestant = TypeVar("Contestant", Detector, EmotionClassifier)
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON_PEERS = ROOT / ".peers" / "python"
@@ -63,6 +68,19 @@ def node_command(*words: str) -> list[str]:
             "human and face-api out (--peers)"
         )
     return [node, str(ROOT / "benchmarks" / "peers" / "classify.js"), *words]
+
+
+def load(
+    arguments: Namespace,
+    peers: Mapping[str, Callable[[int], Contestant]],
+    ours: Callable[[str, str], Contestant],
+) -> Contestant:
+    """Return a package's model, or one of ours by name or run folder, with ``--threads``."""
+    cv2.setNumThreads(arguments.threads)
+    if arguments.name in peers:
+        return peers[arguments.name](arguments.threads)
+    torch.set_num_threads(arguments.threads)
+    return ours(arguments.name, "cpu")
 
 
 def file_stem(name: str) -> str:
