@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -21,14 +22,14 @@ from classification.inference.classifier import TrainedNetwork
 from classification.modeling.face_resnet import build_network, parameter_count
 from classification.modeling.folded_norms import standardise
 from classification.modeling.normalization import Normalization
+from classification.modeling.published_cnns import TorchvisionNet
 from classification.training.card import check_new_run, write_derived_run
 from classification.training.options import add_data_options
-from faces.command import make_parser, run_command
+from faces.command import Command
 from faces.files import file_sha256
 from faces.provenance import git_commit
 from networks.pretrained.faceplugin import SIZE, folded_layers, read_faceplugin
 
-COMMAND = "classification.convert"
 PACKAGE = "npm faceplugin-face-recognition-js 0.0.1"
 SAMPLE = 128
 """Images of Training whose statistics the norms get."""
@@ -48,7 +49,7 @@ def convert(path: Path, training: Fer2013) -> tuple[TrainedNetwork, dict[str, Te
     """
     normalization = Normalization.of(training.images)
     arguments = {"name": "densenet121", "size": SIZE}
-    model = build_network("torchvision", arguments).eval()
+    model = TorchvisionNet("densenet121", SIZE).eval()
     state = read_faceplugin(path)
     (conv, norm), *_ = folded_layers()
     kernel = state[f"{conv}.weight"].sum(1, keepdim=True)
@@ -58,14 +59,13 @@ def convert(path: Path, training: Fer2013) -> tuple[TrainedNetwork, dict[str, Te
     model.network.load_state_dict(state | counters)
     chosen = np.random.default_rng(0).permutation(len(training.images))[:SAMPLE]
     faces = normalization(training.images[chosen])
-    part = model.network.get_submodule
+    part: Callable[[str], Any] = model.network.get_submodule
     layers = [(part(conv), part(norm)) for conv, norm in folded_layers()]
     standardise(layers, lambda: model(faces))
     return TrainedNetwork("torchvision", arguments, normalization), model.state_dict()
 
 
-def write_run(args: argparse.Namespace, made_by: str) -> int:
-    """Write the run that the command line ``made_by`` asks for; returns the exit status."""
+def _write_run(args: argparse.Namespace) -> None:
     check_new_run(args.out)
     data = load_fer2013(args.data, progress=sys.stderr.isatty())
     network, state = convert(args.file, data.split("Training"))
@@ -77,20 +77,19 @@ def write_run(args: argparse.Namespace, made_by: str) -> int:
         "device": "unknown",
         "hours": 0.0,
         "source": {"package": PACKAGE, "licence": "MIT", "sha256": file_sha256(args.file)},
-        "command": made_by,
+        "command": args.made_by,
         "commit": git_commit(),
     }
     chosen_on = "unknown: by its authors, perhaps on PublicTest or PrivateTest"
     write_derived_run(args.out, network, state, data, training, 0.0, chosen_on)
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = make_parser(COMMAND, __doc__)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="fr_expression.onnx")
     add_data_options(parser, out="run folder to write")
-    return run_command(COMMAND, parser, write_run, argv)
+
+
+main = Command("classification.convert", __doc__, _add_options, _write_run)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,7 @@ def stand_ins(
     found = Models()
     monkeypatch.setattr(model_zoo, "load_detector", found.detector)
     monkeypatch.setattr(model_zoo, "load_classifier", found.classifier)
+    monkeypatch.setattr(cli, "fingerprint", lambda stage, name: {name: ""})
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(
         model_zoo,
