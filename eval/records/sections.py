@@ -120,6 +120,22 @@ SERVICE_LOAD = Section(
     ),
 )
 
+FOLDER_SOAK = Section(
+    kind="folder_soak",
+    title="Many images: memory, and images per second by workers",
+    columns={
+        "workers": "count",
+        "cores": "count",
+        "images": "count",
+        "images_per_s": "number",
+        "relative": "percent",
+        "memory_mb": "number",
+        "memory_after_mb": "number",
+        "peak_mb": "number",
+        "growth": "percent",
+    },
+)
+
 CLASSIFIER_SPEED = Section(
     kind="classifier_speed",
     title="Classifiers' accuracy beside their speed",
