@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 
 from eval.data import options
 from eval.data.images import AnnotatedImages
-from faces.coco import AnnotatedImage, load_coco
+from faces.coco import AnnotatedImage, GroundTruth, load_coco
 from faces.command import UserError
 from faces.files import write_json
 from faces.pipeline import Image
@@ -74,6 +74,12 @@ def lay_out(
         yield canvas, placed
 
 
+def shuffled(truth: GroundTruth, seed: int) -> GroundTruth:
+    """Return the same ground truth, its images in an order drawn at random."""
+    order = np.random.default_rng(abs(seed)).permutation(len(truth.scenes))
+    return replace(truth, scenes=tuple(truth.scenes[index] for index in order))
+
+
 def write_set(canvases: Iterable[tuple[Image, list[Placed]]], out: Path) -> tuple[int, int]:
     """Write canvases and annotations; return the number of canvases and of faces to find."""
     (out / "images").mkdir()
@@ -125,10 +131,8 @@ def make(arguments: argparse.Namespace, _made_by: str) -> int:
     width, height = arguments.size
     if not 1 <= min(width, height) or width * height > 100_000_000:
         raise UserError(f"--size {width} {height}: must be 1 to 100 million pixels in all")
-    truth = load_coco(arguments.coco)
-    order = np.random.default_rng(abs(arguments.seed)).permutation(len(truth.scenes))
-    shuffled = tuple(truth.scenes[index] for index in order)
-    images = AnnotatedImages(replace(truth, scenes=shuffled), arguments.images)
+    truth = shuffled(load_coco(arguments.coco), arguments.seed)
+    images = AnnotatedImages(truth, arguments.images)
     with options.new_folder(arguments.out) as folder:
         canvases, faces = write_set(lay_out(images, width, height), folder)
         status = images.close(COMMAND)

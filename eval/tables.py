@@ -41,6 +41,7 @@ SECTIONS = (
     classification.SECTION,
     detection.SECTION,
     sections.DETECTOR_SPEED,
+    sections.DETECTOR_SIZES,
     sections.DETECTOR_CURVE,
     sections.DETECTOR_BATCHES,
     detector_training.SECTION,

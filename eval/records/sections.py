@@ -79,6 +79,26 @@ DETECTOR_SPEED = Section(
     },
 )
 
+DETECTOR_SIZES = Section(
+    kind="detector_sizes",
+    title="Small and large images of the same faces",
+    columns={
+        "record": "text",
+        "detector": "text",
+        "size": "text",
+        "images": "count",
+        "faces": "count",
+        "ap50": "percent",
+        "ap50_ci": "percent",
+        "coverage": "percent",
+        "coverage_lost": "percent",
+        "false_per_photo": "number",
+        "duplicates_per_photo": "number",
+        "ms_per_image": "number",
+        "ms_per_megapixel": "number",
+    },
+)
+
 DETECTOR_CURVE = Section(
     kind="detector_curve",
     title="The light detector's accuracy beside its speed, on validation",
