@@ -14,9 +14,8 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,14 +25,12 @@ from benchmarks.rounds import contest
 from eval.data import options
 from eval.data.detections import with_min_size
 from eval.data.images import AnnotatedImages
-from eval.mosaics import lay_out, shuffled, write_set
+from eval.mosaics import shuffled, write_mosaics
 from eval.records import report
 from eval.records.plots import panels, save
 from eval.records.sections import DETECTOR_SIZES
-from faces import command
 from faces.coco import GroundTruth, load_coco
 from faces.command import UserError
-from faces.provenance import command_line
 
 COMMAND = "benchmarks.detector_sizes"
 
@@ -42,55 +39,54 @@ SIZES = (640, 480, 1600, 1200, 3200, 2400, 4000, 3000, 5656, 4242)
 """Widths and heights from 0.3 to 24 megapixels."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    options.add_photo_options(result)
-    result.add_argument("--min-size", type=command.positive_pixels, default=0.0, metavar="PX")
-    result.add_argument(
-        "--detector", nargs="+", action="extend", required=True, metavar="NAME|RUN", help="ours"
+def _add_options(parser: ArgumentParser) -> None:
+    options.add_photo_options(parser)
+    options.add_min_size_option(parser)
+    options.add_models(parser, "detector", required=True)
+    peers = list(DETECTORS)
+    parser.add_argument(
+        "--peers", nargs="*", choices=peers, default=peers[:3], help="default: the first three"
     )
-    result.add_argument(
-        "--peers", nargs="*", choices=DETECTORS, default=list(DETECTORS)[:3], help="default: three"
+    parser.add_argument(
+        "--sizes",
+        type=options.positive,
+        nargs="+",
+        default=SIZES,
+        metavar="W H",
+        help="of the canvases in pixels",
     )
-    result.add_argument(
-        "--sizes", type=int, nargs="+", default=SIZES, metavar="W H", help="of the canvases"
-    )
-    contest.add_options(result)
-    return result
+    contest.add_options(parser)
 
 
-def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    contest.check_options(arguments)
-    if len(arguments.sizes) % 2 or not 1 <= min(arguments.sizes) <= max(arguments.sizes) <= 10_000:
-        raise UserError("--sizes: give pairs of width and height, of 1 to 10000 pixels")
+def _benchmark(arguments: Namespace) -> None:
+    contest.check_peers(arguments.peers)
+    if len(arguments.sizes) % 2 or max(arguments.sizes) > 10_000:
+        raise UserError("--sizes: give pairs of width and height, of at most 10000 pixels")
     options.load_detectors(arguments.detector, "cpu")  # refuses unknown ones before the wait
     truth = load_coco(arguments.coco)
     about = {
         "coco": str(truth.path),
         "fingerprint": truth.fingerprint,
         "min_size": arguments.min_size,
-        "photos": len(truth.scenes),
+        "photos": len(truth.images),
         "unreadable": 0,
-    } | contest.conditions(arguments, made_by)
+    } | contest.conditions(arguments)
     rows = [row | about for row in measure(arguments, truth)]
     DETECTOR_SIZES.publish(arguments, rows, draw)
-    return 0
 
 
-def measure(arguments: argparse.Namespace, truth: GroundTruth) -> Iterator[report.Row]:
+def measure(arguments: Namespace, truth: GroundTruth) -> Iterator[report.Row]:
     """Measure every detector on the photos, then on the canvases of each size: one row each."""
     images = AnnotatedImages(shuffled(truth, 0), arguments.images, strict=True)
     own: dict[str, float] = {}
     for row in measure_size(arguments, arguments.coco, arguments.images, OWN_TIMED):
         own[row["detector"]] = row["coverage"]
-        yield row | {"size": OWN} | per_photo(row, len(truth.scenes))
+        yield row | {"size": OWN} | per_photo(row, len(truth.images))
     widths, heights = arguments.sizes[::2], arguments.sizes[1::2]
     for width, height in zip(widths, heights, strict=True):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            write_set(lay_out(images, width, height), folder)
+            write_mosaics(images, width, height, folder)
             coco = folder / "annotations.json"
             for row in measure_size(arguments, coco, folder / "images", (width, height)):
                 yield (
@@ -98,18 +94,17 @@ def measure(arguments: argparse.Namespace, truth: GroundTruth) -> Iterator[repor
                     | {"size": f"{width}×{height}", "megapixels": width * height / 1e6}
                     | {"coverage_lost": own[row["detector"]] - row["coverage"]}
                     | {"ms_per_megapixel": row["ms_per_image"] * 1e6 / (width * height)}
-                    | per_photo(row, len(truth.scenes))
+                    | per_photo(row, len(truth.images))
                 )
 
 
 def measure_size(
-    arguments: argparse.Namespace, coco: Path, images: Path, size: tuple[int, int]
+    arguments: Namespace, coco: Path, images: Path, size: tuple[int, int]
 ) -> list[report.Row]:
     """Return what ``benchmarks.detectors`` measures on a set of images, timed at a size."""
-    here = argparse.Namespace(**vars(arguments) | {"coco": coco, "images": images, "size": size})
+    here = Namespace(**vars(arguments) | {"coco": coco, "images": images, "size": size})
     if arguments.keep is not None:
         here.keep = arguments.keep / f"{size[0]}x{size[1]}"
-        here.keep.mkdir(exist_ok=True)
     return detectors.measure(here, with_min_size(load_coco(coco), arguments.min_size))
 
 
@@ -141,11 +136,7 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
     save(figure, path)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    return command.run(COMMAND, lambda: benchmark(arguments, command_line(COMMAND, argv)))
-
+main = options.Command(COMMAND, __doc__, _add_options, _benchmark)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
