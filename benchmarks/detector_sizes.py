@@ -123,10 +123,9 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
     for name in dict.fromkeys(row["detector"] for row in canvases):
         line = [row for row in canvases if row["detector"] == name]
         pixels = [row["megapixels"] for row in line]
-        ours = line[0]["ours"]
-        style = {"marker": "o" if ours else "s", "linewidth": 2 if ours else 1}
-        axes[0].plot(pixels, [100 * row["ap50"] for row in line], label=Path(name).name, **style)
-        axes[1].plot(pixels, [row["ms_per_image"] / 1000 for row in line], **style)
+        look = "o-" if line[0]["ours"] else "s--"
+        axes[0].plot(pixels, [100 * row["ap50"] for row in line], look, label=Path(name).name)
+        axes[1].plot(pixels, [row["ms_per_image"] / 1000 for row in line], look)
     axes[0].set(title="AP50 (%)", xscale="log")
     axes[1].set(title="seconds per image", xscale="log", yscale="log")
     for panel in axes:
