@@ -21,6 +21,7 @@ from eval import (
     multilabel,
     operating_point,
     robustness,
+    rotations,
     unsure,
 )
 from eval.data import options
@@ -46,6 +47,7 @@ SECTIONS = (
     sections.DETECTOR_COST,
     sections.CLASSIFIER_SPEED,
     robustness.SECTION,
+    rotations.SECTION,
     ablation.SECTION,
     operating_point.SECTION,
     joint.SECTION,
