@@ -21,7 +21,6 @@ from eval import (
     multilabel,
     operating_point,
     robustness,
-    rotations,
     unsure,
 )
 from eval.data import options
@@ -47,7 +46,7 @@ SECTIONS = (
     sections.DETECTOR_COST,
     sections.CLASSIFIER_SPEED,
     robustness.SECTION,
-    rotations.SECTION,
+    sections.ROTATIONS,
     ablation.SECTION,
     operating_point.SECTION,
     joint.SECTION,

@@ -122,6 +122,16 @@ DETECTOR_COST = Section(
     ),
 )
 
+ROTATIONS = Section(
+    kind="rotations",
+    title="Photos on their side",
+    columns=columns(
+        "text: record detector classifier turned rotations",
+        "count: images faces",
+        "percent: coverage accuracy joint_accuracy wrong_and_sure turn_found",
+    ),
+)
+
 SERVICE_LOAD = Section(
     kind="service_load",
     title="The service under load, beside the pipeline without it",

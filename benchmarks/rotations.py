@@ -23,25 +23,15 @@ from eval.data import options
 from eval.data.images import AnnotatedImages
 from eval.data.pairs import label_faces
 from eval.records import report
-from eval.records.sections import Section, columns
+from eval.records.sections import ROTATIONS
 from faces.boxes import match, turned_back
 from faces.coco import AnnotatedImage, load_coco
 from faces.emotions import EMOTIONS
 from faces.pipeline import TURNS, Image, Pipeline
 
-COMMAND = "eval.rotations"
+COMMAND = "benchmarks.rotations"
 
 ALL = "all"
-
-SECTION = Section(
-    kind="rotations",
-    title="Photos on their side",
-    columns=columns(
-        "text: record detector classifier turned rotations",
-        "count: images faces",
-        "percent: coverage accuracy joint_accuracy wrong_and_sure turn_found",
-    ),
-)
 
 
 @dataclass
@@ -138,7 +128,7 @@ def _evaluate(arguments: Namespace) -> int:
         "fingerprint": truth.fingerprint,
         "unreadable": len(images.failed),
     }
-    SECTION.publish(arguments, [row | about for row in rows])
+    ROTATIONS.publish(arguments, [row | about for row in rows])
     return status
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.rotations import measure
+from benchmarks.rotations import measure
 from faces.coco import AnnotatedImage, GroundTruthFace
 from faces.emotions import EMOTIONS
 from faces.pipeline import Pipeline
