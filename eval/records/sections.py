@@ -73,6 +73,17 @@ DETECTOR_SPEED = Section(
     ),
 )
 
+DETECTOR_SIZES = Section(
+    kind="detector_sizes",
+    title="The same faces in small and large images",
+    columns=columns(
+        "text: record detector size",
+        "count: images faces",
+        "percent: ap50 ap50_ci coverage coverage_lost",
+        "number: false_per_photo duplicates_per_photo ms_per_image ms_per_megapixel",
+    ),
+)
+
 DETECTOR_CURVE = Section(
     kind="detector_curve",
     title="The light detector's accuracy beside its speed, on validation",
@@ -103,6 +114,16 @@ DETECTOR_COST = Section(
         "text: trained",
         "number: trained_millions training_gflops memory_gb expected_memory_gb v100_hours "
         "cpu_ms_per_image",
+    ),
+)
+
+ROTATIONS = Section(
+    kind="rotations",
+    title="Photos on their side",
+    columns=columns(
+        "text: record detector classifier turned rotations",
+        "count: images faces",
+        "percent: coverage accuracy joint_accuracy wrong_and_sure turn_found",
     ),
 )
 
