@@ -52,10 +52,11 @@ def draw_faces(
 ) -> NDArray[np.uint8]:
     """Return a copy of an image with its faces boxed, numbered and labelled.
 
-    Each box has the colour of its most likely label between two dark lines, and a filled label with every label and
-    its percentage, or ``unsure``. Line and letters grow with the image; letters shrink down to a
-    legible size where the image is too narrow. A label stands above, below, beside or inside its
-    box, where it covers least of other labels and faces; inside the image, if that has the room.
+    Each box has the colour of its most likely label between two dark lines, and a filled label with
+    every label and its percentage, or ``unsure``. Line and letters grow with the image; letters
+    shrink down to a legible size where the image is too narrow. A label stands above, below, beside
+    or inside its box, where it covers least of other labels and faces; inside the image, if that
+    has the room.
 
     Args:
         image: the upright image, (H, W, 3) uint8 RGB, any size.
@@ -74,7 +75,7 @@ def draw_faces(
     numbers = result.numbers if numbers is None else numbers
     boxes = [_pixels(face.detection.box, canvas.size) for face in result.faces]
     for box, face in sorted(zip(boxes, result.faces, strict=True), key=lambda p: -_area(p[0])):
-        _outline(draw, box, _colour(face, threshold), line, canvas.size)
+        _outline(draw, box, colour_of(face, threshold), line, canvas.size)
     faces = np.array(boxes, np.int64).reshape(-1, 4)
     taken = np.empty((0, 4), np.int64)
     for number, box, face in zip(numbers, boxes, result.faces, strict=True):
@@ -82,7 +83,7 @@ def draw_faces(
         font = _font(draw, lines, round(15 * scale), canvas.width)
         area = _place(_text_size(draw, lines, font), box, line, faces, taken, canvas.size)
         taken = np.vstack([taken, area])
-        _label(draw, area, lines, font, _colour(face, threshold))
+        _label(draw, area, lines, font, colour_of(face, threshold))
     return np.array(canvas)
 
 
@@ -102,7 +103,13 @@ def label_lines(
     return [f"{number} {first}", *others]
 
 
-def _colour(face: Face, threshold: float | Mapping[str, float]) -> tuple[int, int, int]:
+def text_colour(background: tuple[int, int, int]) -> str:
+    """Return ``black`` or ``white``, whichever reads better on a background."""
+    return "black" if _luminance(background) > 0.179 else "white"
+
+
+def colour_of(face: Face, threshold: float | Mapping[str, float]) -> tuple[int, int, int]:
+    """Return the colour of a face's box: that of its most likely label, or of unsure faces."""
     if face.emotions.unsure(threshold):
         return UNSURE_COLOUR
     return COLOURS[face.emotions.labels(threshold)[0]]
@@ -232,9 +239,9 @@ def _label(
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     colour: tuple[int, int, int],
 ) -> None:
-    """Fill the label with its colour and write on it in black or white, whichever reads better."""
+    """Fill the label with its colour and write on it."""
     draw.rectangle(area, fill=colour, outline="black")
-    text = "black" if _luminance(colour) > 0.179 else "white"
+    text = text_colour(colour)
     padding = _padding(font)
     for index, line in enumerate(lines):
         y = area[1] + padding + round((index + 0.5) * _line_height(font))

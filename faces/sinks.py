@@ -91,7 +91,7 @@ def json_line(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD) -> 
 def csv_rows(result: ImageResult, threshold: Threshold) -> list[list[Any]]:
     """Return one row per face of an image, in the order of ``CSV_COLUMNS``.
 
-    ``face`` is one of ``ImageResult.numbers``, ``labels`` are joined by ``;``, ``unsure`` is a bool.
+    ``face`` is of ``ImageResult.numbers``, ``labels`` are joined by ``;``, ``unsure`` is a bool.
     """
     return [
         [
