@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,8 +21,10 @@ from classification.inference.classifier import (
     TrainedNetwork,
     check_tensors,
     empty_network,
+    load_network,
 )
 from classification.modeling.support_set import SupportHead
+from faces.command import UserError
 
 Rows = NDArray[np.float32]
 """One row per face, shape (N, D), float32."""
@@ -34,12 +37,7 @@ CELL = 8
 
 
 class Features(ABC):
-    """Grey faces → rows.
-
-    Attributes:
-        kind: one of ``FEATURES``.
-        stored: the number format in which rows are kept.
-    """
+    """Grey faces → rows of a ``kind``, one of ``FEATURES``, kept in a number format, ``stored``."""
 
     kind: str
     stored: str
@@ -134,17 +132,11 @@ class PlainFeatures(Features):
 
 @dataclass
 class PcaFeatures(Features):
-    """The first principal components of pixels or HOG, rounded to 8 bits: a row takes 128 bytes.
+    """The first principal components of pixels or HOG, rounded to 8 bits: a row takes 128 bytes."""
 
-    Attributes:
-        kind: ``pca`` (of pixels) or ``hog_pca``.
-        mean: shape (D,), float32, of the training rows.
-        axes: shape (D, 128), float32, divided by the step of the rounding.
-    """
-
-    kind: str
-    mean: NDArray[np.float32]
-    axes: NDArray[np.float32]
+    kind: str  # ``pca`` (of pixels) or ``hog_pca``
+    mean: NDArray[np.float32]  # of the training rows, shape (D,)
+    axes: NDArray[np.float32]  # shape (D, 128), divided by the step of the rounding
     stored: str = "int8"
 
     @classmethod
@@ -174,12 +166,7 @@ _BASE = {"pca": "pixels", "hog_pca": "hog"}
 
 
 class EmbeddingFeatures(Features):
-    """What a trained network hands to its last layer; the network is frozen.
-
-    Args:
-        network: its architecture and preprocessing.
-        state: its weights.
-    """
+    """What a trained network hands to its last layer; the network is frozen."""
 
     kind = "embedding"
     stored = "float16"
@@ -216,12 +203,25 @@ FEATURES = (*PLAIN, *_BASE, "embedding")
 """Everything that a baseline can be trained on."""
 
 
-def load_features(kind: str, arrays: dict[str, NDArray[Any]], about: dict[str, Any]) -> Features:
-    """Build features from what ``arrays`` and ``about`` gave.
+def fit_features(kind: str, images: NDArray[np.uint8], network: Path | None, seed: int) -> Features:
+    """Learn features of a kind on Training, (N, 48, 48) uint8.
 
-    Raises:
-        ValueError, KeyError, TypeError: they describe none.
+    ``network`` is the weights file of that whose embedding is taken; a ``UserError`` says that it
+    is given but not needed, or the other way round, or cannot be used.
     """
+    if (kind == EmbeddingFeatures.kind) != (network is not None):
+        raise UserError(
+            "--network WEIGHTS.safetensors goes with --features embedding, and only with it"
+        )
+    if network is not None:
+        return EmbeddingFeatures(*load_network(network))
+    if kind in PLAIN:
+        return PlainFeatures(kind)
+    return PcaFeatures.fit(kind, images, seed)
+
+
+def load_features(kind: str, arrays: dict[str, NDArray[Any]], about: dict[str, Any]) -> Features:
+    """Build features from what ``arrays`` and ``about`` gave, if they describe any."""
     if kind in PLAIN:
         return PlainFeatures(kind)
     if kind in _BASE:

@@ -8,28 +8,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from classification.inference.classifier import load_network, save_network
 from classification.training.card import WEIGHTS, write_json
-from faces.command import UserError, run
+from faces.command import Command, UserError
 from faces.files import file_sha256
 from faces.provenance import read_card
 
-COMMAND = "classification.export"
-
 
 def export_run(folder: Path, name: str, weights: Path = WEIGHTS) -> Path:
-    """Copy a run's best network and card to the folder of shipped weights.
-
-    Args:
-        folder: what ``classification.train`` left.
-        name: of the model.
-        weights: the folder to write to.
-
-    Returns:
-        The weights file.
+    """Copy a run's best network and card to the folder of shipped weights; return the weights file.
 
     Raises:
         UserError: the run has no finished network or no card.
@@ -48,19 +37,17 @@ def export_run(folder: Path, name: str, weights: Path = WEIGHTS) -> Path:
     return target
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog=f"python -m {COMMAND}", description=__doc__)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="a run folder of classification.train")
     parser.add_argument("name", help="of the shipped model")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the folder to write to")
-    args = parser.parse_args(argv)
 
-    def action() -> int:
-        print(f"wrote {export_run(args.run, args.name, args.weights)} and its card")
-        return 0
 
-    return run(COMMAND, action)
+def _export(args: argparse.Namespace) -> None:
+    print(f"wrote {export_run(args.run, args.name, args.weights)} and its card")
+
+
+main = Command("classification.export", __doc__, _add_options, _export)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import json
 import math
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +22,10 @@ from torch import Tensor, nn
 
 from classification.inference.classifier import NetworkClassifier
 from classification.training.card import find_files
-from faces.command import UserError, run
+from faces.command import Command, UserError
 from faces.emotions import EMOTIONS
 from faces.files import replacing
 from networks.openvino import core
-
-COMMAND = "classification.export_onnx"
 
 TOLERANCE = 1e-3
 """The largest difference of a probability to PyTorch's in float32 that is allowed."""
@@ -38,11 +35,7 @@ FACES_COMPARED = 32
 
 
 class GreyToProbabilities(nn.Module):
-    """All that ``NetworkClassifier.probabilities_of_grey`` does, as one network.
-
-    Args:
-        classifier: whose network, preprocessing and calibration are used.
-    """
+    """All that ``NetworkClassifier.probabilities_of_grey`` does, as one network."""
 
     def __init__(self, classifier: NetworkClassifier) -> None:
         super().__init__()
@@ -74,17 +67,10 @@ class GreyToProbabilities(nn.Module):
 
 
 def export_classifier(classifier: NetworkClassifier, path: Path) -> float:
-    """Write a classifier as ONNX, replacing an old file when it is whole and checked.
+    """Write a classifier, on the CPU, as ONNX; an old file is replaced when the new is checked.
 
-    Args:
-        classifier: on the CPU.
-        path: to write; its folder exists.
-
-    Returns:
-        The largest difference of a probability to PyTorch's in float32.
-
-    Raises:
-        UserError: the difference is above ``TOLERANCE``.
+    Returns the largest difference of a probability to PyTorch's in float32; a ``UserError`` says
+    that it is above ``TOLERANCE``.
     """
     size = classifier.network.size
     whole = GreyToProbabilities(classifier).eval()
@@ -128,28 +114,21 @@ def run_onnx(content: bytes, faces: np.typing.NDArray[np.uint8]) -> np.typing.ND
     return np.asarray(compiled([faces])[0], np.float32)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("classifier", metavar="NAME|RUN", help="a shipped classifier, or a run")
     parser.add_argument("out", type=Path, metavar="FILE.onnx", help="the file to write")
-    args = parser.parse_args(argv)
 
-    def action() -> int:
-        if not args.out.parent.is_dir():
-            raise UserError(f"{args.out}: its folder does not exist; make it")
-        weights, _ = find_files(args.classifier)
-        name = Path(args.classifier).name
-        classifier = NetworkClassifier.load(weights, torch.device("cpu"), name)
-        difference = export_classifier(classifier, args.out)
-        print(f"wrote {args.out}; largest difference to PyTorch {difference:.1g}")
-        return 0
 
-    return run(COMMAND, action)
+def _export(args: argparse.Namespace) -> None:
+    if not args.out.parent.is_dir():
+        raise UserError(f"{args.out}: its folder does not exist; make it")
+    weights, name = find_files(args.classifier)[0], Path(args.classifier).name
+    classifier = NetworkClassifier.load(weights, torch.device("cpu"), name)
+    difference = export_classifier(classifier, args.out)
+    print(f"wrote {args.out}; largest difference to PyTorch {difference:.1g}")
+
+
+main = Command("classification.export_onnx", __doc__, _add_options, _export)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -27,22 +25,16 @@ from classification.data.fer2013 import Fer2013, load_fer2013, note_differences
 from classification.data.ferplus import FerPlus, load_ferplus
 from classification.inference.classifier import NetworkClassifier, save_network
 from classification.modeling.face_resnet import build_network
+from classification.training import distributed
 from classification.training.card import plot_curves, write_card, write_json
-from classification.training.distributed import (
-    from_first_process,
-    in_any_process,
-    own_device,
-    process_group,
-    rank_and_count,
-)
 from classification.training.extra_faces import joined, load_extra_faces, without_votes
 from classification.training.loss import training_loss
+from classification.training.options import add_data_options
 from classification.training.recipe import Recipe, load_recipe
 from classification.training.schedule import learning_rate, mixup_share
 from classification.training.state import CHECKPOINT, TrainingState
-from faces.command import UserError, run
+from faces.command import Command, UserError, handling_stops
 from faces.emotions import EMOTIONS
-from faces.provenance import command_line
 from networks.precision import best_dtype
 
 COMMAND = "classification.train"
@@ -59,28 +51,15 @@ The first epoch's loss is also that of the random start, and so is held against 
 def stop_requests() -> Iterator[list[int]]:
     """Collect Ctrl-C and SIGTERM in a list, so that the loop can save and end between two steps."""
     received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, note) for number in numbers]
-    try:
+    with handling_stops(lambda number, _: received.append(number)):
         yield received
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 class ProgressReport:
-    """Shows a training on standard error and in TensorBoard, in the first process.
-
-    Args:
-        state: of the training.
-    """
+    """Shows a training on standard error and in TensorBoard, in the first process."""
 
     def __init__(self, state: TrainingState) -> None:
-        rank, first = rank_and_count()[0], state.progress.step
+        rank, first = distributed.rank_and_count()[0], state.progress.step
         quiet = True if rank else None  # None: quiet where standard error is no terminal
         total = state.total_steps
         self.bar = tqdm(total=total, initial=first, unit=" steps", desc="training", disable=quiet)
@@ -117,20 +96,15 @@ def train(
     start: Path | None = None,
     workers: int = 0,
 ) -> dict[str, Any]:
-    """Train, or resume the run in ``out``, and leave the best network there.
+    """Train, or resume the run in ``out``, and leave the best network there; return the record.
 
     Args:
-        recipe: what to train.
         data: with the splits Training, for the weights, and PublicTest, to select the epoch.
         out: the run folder; its checkpoint, if there is one, is resumed.
-        device: where to train.
         votes: on the images of ``data``, where the recipe uses them; only Training's train.
         teachers: weights files of the networks to learn from, where the recipe does.
         start: weights file of a network like the recipe's, to start from.
         workers: processes that prepare batches; 0 prepares them in this one.
-
-    Returns:
-        The run's record: recipe, data, history, best epoch.
 
     Raises:
         UserError: the recipe needs votes, teachers or published weights that are not given, or the
@@ -154,7 +128,7 @@ def train(
             report.epoch(entry)
             keep_the_best(state, entry)
             state.save()
-            if not state.finished() and in_any_process(bool(stops), device):
+            if not state.finished() and distributed.in_any_process(bool(stops), device):
                 raise KeyboardInterrupt
     state.save()
     return state.record()
@@ -165,24 +139,15 @@ def train_one_epoch(
 ) -> float:
     """Train to the end of the epoch, from its middle where the run was stopped there.
 
-    Args:
-        state: of the training.
-        batches: those that are left.
-        stops: not empty once the user asks to stop.
-        report: shows the steps.
-
-    Returns:
-        The learning rate of the last step.
-
-    Raises:
-        KeyboardInterrupt: a stop was asked for; the checkpoint is saved.
+    Batches are those that are left; ``stops`` is not empty once the user asks to stop: then the
+    checkpoint is saved, and ``KeyboardInterrupt`` raised. Returns the last step's learning rate.
     """
     while True:
         rate = train_one_step(state, *next(batches))
         report.bar.update()
         if state.at_epoch_end():
             return rate
-        stopping = in_any_process(bool(stops), state.device)
+        stopping = distributed.in_any_process(bool(stops), state.device)
         if stopping or time.perf_counter() - state.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             state.save()
         if stopping:
@@ -192,13 +157,8 @@ def train_one_epoch(
 def train_one_step(state: TrainingState, images: Any, targets: Any) -> float:
     """Change the network by one batch and return the learning rate.
 
-    Args:
-        state: of the training.
-        images: (B, 48, 48) uint8.
-        targets: (B, 7) float32, rows sum to 1.
-
-    Raises:
-        UserError: the loss is not finite.
+    Images are (B, 48, 48) uint8, targets (B, 7) float32, their rows summing to 1. A loss that is
+    not finite is a ``UserError``.
     """
     # all that is random in this step follows from its number
     recipe, now = state.recipe, state.progress
@@ -238,7 +198,7 @@ def evaluate(state: TrainingState) -> dict[str, float]:
     probabilities = classifier.probabilities_of_grey(state.validation.images)
     labels = state.validation.labels
     of_label = probabilities[np.arange(len(labels)), labels]
-    return from_first_process(
+    return distributed.from_first_process(
         {
             "loss": float(-np.log(np.clip(of_label, 1e-12, None)).mean()),
             "accuracy": float((probabilities.argmax(1) == labels).mean()),
@@ -250,16 +210,15 @@ def keep_the_best(state: TrainingState, entry: dict[str, float]) -> None:
     """Write the averaged network if no epoch before had a better accuracy on PublicTest."""
     if entry["accuracy"] > state.progress.best:
         state.progress.best = entry["accuracy"]
-        if rank_and_count()[0] == 0:
+        if distributed.rank_and_count()[0] == 0:
             save_network(state.out / "model.safetensors", state.average.state, state.network)
 
 
 def check_not_diverged(state: TrainingState, entry: dict[str, float]) -> None:
     """Check the mean loss of an epoch.
 
-    Raises:
-        UserError: it is ``BURST`` times that of guessing, or more; or ``BURST_AT_END`` times in the
-            last of several epochs.
+    A ``UserError`` says that it is ``BURST`` times that of guessing, or more; or ``BURST_AT_END``
+    times in the last of several epochs.
     """
     recipe = state.recipe
     limit = BURST_AT_END if state.finished() and entry["epoch"] > 1 else BURST
@@ -281,33 +240,7 @@ def diverged(state: TrainingState, what: str, rate: float) -> UserError:
     )
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = argparse.ArgumentParser(prog=f"python -m {COMMAND}", description=__doc__)
-    result.add_argument(
-        "--recipe", type=Path, required=True, help="a file of classification/recipes"
-    )
-    result.add_argument(
-        "--data", type=Path, required=True, help="FER2013: csv, Kaggle folder, or zip"
-    )
-    result.add_argument("--out", type=Path, required=True, help="the run folder to make")
-    result.add_argument(
-        "--extra", type=Path, metavar="DIR", help="train on these faces too: DIR/<emotion>/*.png"
-    )
-    result.add_argument("--votes", type=Path, help="FER+'s csv, where the recipe has votes")
-    result.add_argument(
-        "--teacher", type=Path, nargs="+", default=[], help="run folders, where it has distill"
-    )
-    result.add_argument("--start", type=Path, metavar="RUN", help="start from this run's network")
-    result.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    result.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
-    result.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
-    result.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="changes to the recipe")
-    return result
-
-
-def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
+def _train_and_describe(args: argparse.Namespace) -> None:
     # what can be wrong is checked before the data are read
     if args.out.exists() and not args.out.is_dir():
         raise UserError(f"{args.out}: is a file; --out takes a folder")
@@ -318,11 +251,11 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
         build_network(recipe.architecture, recipe.model)
     except ValueError as error:
         raise UserError(f"{args.recipe}: {error}") from error
-    device = own_device(args.device)
+    device = distributed.own_device(args.device)
 
-    with process_group(device):
+    with distributed.process_group(device):
         # the data
-        first = rank_and_count()[0] == 0
+        first = distributed.rank_and_count()[0] == 0
         data = load_fer2013(args.data, progress=first)
         if first:
             note_differences(COMMAND, args.data, data)
@@ -347,7 +280,7 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
 
         # what describes the run
         if first:
-            record["command"] = made_by
+            record["command"] = args.made_by
             if args.extra:
                 faces = {"faces": len(extra.labels), "fingerprint": extra.fingerprint}
                 record["extra"] = {"folder": args.extra.name, **faces}
@@ -360,15 +293,24 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
             write_card(args.out, record, public, device)
             best = f"best PublicTest accuracy {record['best_accuracy']:.4f}"
             print(f"{best}; the run is in {args.out}")
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    args = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    stopped = f"go on with --resume --out {args.out}"
-    return run(COMMAND, lambda: train_and_describe(args, made_by), stopped)
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--recipe", type=Path, required=True, help="a file of classification/recipes")
+    add_data_options(parser, out="the run folder to make")
+    about = "train on these faces too: DIR/<emotion>/*.png"
+    add("--extra", type=Path, metavar="DIR", help=about)
+    add("--votes", type=Path, help="FER+'s csv, where the recipe has votes")
+    add("--teacher", type=Path, nargs="+", default=[], help="run folders, where it has distill")
+    add("--start", type=Path, metavar="RUN", help="start from this run's network")
+    add("--resume", action="store_true", help="go on with the run in --out")
+    add("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    add("--workers", type=int, default=0, help="processes that prepare batches")
+    add("overrides", nargs="*", metavar="KEY VALUE", help="changes to the recipe")
+
+
+main = Command(COMMAND, __doc__, _add_options, _train_and_describe, "go on with --resume")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from demo.render import cards
 from demo.session import UNDO_SECONDS, Session
 from faces.fetch import DeadLinkError, ForbiddenLinkError, Limits, fetch_image
-from faces.paths import PICTURE_SUFFIXES
+from faces.paths import IMAGE_SUFFIXES
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 SAMPLE = SAMPLES / "group.jpg"
@@ -76,7 +76,7 @@ def show_sources() -> None:
         key = f"{FOLDER} {session().round}"
         st.file_uploader(
             "Choose a folder of photos",
-            type=sorted(PICTURE_SUFFIXES),
+            type=sorted(IMAGE_SUFFIXES),
             accept_multiple_files="directory",
             key=key,
             on_change=_take,

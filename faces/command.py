@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import signal
 import sys
 import threading
-from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any, NoReturn
 
 
 class UserError(ValueError):
@@ -21,6 +24,49 @@ class UserError(ValueError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP, which acts like Ctrl-C but did not reach the processes started here."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A module's ``main``: called with the words of a command line, it runs as ``run`` says."""
+
+    name: str  # of the module
+    text: str | None  # the module's docstring, which is its help
+    add_options: Callable[[ArgumentParser], None]
+    # does what the options ask, among them ``made_by``, the command line as records have it, and
+    # returns the exit status (None: 0)
+    action: Callable[[Namespace], int | None]
+    stopped: str = ""  # what a user who presses Ctrl-C should know
+
+    def parser(self) -> ArgumentParser:
+        """Return the parser of its command line."""
+        result = _Parser(
+            prog=f"python -m {self.name}",
+            description=(self.text or "").replace("%", "%%"),
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+        self.add_options(result)
+        return result
+
+    def check(self, options: Namespace) -> None:
+        """Raise a ``UserError`` if the options cannot be meant, before anything is done."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run it and return the exit status; None stands for this process's words."""
+        from faces.provenance import command_line  # here, as it needs UserError
+
+        def action() -> int:
+            options = self.parser().parse_args(argv)
+            options.made_by = command_line(self.name, argv)
+            self.check(options)
+            return self.action(options) or 0
+
+        return run(self.name, action, self.stopped)
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
 
 
 def run(command: str, action: Callable[[], int], stopped: str = "") -> int:
@@ -104,6 +150,18 @@ def _signals_as_ctrl_c() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+@contextmanager
+def handling_stops(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let ``handler`` get Ctrl-C and SIGTERM inside the block, for work that ends by itself."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
 def expect_interrupts(package: str) -> None:
     """End a command that is still importing with one line and status 130 at Ctrl-C.
 
@@ -150,34 +208,26 @@ def printable(text: str) -> str:
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def positive_pixels(text: str) -> float:
-    """Parse a size in pixels, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise ArgumentTypeError(f"expected a size in pixels, 0 or more, got {text!r}")
-    return value
+def number_for(
+    expected: str, allowed: Callable[[float], bool], kind: Callable[[str], float] = float
+) -> Callable[[str], Any]:
+    """Return what parses a number for argparse, and says what was ``expected`` if none is given."""
+
+    def parse(text: str) -> float:
+        with suppress(ValueError):
+            if allowed(value := kind(text)):
+                return value
+        raise ArgumentTypeError(f"expected {expected}, got {text!r}")
+
+    return parse
 
 
-def fraction(text: str) -> float:
-    """Parse a number above 0 and below 1, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1:
-        raise ArgumentTypeError(f"expected a number above 0 and below 1, got {text!r}")
-    return value
+positive_pixels = number_for("a size in pixels, 0 or more", lambda x: 0 <= x < math.inf)
+fraction = number_for("a number above 0 and below 1", lambda x: 0 < x < 1)
 
 
 def existing(path: Path, option: str) -> Path:
-    """Return ``path`` if it exists.
-
-    Raises:
-        UserError: it does not.
-    """
+    """Return ``path``, or raise a ``UserError`` if it does not exist."""
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; check {option}")
     return path

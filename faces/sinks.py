@@ -20,7 +20,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from faces.command import UserError
@@ -182,6 +181,15 @@ class Sink(ABC):
         self._at = _Position(end=len(self._head))
         return self
 
+    @property
+    def head(self) -> bytes:
+        """What the file begins with, before the first image."""
+        return self._head
+
+    def encode(self, result: ImageResult) -> bytes:
+        """Return what an image adds to a file of lines (``.jsonl``, ``.csv``)."""
+        return self._record(result)[0]
+
     def write(self, result: ImageResult) -> None:
         """Add one image; once this returns, a crash of the program does not lose it."""
         if self._file is None or self._waiting is None:
@@ -197,12 +205,7 @@ class Sink(ABC):
             at.waiting_end + len(waiting),
         )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         assert self._file is not None and self._waiting is not None
         with self._waiting as waiting, self._file as file:
             file.truncate(self._at.end)  # an interrupted write may have left half a record

@@ -34,7 +34,7 @@ from demo.session import FILE_BYTES, Session
 from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.fetch import Limits
-from faces.paths import PICTURE_SUFFIXES
+from faces.paths import IMAGE_SUFFIXES
 from faces.types import Box, Detection
 from twostage import cli, model_zoo
 
@@ -112,6 +112,7 @@ def stand_ins(
     found = Models()
     monkeypatch.setattr(model_zoo, "load_detector", found.detector)
     monkeypatch.setattr(model_zoo, "load_classifier", found.classifier)
+    monkeypatch.setattr(cli, "fingerprint", lambda stage, name: {name: ""})
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(
         model_zoo,
@@ -303,7 +304,7 @@ def test_photos_of_any_kind_folders_and_the_camera() -> None:
     assert app.file_uploader[0].accept_multiple_files
     assert not app.file_uploader[0].allowed_type  # any file: a bad one gets a sentence
     folder = app.file_uploader[1]
-    assert folder.accept_directory and set(folder.allowed_type) == PICTURE_SUFFIXES
+    assert folder.accept_directory and set(folder.allowed_type) == IMAGE_SUFFIXES
     folder.set_value([("holiday/a.png", photo(), "image/png")]).run()
     app.session_state["camera"] = True
     app.run()
@@ -802,18 +803,21 @@ def test_one_model_alone_is_compared_with_nothing(monkeypatch: pytest.MonkeyPatc
 
 
 def test_why_shows_maps_times_and_cards(stand_ins: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    card = {"limits": "many", "public_test": {"accuracy": 0.5, "n": 7, "confusion": [[1] * 7] * 7}}
+    card = {
+        "intended_use": "intended",
+        "public_test": {"accuracy": 0.5, "n": 7, "confusion": [[1] * 7] * 7},
+    }
     monkeypatch.setattr(model_zoo.ShippedModel, "card", lambda self: card)
     app = page(("a.png", photo()), tab="Why")
     assert "What speaks for happy" in [heading.value for heading in app.header]
     assert alts(app) == ["Face 1: which parts speak for happy"]
     assert "no layers" in app.info[0].value
     html = " ".join(block.proto.body for block in app.get("html"))
-    assert "find the faces" in html and "many" not in html
+    assert "find the faces" in html and "intended" not in html
     app.session_state["why"] = "The models"
     app.run()
     html = " ".join(block.proto.body for block in app.get("html"))
-    assert "many" in html and "the small classifier" in captions(app)
+    assert "intended" in html and "the small classifier" in captions(app)
     assert any("Not calibrated" in text.value for text in app.markdown)
     app.session_state["why"] = "This face"
     app.run()
