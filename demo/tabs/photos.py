@@ -21,14 +21,20 @@ from faces.types import ImageResult
 
 def show_photos(photos: Sequence[Photo], choice: Choice, look: Look) -> None:
     """Show the answer in a line; below it some photos, the open one of many, or thumbnails."""
+    opened = next((p for p in photos if p.name == st.session_state.get("open")), None)
+    many = len(photos) > cards.PHOTOS_AT_ONCE
+    wanted = tables.Filter()
     with st.container(horizontal=True, vertical_alignment="center", key="answer"):
         answer = st.empty()
+        if many and not opened:
+            with st.popover("Filter", icon=":material/filter_list:"):
+                wanted = choose_filter()
+                choose_threshold()
         if session().photos:
             remove = session().remove
             st.button("Remove all", key="remove all", on_click=remove, args=(session().photos,))
     progress = st.container()
-    opened = next((p for p in photos if p.name == st.session_state.get("open")), None)
-    if len(photos) <= cards.PHOTOS_AT_ONCE:
+    if not many:
         places = [st.container(key=f"photo-{position}") for position in range(len(photos))]
         with progress:
             for position, photo in enumerate(analyzed(photos, choice)):
@@ -41,7 +47,8 @@ def show_photos(photos: Sequence[Photo], choice: Choice, look: Look) -> None:
         with st.container(key="photo-0"):
             show_photo(opened, choice, look, 0)
     else:
-        show_thumbnails(photos, choice, look, progress)
+        with progress:
+            show_thumbnails(photos, choice, look, wanted)
     results = [known.result for p in photos if (known := _known(p, choice))]
     answer.html(cards.summary_html(cards.summary(results, look.threshold)))
 
@@ -52,21 +59,17 @@ def _known(photo: Photo, choice: Choice) -> Analysis | None:
 
 
 def show_thumbnails(
-    photos: Sequence[Photo], choice: Choice, look: Look, progress: st.delta_generator.DeltaGenerator
+    photos: Sequence[Photo], choice: Choice, look: Look, wanted: tables.Filter
 ) -> None:
     """Show a page of thumbnails, each as soon as its photo is analysed; others meanwhile."""
-    left, right = st.columns((3, 2), gap="medium")
-    with left:
-        wanted = choose_filter()
-    with right:
-        choose_threshold()
+    progress = st.container()
     place, shown = st.container(horizontal=True, key="grid"), cards.THUMBNAILS_AT_ONCE
     if wanted.shows:  # which ones to show is known once all are analysed
         with progress:
             list(analyzed(photos, choice))
     found = [photo for photo in photos if _takes(wanted, photo, choice, look)]
-    if not found:
-        place.caption("No photo is as looked for.")
+    if wanted.active:
+        progress.caption(f"The filter keeps {len(found)} of {len(photos)} photos.")
     page = 1
     if len(found) > shown:
         page = st.pagination(
@@ -97,7 +100,7 @@ def show_tile(photo: Photo, choice: Choice, look: Look, position: int) -> None:
     """Show a thumbnail that opens its photo, and the answer below it."""
     known = session().known(photo, choice)
     try:
-        st.image(cards.data_uri(session().thumbnail(photo)), alt="")
+        st.image(cards.data_uri(session().thumbnail(photo)), width="stretch", alt="")
     except ImageError as error:
         known = error.cause
     st.button(

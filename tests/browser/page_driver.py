@@ -27,6 +27,9 @@ DESKTOP, TABLET, PHONE = (1280, 900), (820, 1180), (390, 844)
 PATIENCE = 120
 """Seconds that a busy machine may take for anything."""
 
+STILL_SECONDS = 0.6
+"""How long the page does nothing until it is taken to be at rest."""
+
 _CHROMIUM = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -176,7 +179,7 @@ class Page:
             script = "return [...document.images].every(image => image.complete)"
             if not idle or not self.driver.execute_script(script):
                 still_since = time.monotonic()
-            return time.monotonic() - still_since > 0.6
+            return time.monotonic() - still_since > STILL_SECONDS
 
         wait_for(still, "the page to settle")
 

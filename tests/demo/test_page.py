@@ -676,7 +676,7 @@ def test_thumbnails_are_found_by_name_and_by_emotion() -> None:
     app.pills(key="shows").set_value(["happy"]).run()
     assert tiles(app) == ["0.png", "1.png", "3.png"]
     app.pills(key="shows").set_value(["fear"]).run()
-    assert not tiles(app) and "No photo is as looked for" in captions(app)
+    assert not tiles(app) and "The filter keeps 0 of 4 photos" in captions(app)
 
 
 def test_new_photos_are_seen_first_wherever_the_page_was() -> None:
