@@ -111,15 +111,10 @@ def devices() -> list[str]:
 
 @dataclass(frozen=True)
 class Look:
-    """The choices that need no model.
+    """The choices that need no model."""
 
-    Attributes:
-        threshold: from which probability on an emotion is a label.
-        suppressed: show the boxes that do not count as faces, too.
-    """
-
-    threshold: cards.Threshold
-    suppressed: bool
+    threshold: cards.Threshold  # from which probability on an emotion is a label
+    suppressed: bool  # show the boxes that do not count as faces, too
 
 
 def choose_photo(photos: Sequence[Photo]) -> Photo:

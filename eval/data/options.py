@@ -33,11 +33,7 @@ class Command(command.Command):
 
 
 def check_out(path: Path | None) -> None:
-    """Make sure, before anything is measured, that a file can be written; creates its folder.
-
-    Raises:
-        UserError: ``path`` is a folder, or its folder cannot be made or written to.
-    """
+    """Raise a UserError, before anything is measured, if a file cannot be written."""
     if path is None:
         return
     if path.is_dir():
@@ -149,15 +145,7 @@ def add_picture_option(parser: ArgumentParser) -> None:
 
 
 def check_truth(truth: GroundTruth, name: str) -> GroundTruth:
-    """Return the ground truth; tell on standard error what was dropped from it.
-
-    Args:
-        truth: as it will be used.
-        name: of the command.
-
-    Raises:
-        UserError: no face is left to find.
-    """
+    """Return the ground truth, and tell what was dropped from it; UserError if no face is left."""
     note_dropped(name, f"{truth.path}: annotations", truth.faults)
     if not truth.faces:
         raise UserError(f"{truth.path}: has no face to find; there is nothing to measure")
@@ -214,11 +202,7 @@ def precision_of(model: object) -> str | None:
 
 
 def check_finite(probabilities: NDArray[np.float32], name: str) -> None:
-    """Refuse probabilities that are not finite; nan would pass for the most likely emotion.
-
-    Raises:
-        UserError: one is not; the message names the classifier ``name``.
-    """
+    """Raise a UserError if some are not finite; nan would pass for the most likely emotion."""
     if not np.isfinite(probabilities).all():
         raise UserError(
             f"{name}: gives probabilities that are not finite; its weights are damaged, or its "
