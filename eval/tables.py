@@ -55,6 +55,7 @@ SECTIONS = (
     unsure.SECTION,
     crop_study.SECTION,
     sections.SERVICE_LOAD,
+    sections.SERVICE_SOAK,
 )
 """The sections of docs/results.md, in their order."""
 

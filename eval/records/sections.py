@@ -132,15 +132,32 @@ SERVICE_LOAD = Section(
     columns={
         "clients": "count",
         "images_per_s": "number",
-        "pipeline_images_per_s": "number",
+        "analyze_images_per_s": "number",
         "relative": "percent",
         "p50_ms": "number",
         "p95_ms": "number",
         "p99_ms": "number",
         "failed": "count",
+        "n": "count",
+        "cpu_ms_service": "number",
+        "cpu_ms_clients": "number",
+        "cpu_ms_analyze": "number",
+        "cores": "count",
+    },
+)
+
+SERVICE_SOAK = Section(
+    kind="service_soak",
+    title="The service's memory over many requests",
+    columns={
         "requests": "count",
+        "failed": "count",
         "memory_mb": "number",
+        "memory_most_mb": "number",
         "memory_after_mb": "number",
+        "growth": "percent",
+        "minutes": "number",
+        "side": "count",
         "cores": "count",
     },
 )
