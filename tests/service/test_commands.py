@@ -122,6 +122,23 @@ def test_serve_refuses_before_it_listens(
     assert cause in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (["nothing.mp4"], "camera:0 or a video file"),
+        (["rtsp://a.test/b"], "camera:0 or a video file"),
+        (["camera:0", "camera:1"], "one source"),
+        (["camera:0", "--out", "a.csv"], "no output"),
+        (["camera:0", "--threshold", "2"], "--threshold"),
+    ],
+)
+def test_show_refuses_before_it_listens(
+    capsys: pytest.CaptureFixture[str], words: list[str], cause: str
+) -> None:
+    assert cli.main(["video", *words, "--show"]) == 2
+    assert cause in capsys.readouterr().err
+
+
 def test_without_the_extra_serve_says_how_to_get_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
