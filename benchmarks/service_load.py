@@ -20,7 +20,6 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -30,6 +29,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -187,7 +187,7 @@ def analyze(pipeline: Pipeline, paths: Sequence[Path]) -> Turn:
     return turn
 
 
-def measure(arguments: argparse.Namespace, paths: Sequence[Path]) -> dict[int, list[Turn]]:
+def measure(arguments: Namespace, paths: Sequence[Path]) -> dict[int, list[Turn]]:
     """Return the turns of each number of clients; 0 stands for the pipeline."""
     pipeline = load_pipeline()
     requests = [request(path.read_bytes()) for path in paths]
@@ -248,35 +248,28 @@ def images_of(folder: Path, count: int) -> list[Path]:
     return paths[:count]
 
 
-def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
+def _benchmark(arguments: Namespace) -> None:
     turns = measure(arguments, images_of(arguments.images, arguments.count))
-    rows = [
-        row(clients, turns[clients], turns[0]) | report.provenance(made_by)
-        for clients in arguments.clients
-    ]
+    rows = [row(clients, turns[clients], turns[0]) for clients in arguments.clients]
     SERVICE_LOAD.publish(arguments, rows)
-    return 0
 
 
-def add_options(parser: argparse.ArgumentParser, count: int) -> None:
+def add_image_options(parser: ArgumentParser, count: int) -> None:
     """Add the options that say which images are sent, and where the record goes."""
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="a folder")
-    parser.add_argument(
-        "--count", type=int, default=count, help=f"how many of its images ({count})"
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the record")
+    text = f"how many of its images ({count})"
+    parser.add_argument("--count", type=options.positive, default=count, help=text)
+    options.add_out_option(parser)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = options.make_parser(COMMAND, __doc__)
-    add_options(parser, 60)
+def _add_options(parser: ArgumentParser) -> None:
+    add_image_options(parser, 60)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16], help="at once")
-    parser.add_argument("--rounds", type=int, default=12, help="in which all take turns (12)")
-    return options.run_command(COMMAND, parser, benchmark, argv)
+    text = "in which all take turns (12)"
+    parser.add_argument("--rounds", type=options.positive, default=12, help=text)
 
+
+main = options.Command(COMMAND, __doc__, _add_options, _benchmark)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -15,20 +15,18 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import io
 import os
-import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.service_load import add_options, images_of, load, request, running_service
+from benchmarks.service_load import add_image_options, images_of, load, request, running_service
 from eval.data import options
-from eval.records import report
 from eval.records.sections import SERVICE_SOAK
 
 COMMAND = "benchmarks.service_soak"
@@ -59,9 +57,7 @@ def mixed(paths: Sequence[Path], side: int) -> list[bytes]:
     return requests
 
 
-def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
+def _benchmark(arguments: Namespace) -> None:
     requests = mixed(images_of(arguments.images, arguments.count), arguments.side)
     failed, history, start = 0, [], time.perf_counter()
     with running_service() as service:
@@ -81,18 +77,18 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         "memory_history_mb": history,
         "cores": len(os.sched_getaffinity(0)),
     }
-    SERVICE_SOAK.publish(arguments, [row | report.provenance(made_by)])
-    return 0
+    SERVICE_SOAK.publish(arguments, [row])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = options.make_parser(COMMAND, __doc__)
-    add_options(parser, 100)
-    parser.add_argument("--side", type=int, default=160, help="pixels of the longer side (160)")
-    parser.add_argument("--requests", type=int, default=10_000, help="how many (10000)")
-    return options.run_command(COMMAND, parser, benchmark, argv)
+def _add_options(parser: ArgumentParser) -> None:
+    add_image_options(parser, 100)
+    text = "pixels of the longer side (160)"
+    parser.add_argument("--side", type=options.positive, default=160, help=text)
+    text = "how many (10000)"
+    parser.add_argument("--requests", type=options.positive, default=10_000, help=text)
 
+
+main = options.Command(COMMAND, __doc__, _add_options, _benchmark)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
