@@ -177,10 +177,10 @@ async def _answer(
         return b'{"detail":"too many requests are waiting"}'
     except TimeoutError:
         return b'{"detail":"it took too long"}'
-    except UserError:
-        return b'{"detail":"this model is not installed here"}'
     except ImageError as error:
         return json.dumps({"detail": error.cause}).encode()
+    except UserError:
+        return b'{"detail":"this model is not installed here"}'
     plain = (
         result_to_dict(analyzed.result, options.threshold)
         if following is None
