@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import page_driver
 import pytest
+from fake_camera import install_camera, moving_faces
 from page_driver import PHONE, ROOT, Page, missing, wait_for
 from PIL import Image
 from selenium.webdriver.common.by import By
@@ -31,30 +31,6 @@ pytestmark = [
         reason="the extra `service` is not installed: make setup EXTRAS=service",
     ),
 ]
-
-
-def moving_faces() -> Iterator[Image.Image]:
-    """Yield 640×480 frames: three portraits that move to and fro."""
-    group = Image.open(ROOT / "samples" / "group.jpg").convert("RGB")
-    group.thumbnail((560, 440))
-    for number in range(40):
-        frame = Image.new("RGB", (640, 480), (90, 90, 90))
-        frame.paste(group, (abs(20 - number) * 2, 20))
-        yield frame
-
-
-@pytest.fixture(scope="module")
-def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file that Chromium takes for a camera: y4m, 30 frames per second."""
-    path = tmp_path_factory.mktemp("camera") / "camera.y4m"
-    with path.open("wb") as out:
-        out.write(b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg\n")
-        for frame in moving_faces():
-            y, cb, cr = frame.convert("YCbCr").split()
-            out.write(b"FRAME\n" + y.tobytes())
-            for plane in (cb, cr):
-                out.write(np.asarray(plane)[::2, ::2].tobytes())
-    return path
 
 
 @contextmanager
@@ -78,12 +54,8 @@ def shown(*words: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def with_camera(monkeypatch: pytest.MonkeyPatch, camera: Path) -> None:
-    fake = (
-        *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
-        f"--use-file-for-fake-video-capture={camera}",
-    )
-    monkeypatch.setattr(page_driver, "_CHROMIUM", (*page_driver._CHROMIUM, *fake))
+def with_camera(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install_camera(monkeypatch, tmp_path)
 
 
 def number(page: Page, name: str) -> float:
