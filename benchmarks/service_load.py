@@ -84,6 +84,14 @@ class Service:
     port: int
     process: int
 
+    def ready(self) -> bool:
+        """Tell whether it can analyse."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/health", timeout=5):
+                return True
+        except OSError:
+            return False
+
     def cpu_seconds(self) -> float:
         """Return the processor time that it has used so far."""
         fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
@@ -108,15 +116,12 @@ def running_service() -> Iterator[Service]:
             [sys.executable, "-m", "twostage", *words], stderr=subprocess.DEVNULL
         )
         try:
-            for _ in range(3000):
+            service = Service(port, process.pid)
+            while not service.ready():
                 if process.poll() is not None:
                     raise UserError("the service ended; try: twostage serve")
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/health"):
-                        break
-                except OSError:
-                    time.sleep(0.1)
-            yield Service(port, process.pid)
+                time.sleep(0.1)
+            yield service
         finally:
             process.terminate()
             process.wait(120)

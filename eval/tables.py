@@ -54,6 +54,7 @@ SECTIONS = (
     crop_study.SECTION,
     sections.SERVICE_LOAD,
     sections.SERVICE_SOAK,
+    sections.LIVE,
 )
 """The sections of docs/results.md, in their order."""
 

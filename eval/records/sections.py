@@ -137,6 +137,17 @@ SERVICE_SOAK = Section(
     ),
 )
 
+LIVE = Section(
+    kind="live",
+    title="The live page: a camera of 640×480 pixels in Chromium",
+    columns=columns(
+        "number: frames_per_s p50_ms p95_ms p99_ms",
+        "count: n dropped",
+        "number: camera_frames_per_s faces_per_frame cpu_ms_service",
+        "count: cores",
+    ),
+)
+
 CLASSIFIER_SPEED = Section(
     kind="classifier_speed",
     title="Classifiers' accuracy beside their speed",

@@ -101,7 +101,9 @@ function take(data) {
     rows.push(...answer.faces);
     curves.add(answer);
     counts.answered += 1;
-    recent.push([performance.now(), performance.now() - sent]);
+    const latency = performance.now() - sent;
+    recent.push([performance.now(), latency]);
+    dispatchEvent(new CustomEvent("answered", { detail: { ...answer, latency } }));
     byId("csv").disabled = !rows.length;
     byId("chart").disabled = false;
   }
