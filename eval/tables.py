@@ -56,6 +56,8 @@ SECTIONS = (
     crop_study.SECTION,
     sections.SERVICE_LOAD,
     sections.FOLDER_SOAK,
+    sections.SERVICE_SOAK,
+    sections.LIVE,
 )
 """The sections of docs/results.md, in their order."""
 
