@@ -91,7 +91,9 @@ def describe(result: ImageResult, threshold: Threshold) -> str:
         lines[0] += f"; faces under {result.smallest_face:.0f} pixels cannot be seen"
     if result.faces:
         rows = []
-        for number, face in enumerate(result.faces, start=1):
+        for number, face in sorted(
+            zip(result.numbers, result.faces, strict=True), key=lambda numbered: numbered[0]
+        ):
             shown = face.labels(threshold) or [face.emotions.top]
             text = ", ".join(f"{label} {face.emotions[label]:.0%}" for label in shown)
             corners = f"{face.box.x1:.0f},{face.box.y1:.0f} – {face.box.x2:.0f},{face.box.y2:.0f}"
