@@ -43,7 +43,10 @@ OBJECT_STORE_BYTES = 300 << 20
 """Of a Ray that is started here; only names and rows go through it."""
 
 NO_CORE = {"num_cpus": 0}
-"""Naming images and writing rows wait for no core, since the actors may hold all of them."""
+"""Naming images and writing rows wait for no core, since the actors may hold all of them …"""
+
+SIDE_TASKS = 2
+"""… and so many of them run at once, in processes of their own."""
 
 
 @dataclass(frozen=True)
@@ -278,7 +281,9 @@ def analyze_on_ray(
         ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
         with ray.data.DataContext.current(context), _told(ledger, progress, ray):
             try:
-                names = ray.data.read_datasource(source_blocks(sources), **NO_CORE)
+                names = ray.data.read_datasource(
+                    source_blocks(sources), concurrency=SIDE_TASKS, **NO_CORE
+                )
                 rows = names.map_batches(
                     Analyzer,
                     fn_constructor_args=(loader, threshold, ledger),
@@ -292,6 +297,7 @@ def analyze_on_ray(
                     str(output.part),
                     filename_provider=_file_names(ray),
                     min_rows_per_file=ROWS_PER_FILE,
+                    concurrency=SIDE_TASKS,
                     ray_remote_args=NO_CORE,
                     compression="zstd",
                 )
