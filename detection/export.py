@@ -7,7 +7,6 @@ and paths) and NAME.json (the card).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from detection.modeling import checkpoints
 from detection.modeling.config import build_network, load_config
 from faces.command import UserError, run
-from faces.files import file_sha256, write_json, write_text
+from faces.files import file_sha256, read_json, write_json, write_text
 
 COMMAND = "detection.export"
 
@@ -135,10 +134,7 @@ def shipped_card(
 
 
 def _read(path: Path) -> tuple[str, Any]:
-    try:
-        return path.stem, json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no JSON file of figures: {error}") from error
+    return path.stem, read_json(path)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,7 @@ Definitions
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +36,7 @@ from eval.records.sections import Section
 from eval.systems import python
 from faces import command
 from faces.command import UserError
-from faces.files import write_json
+from faces.files import read_json, read_toml, write_json
 from faces.pipeline import EmotionClassifier
 from faces.provenance import command_line
 from faces.views import VIEWS, probabilities_over_views
@@ -111,8 +109,8 @@ def read_plan(path: Path) -> list[Variant]:
     Raises:
         UserError: it is no plan, or a recipe or an override in it is wrong.
     """
+    plan = read_toml(path)
     try:
-        plan = tomllib.loads(path.read_text(encoding="utf-8"))
         common, recipe, seeds = plan["common"], plan["recipe"], plan["seeds"]
         given = plan["variants"]
         variants = []
@@ -131,7 +129,7 @@ def read_plan(path: Path) -> list[Variant]:
                     against=values.get("against", REFERENCE),
                 )
             )
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, AttributeError) as error:
+    except (KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: no plan of an ablation: {error}") from error
     for variant in variants:
         if variant.against not in given:
@@ -205,7 +203,7 @@ def measure(
     Raises:
         UserError: it was of another recipe, or on other data.
     """
-    training = json.loads((folder / "record.json").read_text("utf-8"))
+    training = read_json(folder / "record.json")
     recipe = load_recipe(variant.recipe, variant.arguments(seed))
     same_data = training["data_fingerprint"] == fingerprint
     if not (recipe.is_recorded_as(training["recipe"]) and same_data):

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from faces.command import UserError
+from faces.files import read_text
 
 LABEL = "face"
 
@@ -103,14 +104,7 @@ def read_dataturks(path: str | Path) -> tuple[list[DataturksImage], Report]:
         UserError: the file is not such an export; the message names the line.
         OSError: it cannot be read.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: not UTF-8 text (byte {error.start}); is it the json of the set?"
-        ) from error
-    return parse_dataturks(text, str(path))
+    return parse_dataturks(read_text(Path(path)), str(path))
 
 
 def parse_dataturks(text: str, source: str = "json") -> tuple[list[DataturksImage], Report]:
@@ -149,7 +143,7 @@ def _items(text: str, source: str) -> Iterator[tuple[int, Any]]:
     if text.lstrip().startswith("["):
         try:
             items = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{source}, {_where(error)}: broken JSON array: {_why(error)}"
             ) from error
@@ -160,7 +154,7 @@ def _items(text: str, source: str) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield number, json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{source}, line {number}: not a JSON object: {_why(error)}. "
                 "Expected one image per line, or one JSON array"
@@ -172,7 +166,9 @@ def _where(error: Exception) -> str:
 
 
 def _why(error: Exception) -> str:
-    return error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _image(item: Any, line: int, source: str, report: Report) -> DataturksImage:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from detection.modeling.backbone import CENTERFACE, IMAGENET, published_state
 from faces import provenance
 from faces.command import UserError
-from faces.files import replacing, write_text
+from faces.files import regular_file, replacing, write_text
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
@@ -110,7 +110,7 @@ class FaceCheckpointer(DetectionCheckpointer):
             UserError: ``last_checkpoint`` names anything else.
         """
         note = Path(self.save_dir) / LAST_FILE
-        with note.open(encoding="utf-8", errors="replace") as file:
+        with regular_file(note).open(encoding="utf-8", errors="replace") as file:
             name = file.read(300).strip()
         plain = name and name == PureWindowsPath(name).name and name.isprintable()
         if not plain or not name.endswith(".pth") or (note.parent / name).is_symlink():
@@ -145,6 +145,7 @@ def read_state(path: Path) -> dict[str, Any]:
         Exception: one of ``_BROKEN``: it is damaged.
     """
     loaded: Any
+    regular_file(path)
     if path.suffix == ".safetensors":
         loaded = {"model": load_file(path)}
     elif path.suffix == ".pkl":

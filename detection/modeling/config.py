@@ -15,6 +15,7 @@ from detectron2.modeling import build_model
 import detection.modeling.backbone
 import detection.modeling.ignore_regions  # noqa: F401  (both make their parts known to Detectron2)
 from faces.command import UserError
+from faces.files import regular_file
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "configs"
 
@@ -135,8 +136,8 @@ def find_config(path: str | Path) -> Path:
         UserError: there is no such file; the message lists the names that exist.
     """
     for file in (Path(path), CONFIG_DIR / f"{path}.yaml", CONFIG_DIR / Path(path).name):
-        if file.is_file():
-            return file
+        if file.exists():
+            return regular_file(file)
     names = ", ".join(sorted(file.stem for file in CONFIG_DIR.glob("*.yaml")))
     raise UserError(f"{path}: no such configuration file. This project's own are: {names}")
 
@@ -175,7 +176,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), resolved: bool 
 def _read_yaml(file: Path) -> dict[str, Any]:
     """Read a YAML file of KEY: VALUE pairs, within limits of size and of aliases."""
     try:
-        with file.open(encoding="utf-8-sig") as stream:
+        with regular_file(file).open(encoding="utf-8-sig") as stream:
             text = stream.read(MAX_CHARACTERS + 1)
         if len(text) > MAX_CHARACTERS:
             raise ValueError(f"it has more than {MAX_CHARACTERS} characters")

@@ -34,6 +34,7 @@ from detection.training.evaluator import FaceEvaluator, average_precision
 from detection.training.resume import check_conditions, conditions
 from detection.training.samples import TrainingSamples
 from faces.command import UserError
+from faces.files import regular_file
 
 LOG_FILE = "training_log.jsonl"
 
@@ -120,7 +121,8 @@ class FaceTrainer(TrainerBase):
 
     def _log(self) -> JSONWriter:
         """Return what notes every iteration as it was."""
-        return JSONWriter(str(Path(self.cfg.OUTPUT_DIR) / LOG_FILE), window_size=1)
+        file = Path(self.cfg.OUTPUT_DIR) / LOG_FILE
+        return JSONWriter(str(regular_file(file) if file.exists() else file), window_size=1)
 
     def resume_or_load(self, resume: bool) -> None:
         """Load the last checkpoint of ``OUTPUT_DIR`` and its iteration, or ``MODEL.WEIGHTS``.
