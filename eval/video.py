@@ -17,9 +17,8 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time as clock
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -31,40 +30,29 @@ import numpy as np
 
 from eval.data import options
 from eval.records import report
-from eval.records.sections import Section
-from faces import command
+from eval.records.sections import Section, columns
 from faces.boxes import MATCH_IOU, iou_matrix
 from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.pipeline import Pipeline
-from faces.provenance import command_line
 from video.analyze import Follower, VideoFace, VideoOptions, look_at, tracking_options
 from video.mood import SmoothingOptions
 
 COMMAND = "eval.video"
 
-COLUMNS = {
-    "record": "text",
-    "detector": "text",
-    "classifier": "text",
-    "clips": "count",
-    "detect_every": "count",
-    "smoothing_seconds": "number",
-    "smoothing_lead": "number",
-    "mota": "percent",
-    "idf1": "percent",
-    "switches": "count",
-    "accuracy": "percent",
-    "mood_accuracy": "percent",
-    "settled_accuracy": "percent",
-    "settled_mood_accuracy": "percent",
-    "flicker": "number",
-    "mood_flicker": "number",
-    "true_changes": "number",
-    "frames_per_second": "number",
-}
-
-SECTION = Section(kind="video", title="Faces followed through composed clips", columns=COLUMNS)
+SECTION = Section(
+    kind="video",
+    title="Faces followed through composed clips",
+    columns=columns(
+        "text: record detector classifier",
+        "count: clips detect_every",
+        "number: smoothing_seconds smoothing_lead",
+        "percent: mota idf1",
+        "count: switches",
+        "percent: accuracy mood_accuracy settled_accuracy settled_mood_accuracy",
+        "number: flicker mood_flicker true_changes frames_per_second",
+    ),
+)
 
 
 @dataclass
@@ -219,32 +207,26 @@ def summarise(counts: _Counts) -> report.Row:
     }
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    result.add_argument(
-        "--clips", type=Path, required=True, metavar="DIR", help="of eval.scenes --video"
-    )
-    options.add_models(result, "detector")
-    options.add_models(result, "classifier")
-    result.add_argument(
-        "--detect-every", type=int, default=1, metavar="N", help="as of twostage video"
-    )
+def _add_options(parser: ArgumentParser) -> None:
+    text = "of eval.scenes --video"
+    parser.add_argument("--clips", type=Path, required=True, metavar="DIR", help=text)
+    options.add_models(parser, "detector")
+    options.add_models(parser, "classifier")
+    text = "as of twostage video"
+    parser.add_argument("--detect-every", type=options.positive, default=1, metavar="N", help=text)
     default = SmoothingOptions()
-    result.add_argument(
-        "--smoothing", type=float, nargs="+", default=[default.seconds], metavar="SECONDS",
-        help="time constants to try (default %(default)s)",
-    )  # fmt: skip
-    result.add_argument(
-        "--lead", type=float, nargs="+", default=[default.lead], metavar="P",
-        help="leads to try (default %(default)s)",
-    )  # fmt: skip
-    options.add_common_options(result)
-    return result
+    for option, metavar, value, text in (
+        ("--smoothing", "SECONDS", default.seconds, "time constants"),
+        ("--lead", "P", default.lead, "leads"),
+    ):
+        text += " to try (default %(default)s)"
+        parser.add_argument(
+            option, type=float, nargs="+", default=[value], metavar=metavar, help=text
+        )
+    options.add_common_options(parser)
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
+def _evaluate(arguments: Namespace) -> None:
     try:
         import motmetrics  # noqa: F401
 
@@ -253,9 +235,6 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         raise UserError(
             f"{COMMAND} needs PyAV and motmetrics; run `make setup EXTRAS=video`"
         ) from error
-    report.check_out(arguments.out)
-    if arguments.detect_every < 1:
-        raise UserError(f"--detect-every {arguments.detect_every}: must be 1 or more")
     if min(arguments.smoothing) < 0 or min(arguments.lead) < 0:
         raise UserError("--smoothing and --lead must be 0 or more")
     clips, info = read_clips(arguments.clips)
@@ -267,15 +246,13 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
             pipeline = Pipeline(detector, classifier)
             about: report.Row = {"detector": detector.name, "classifier": classifier.name}
             about |= {"clips": len(clips), "detect_every": arguments.detect_every}
-            about |= report.provenance(made_by, arguments.device)
             rows += [about | row for row in _measure(pipeline, clips, arguments)]
     SECTION.publish(arguments, rows)
     print(f"\n{info['limits']}")
-    return 0
 
 
 def _measure(
-    pipeline: Pipeline, clips: Sequence[Any], arguments: argparse.Namespace
+    pipeline: Pipeline, clips: Sequence[Any], arguments: Namespace
 ) -> Iterator[report.Row]:
     """Yield a row per way of smoothing."""
     with TemporaryDirectory() as folder:
@@ -301,12 +278,7 @@ def _measure(
                 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
-
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -16,6 +16,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.data.composing import blend, resize
 from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.files import read_json
@@ -145,8 +146,10 @@ def compose_clip(
         owner = np.full((height, width), -1, np.int64)
         shown = [(i, person) for i, person in enumerate(people) if person.present(time)]
         for index, person in shown:
-            _lay(canvas, crops[person.crop(time)], person.box(time))
-            x1, y1, x2, y2 = (max(0, round(v)) for v in person.box(time).as_tuple())
+            box = person.box(time)
+            face = resize(crops[person.crop(time)], round(box.width))
+            blend(canvas, face, round(box.x1), round(box.y1))
+            x1, y1, x2, y2 = (max(0, round(v)) for v in box.as_tuple())
             owner[y1:y2, x1:x2] = index
         canvas += rng.normal(0, options.noise, canvas.shape)
         faces = [
@@ -159,24 +162,6 @@ def compose_clip(
             for index, person in shown
         ]
         yield np.clip(canvas, 0, 255).round().astype(np.uint8), faces
-
-
-def _lay(canvas: NDArray[np.float64], crop: Image, box: Box) -> None:
-    """Blend a crop into a canvas (H, W, 3), through a mask that is soft at its rim."""
-    import cv2
-
-    side = round(box.width)
-    method = cv2.INTER_AREA if crop.shape[0] > side else cv2.INTER_CUBIC
-    face = cv2.resize(crop, (side, side), interpolation=method).astype(np.float64)
-    steps = np.abs((np.arange(side) + 0.5) / side * 2 - 1) ** 4
-    mask = np.clip((1 - (steps[:, None] + steps[None, :])) / 0.2, 0, 1)[..., None]
-    x, y = round(box.x1), round(box.y1)
-    x1, y1 = max(x, 0), max(y, 0)
-    x2, y2 = min(x + side, canvas.shape[1]), min(y + side, canvas.shape[0])
-    if x1 >= x2 or y1 >= y2:
-        return
-    face, mask = face[y1 - y : y2 - y, x1 - x : x2 - x], mask[y1 - y : y2 - y, x1 - x : x2 - x]
-    canvas[y1:y2, x1:x2] = mask * face + (1 - mask) * canvas[y1:y2, x1:x2]
 
 
 def write_clip(
