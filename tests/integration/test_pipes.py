@@ -32,6 +32,12 @@ twostage analyze {{photo}} --classifier {{pipe}}
 twostage analyze {{photo}} --classifier fast+{{run}}
 twostage analyze {{photo}} --out {{pipe}}.jsonl
 twostage analyze {{photo}} --annotated {{pipe}}
+twostage analyze {{pipe}}.zip
+twostage analyze {{pipe}}.tar
+twostage analyze --list {{pipe}}
+twostage analyze {{photo}} --out {{journal}} --resume
+twostage summary {{pipe}}.jsonl
+twostage merge {{journals}} --out {{out}}.jsonl
 twostage video {{pipe}}
 twostage video {{pipe}}.mp4
 twostage video {{pipes}}
@@ -123,7 +129,10 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     found = {name: folder / name for name in "pipe run pipes checkpoint extra scores out".split()}
     for name in "run pipes checkpoint extra/happy scores".split():
         (folder / name).mkdir(parents=True)
-    for ending in ("", ".mp4", ".jsonl", ".pkl", ".pth", ".safetensors", ".yaml", ".zip"):
+    (folder / "journals").mkdir()
+    os.mkfifo(folder / "journals" / "faces.jsonl.run")
+    (folder / "journals" / "faces.jsonl").touch()
+    for ending in ("", ".tar", ".mp4", ".jsonl", ".pkl", ".pth", ".safetensors", ".yaml", ".zip"):
         os.mkfifo(folder / f"pipe{ending}")
     for name in [*RUN_FILES.split(), "truth.json"]:
         os.mkfifo(found["run"] / name)
@@ -145,6 +154,8 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "coco": coco.json,
         "images": coco.images,
         "emotions": emotions.json,
+        "journals": folder / "journals",
+        "journal": folder / "journals" / "faces.jsonl",
         "photo": coco.images / "image_0.png",
         "dataturks": dataturks,
         "based": based,

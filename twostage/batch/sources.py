@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from faces.command import UserError
+from faces.files import regular_file
 from faces.paths import IMAGE_SUFFIXES, ImageError, iter_image_paths
 
 MAX_BYTES = 256 << 20
@@ -106,11 +107,12 @@ def read_list(path: Path) -> list[str]:
         UserError: it cannot be read, or holds none.
     """
     try:
-        lines = path.read_bytes().decode("utf-8-sig", "surrogateescape").splitlines()
+        data = regular_file(path).read_bytes()
     except OSError as error:
         raise UserError(f"--list {path}: cannot be read: {error.strerror}") from error
-    if b"\0" in path.read_bytes()[:1024]:
+    if b"\0" in data[:1024]:
         raise UserError(f"--list {path}: is no text file")
+    lines = data.decode("utf-8-sig", "surrogateescape").splitlines()
     paths = [line for line in lines if line.strip() and not line.startswith("#")]
     if not paths:
         raise UserError(f"--list {path}: names no images")
@@ -186,6 +188,10 @@ def _expand(
 def _members(path: str, wanted: Callable[[str], bool]) -> Iterator[Source | ImageError]:
     """Yield the images of an archive, local or at an address."""
     found = False
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait
+        if wanted(path):
+            yield ImageError(path, "is no regular file")
+        return
     members = _zip_members if path.lower().endswith(".zip") else _tar_members
     try:
         for source in members(path, lambda name: _is_image(name) and wanted(f"{path}/{name}")):
