@@ -53,6 +53,7 @@ SECTIONS = (
     unsure.SECTION,
     crop_study.SECTION,
     sections.SERVICE_LOAD,
+    sections.ROBUSTNESS_CAMPAIGN,
 )
 """The sections of docs/results.md, in their order."""
 

@@ -125,6 +125,16 @@ SERVICE_LOAD = Section(
     ),
 )
 
+ROBUSTNESS_CAMPAIGN = Section(
+    kind="robustness_campaign",
+    title="Damaged and hostile inputs, and processes killed at random moments",
+    columns=columns(
+        "text: campaign",
+        "count: inputs answered refused kills runs",
+        "count: tracebacks hangs crashes lost unclear differing accepted peak_mb",
+    ),
+)
+
 CLASSIFIER_SPEED = Section(
     kind="classifier_speed",
     title="Classifiers' accuracy beside their speed",

@@ -93,7 +93,7 @@ def summarize(path: Path) -> Summary:
         return readers[path.suffix.lower()](path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: is no result file of twostage analyze ({error})") from error
