@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import os
 import secrets
 import stat
+import struct
+import tarfile
 import tomllib
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +84,12 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         part.unlink(missing_ok=True)
 
+
+DAMAGED_ARCHIVE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(OSError, EOFError, RuntimeError, OverflowError, UnicodeDecodeError),
+)
+"""What ``zipfile`` and ``tarfile`` raise where an archive is damaged, encrypted or unusual."""
 
 MOST_TEXT = 1 << 30
 """Bytes of the largest file of text that is read; COCO's largest json has half as many."""

@@ -12,7 +12,6 @@ import os
 import re
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -20,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from faces.command import UserError
-from faces.files import regular_file
+from faces.files import DAMAGED_ARCHIVE, regular_file
 from faces.paths import IMAGE_SUFFIXES, ImageError, iter_image_paths
 
 MAX_BYTES = 256 << 20
@@ -29,7 +28,6 @@ MAX_BYTES = 256 << 20
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 ARCHIVES = (*TARS, ".zip")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Source:
             return self._read()
         except ImageError:
             raise
-        except _DAMAGED as error:
+        except DAMAGED_ARCHIVE as error:
             raise ImageError(self.name, f"cannot be read from {self.archive}: {error}") from error
 
     def _read(self) -> bytes:
@@ -200,7 +198,7 @@ def _members(path: str, wanted: Callable[[str], bool]) -> Iterator[Source | Imag
                 yield source
     except FileNotFoundError:
         error = ImageError(path, "no such file")
-    except _DAMAGED as failure:
+    except DAMAGED_ARCHIVE as failure:
         error = ImageError(path, f"is damaged, or no archive ({failure}); get it again")
     else:
         error = ImageError(path, "the archive holds no images")
