@@ -189,7 +189,8 @@ def _entry(
             plain["faces"][number - 1]["crop"] = base64.b64encode(crops[number - 1]).decode()
     entry = {"image_id": image_id, **plain}
     if options.annotate_image:
-        drawn = png(draw_faces(image, result, options.threshold))
+        order = range(1, len(result.faces) + 1)  # that of face_index
+        drawn = png(draw_faces(image, result, options.threshold, order))
         entry["annotated"] = base64.b64encode(drawn).decode()
     return entry
 

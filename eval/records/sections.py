@@ -23,20 +23,15 @@ def columns(*runs: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Section:
-    """A table of docs/results.md.
+    """A table of docs/results.md."""
 
-    Attributes:
-        kind: of the rows that it shows, and that its command writes.
-        title: of the section.
-        columns: key → how it is shown, see ``report.cell``; ``a.b`` is the key b of the object a.
-        headings: key → heading, where that is not the key itself with spaces.
-        brief: keys of the table on a terminal, a blank between them, if ``columns`` are too many.
-    """
-
-    kind: str
-    title: str
+    kind: str  # of the rows that it shows, and that its command writes
+    title: str  # of the section
+    # key → how it is shown, see ``report.cell``; ``a.b`` is the key b of the object a
     columns: Mapping[str, str]
+    # key → heading, where that is not the key itself with spaces
     headings: Mapping[str, str] = field(default_factory=dict)
+    # keys of the table on a terminal, a blank between them, if ``columns`` are too many
     brief: str = ""
 
     def publish(
@@ -78,6 +73,17 @@ DETECTOR_SPEED = Section(
     ),
 )
 
+DETECTOR_SIZES = Section(
+    kind="detector_sizes",
+    title="The same faces in small and large images",
+    columns=columns(
+        "text: record detector size",
+        "count: images faces",
+        "percent: ap50 ap50_ci coverage coverage_lost",
+        "number: false_per_photo duplicates_per_photo ms_per_image ms_per_megapixel",
+    ),
+)
+
 DETECTOR_CURVE = Section(
     kind="detector_curve",
     title="The light detector's accuracy beside its speed, on validation",
@@ -111,6 +117,16 @@ DETECTOR_COST = Section(
     ),
 )
 
+ROTATIONS = Section(
+    kind="rotations",
+    title="Photos on their side",
+    columns=columns(
+        "text: record detector classifier turned rotations",
+        "count: images faces",
+        "percent: coverage accuracy joint_accuracy wrong_and_sure turn_found",
+    ),
+)
+
 SERVICE_LOAD = Section(
     kind="service_load",
     title="The service under load, beside the pipeline without it",
@@ -133,6 +149,22 @@ ROBUSTNESS_CAMPAIGN = Section(
         "count: inputs answered refused kills runs",
         "count: tracebacks hangs crashes lost unclear differing accepted peak_mb",
     ),
+)
+
+FOLDER_SOAK = Section(
+    kind="folder_soak",
+    title="Many images: memory, and images per second by workers",
+    columns={
+        "workers": "count",
+        "cores": "count",
+        "images": "count",
+        "images_per_s": "number",
+        "relative": "percent",
+        "memory_mb": "number",
+        "memory_after_mb": "number",
+        "peak_mb": "number",
+        "growth": "percent",
+    },
 )
 
 CLASSIFIER_SPEED = Section(
