@@ -55,6 +55,7 @@ SECTIONS = (
     unsure.SECTION,
     crop_study.SECTION,
     sections.SERVICE_LOAD,
+    sections.ROBUSTNESS_CAMPAIGN,
     sections.FOLDER_SOAK,
     sections.SERVICE_SOAK,
     sections.LIVE,

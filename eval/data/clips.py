@@ -6,7 +6,6 @@ that moves: each emotion of a person is another crop, so another individual.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from eval.data.composing import blend, resize
 from faces.command import UserError
 from faces.emotions import EMOTIONS
+from faces.files import read_json
 from faces.pipeline import Image
 from faces.types import Box
 
@@ -175,7 +175,7 @@ def read_clips(folder: Path) -> tuple[list[Clip], dict[str, Any]]:
     """Read the clips of ``eval.scenes --video`` and what its truth.json says of all of them."""
     path = folder / "truth.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         clips = [
             Clip(
                 folder / clip["file"],

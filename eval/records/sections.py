@@ -164,6 +164,16 @@ LIVE = Section(
     ),
 )
 
+ROBUSTNESS_CAMPAIGN = Section(
+    kind="robustness_campaign",
+    title="Damaged and hostile inputs, and processes killed at random moments",
+    columns=columns(
+        "text: campaign",
+        "count: inputs answered refused kills runs",
+        "count: tracebacks hangs crashes lost unclear differing accepted peak_mb",
+    ),
+)
+
 FOLDER_SOAK = Section(
     kind="folder_soak",
     title="Many images: memory, and images per second by workers",
