@@ -20,7 +20,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from faces.command import UserError
@@ -91,7 +90,7 @@ def json_line(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD) -> 
 def csv_rows(result: ImageResult, threshold: Threshold) -> list[list[Any]]:
     """Return one row per face of an image, in the order of ``CSV_COLUMNS``.
 
-    ``face`` counts from 1, ``labels`` are joined by ``;``, ``unsure`` is a bool.
+    ``face`` is of ``ImageResult.numbers``, ``labels`` are joined by ``;``, ``unsure`` is a bool.
     """
     return [
         [
@@ -99,7 +98,9 @@ def csv_rows(result: ImageResult, threshold: Threshold) -> list[list[Any]]:
             *(*face["box"], face["score"], *face["emotions"].values()),
             *(";".join(face["labels"]), face["unsure"]),
         ]
-        for number, face in enumerate(result_to_dict(result, threshold)["faces"], start=1)
+        for number, face in zip(
+            result.numbers, result_to_dict(result, threshold)["faces"], strict=True
+        )
     ]
 
 
@@ -204,12 +205,7 @@ class Sink(ABC):
             at.waiting_end + len(waiting),
         )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         assert self._file is not None and self._waiting is not None
         with self._waiting as waiting, self._file as file:
             file.truncate(self._at.end)  # an interrupted write may have left half a record

@@ -36,30 +36,17 @@ VISIBLE = 0.6
 
 @dataclass(frozen=True)
 class ClipFace:
-    """A face in one frame of a clip.
+    """A face in one frame of a clip."""
 
-    Attributes:
-        person: from 0.
-        box: of the crop, in pixels.
-        emotion: index into ``EMOTIONS``.
-        visible: share of its area that is inside the frame and not covered by other faces.
-    """
-
-    person: int
-    box: Box
-    emotion: int
-    visible: float
+    person: int  # from 0
+    box: Box  # of the crop, in pixels
+    emotion: int  # index into ``EMOTIONS``
+    visible: float  # share of its area that is inside the frame and not covered by other faces
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A composed clip.
-
-    Attributes:
-        path: of the video.
-        rate: frames per second.
-        frames: the faces of each frame.
-    """
+    """A composed clip: its video, its frames per second, and the faces of each frame."""
 
     path: Path
     rate: float
@@ -68,23 +55,15 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """What clips look like.
+    """What clips look like."""
 
-    Attributes:
-        size: width and height in pixels.
-        seconds: length.
-        rate: frames per second.
-        sides: minimum and maximum side of a face, in pixels.
-        holds: minimum and maximum time that an emotion lasts, in seconds.
-        noise: standard deviation of each frame's noise, of 255.
-    """
-
-    size: tuple[int, int] = (640, 480)
-    seconds: float = 8.0
-    rate: int = 24
-    sides: tuple[int, int] = (80, 140)
+    size: tuple[int, int] = (640, 480)  # width and height in pixels
+    seconds: float = 8.0  # length
+    rate: int = 24  # frames per second
+    sides: tuple[int, int] = (80, 140)  # minimum and maximum side of a face, in pixels
+    # minimum and maximum time that an emotion lasts, in seconds
     holds: tuple[float, float] = (1.5, 3.0)
-    noise: float = 5.0
+    noise: float = 5.0  # standard deviation of each frame's noise, of 255
 
 
 class Person:
@@ -135,10 +114,7 @@ def compose_clip(
     options: ClipOptions,
     rng: np.random.Generator,
 ) -> Iterator[tuple[Image, list[ClipFace]]]:
-    """Yield the frames of a clip, each (H, W, 3) uint8 RGB, with its faces.
-
-    Later people cover earlier ones.
-    """
+    """Yield frames, each (H, W, 3) uint8 RGB, with their faces; later people cover earlier ones."""
     width, height = options.size
     for number in range(round(options.seconds * options.rate)):
         time = number / options.rate
@@ -196,11 +172,7 @@ def clip_truth(name: str, rate: int, frames: Sequence[Sequence[ClipFace]]) -> di
 
 
 def read_clips(folder: Path) -> tuple[list[Clip], dict[str, Any]]:
-    """Read the clips of ``eval.scenes --video`` and what its truth.json says of all of them.
-
-    Raises:
-        UserError: there are none.
-    """
+    """Read the clips of ``eval.scenes --video`` and what its truth.json says of all of them."""
     path = folder / "truth.json"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -17,35 +17,24 @@ from eval.records.sections import columns
 from faces.emotions import EMOTIONS
 
 SYSTEMS = Path(__file__).resolve().parents[1] / "systems.toml"
+TEMPLATE = Path(__file__).with_name("comparison_tables.md")
+"""The text around the tables."""
 
 
 @dataclass(frozen=True)
 class System:
-    """A line of the comparison.
+    """A line of the comparison."""
 
-    Attributes:
-        title: what the line is called.
-        classifier: the record's.
-        split: the record's.
-        views: the record's.
-        published: the figure of the publication, with its unit.
-        protocol: of that figure.
-        train: the module and options that train it, None for what is shipped.
-        resplit: trained and measured on a random split of all images.
-        tolerance: points of accuracy by which a repeated training may differ.
-        row: of its record, empty if there is none.
-    """
-
-    title: str
-    classifier: str
-    split: str = "PrivateTest"
-    views: str = "single"
-    published: str | None = None
-    protocol: str | None = None
-    train: str | None = None
-    resplit: bool = False
-    tolerance: float = 0.0
-    row: Row = field(default_factory=dict)
+    title: str  # what the line is called
+    classifier: str  # the record's
+    split: str = "PrivateTest"  # the record's
+    views: str = "single"  # the record's
+    published: str | None = None  # the figure of the publication, with its unit
+    protocol: str | None = None  # of that figure
+    train: str | None = None  # the module and options that train it, None for what is shipped
+    resplit: bool = False  # trained and measured on a random split of all images
+    tolerance: float = 0.0  # points of accuracy by which a repeated training may differ
+    row: Row = field(default_factory=dict)  # of its record, empty if there is none
 
 
 def find_systems(rows: Sequence[Row], path: Path = SYSTEMS) -> list[System]:
@@ -73,38 +62,15 @@ def sections(rows: Sequence[Row], path: Path = SYSTEMS) -> list[str]:
     measured = [system for system in systems if system.row]
     if not measured:
         return []
-    return [
-        "## The comparison on FER2013",
-        "Trained on Training, chosen on PublicTest, measured once on PrivateTest, unless the row "
-        "says otherwise. *Without twins* leaves out the pictures that are pixel for pixel in "
-        "Training too. A dash: not published, or not measured yet. How each is trained is in "
-        "`eval/systems.toml`; `python -m eval.systems --data fer2013.zip NAME` does it; ours as "
-        "the [training log](training_log.md#classifiers) says. What this says in words: "
-        "[comparison.md](comparison.md).",
-        accuracy_table(systems),
-        "### What each is called, and costs",
-        "KNN and support sets keep their training faces: their numbers are parameters too. "
-        "Minutes and milliseconds are wall time, of a face in batches of 64, all its views "
-        "included; an ensemble's are its members' sums. Minutes are those of the row's own "
-        "training: not of the networks that it started from, was taught by or looks through; a "
-        "mean of networks has its members' sum.",
-        cost_table(systems),
-        "### Right at the second or third guess, and in coarser classes",
-        "*Six classes*: disgust counts as angry. *Valence*: positive (happy, surprise), neutral, "
-        "negative. KNN has no second guess where all its neighbours agree: the emotions that are "
-        "left then count in their usual order. As a picture: [all systems](figures/guesses.png).",
-        guesses_table(measured),
-        "### Neighbours",
-        "Each system and the next better one on the same pictures, by McNemar's test: below p = "
-        "0.05 the difference is hardly chance, though of so many tests one or two come out so by "
-        "chance.",
-        neighbours_table(measured),
-        "### Emotion by emotion",
-        "The best of each column is **bold**, the worst *italic*, among the systems measured on "
-        "PrivateTest. What is taken for what: [counts](figures/confusion_counts.png), "
-        "[shares](figures/confusion_shares.png).",
-        *emotion_tables(measured),
-    ]
+    template = TEMPLATE.read_text(encoding="utf-8").rstrip("\n")
+    text = template.format(
+        accuracy=accuracy_table(systems),
+        cost=cost_table(systems),
+        guesses=guesses_table(measured),
+        neighbours=neighbours_table(measured),
+        emotions="\n\n".join(emotion_tables(measured)),
+    )
+    return [text]
 
 
 def accuracy_table(systems: Sequence[System]) -> str:

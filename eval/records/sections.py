@@ -23,20 +23,15 @@ def columns(*runs: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Section:
-    """A table of docs/results.md.
+    """A table of docs/results.md."""
 
-    Attributes:
-        kind: of the rows that it shows, and that its command writes.
-        title: of the section.
-        columns: key → how it is shown, see ``report.cell``; ``a.b`` is the key b of the object a.
-        headings: key → heading, where that is not the key itself with spaces.
-        brief: keys of the table on a terminal, a blank between them, if ``columns`` are too many.
-    """
-
-    kind: str
-    title: str
+    kind: str  # of the rows that it shows, and that its command writes
+    title: str  # of the section
+    # key → how it is shown, see ``report.cell``; ``a.b`` is the key b of the object a
     columns: Mapping[str, str]
+    # key → heading, where that is not the key itself with spaces
     headings: Mapping[str, str] = field(default_factory=dict)
+    # keys of the table on a terminal, a blank between them, if ``columns`` are too many
     brief: str = ""
 
     def publish(
@@ -137,13 +132,52 @@ SERVICE_LOAD = Section(
     title="The service under load, beside the pipeline without it",
     columns=columns(
         "count: clients",
-        "number: images_per_s pipeline_images_per_s",
+        "number: images_per_s analyze_images_per_s",
         "percent: relative",
         "number: p50_ms p95_ms p99_ms",
-        "count: failed requests",
-        "number: memory_mb memory_after_mb",
+        "count: failed n",
+        "number: cpu_ms_service cpu_ms_clients cpu_ms_analyze",
         "count: cores",
     ),
+)
+
+SERVICE_SOAK = Section(
+    kind="service_soak",
+    title="The service's memory over many requests",
+    columns=columns(
+        "count: requests failed",
+        "number: memory_mb memory_most_mb memory_after_mb",
+        "percent: growth",
+        "number: minutes",
+        "count: side cores",
+    ),
+)
+
+LIVE = Section(
+    kind="live",
+    title="The live page: a camera of 640×480 pixels in Chromium",
+    columns=columns(
+        "number: frames_per_s p50_ms p95_ms p99_ms",
+        "count: n dropped",
+        "number: camera_frames_per_s faces_per_frame cpu_ms_service",
+        "count: cores",
+    ),
+)
+
+FOLDER_SOAK = Section(
+    kind="folder_soak",
+    title="Many images: memory, and images per second by workers",
+    columns={
+        "workers": "count",
+        "cores": "count",
+        "images": "count",
+        "images_per_s": "number",
+        "relative": "percent",
+        "memory_mb": "number",
+        "memory_after_mb": "number",
+        "peak_mb": "number",
+        "growth": "percent",
+    },
 )
 
 CLASSIFIER_SPEED = Section(
