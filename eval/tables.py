@@ -39,12 +39,14 @@ SECTIONS = (
     classification.SECTION,
     detection.SECTION,
     sections.DETECTOR_SPEED,
+    sections.DETECTOR_SIZES,
     sections.DETECTOR_CURVE,
     sections.DETECTOR_BATCHES,
     detector_training.SECTION,
     sections.DETECTOR_COST,
     sections.CLASSIFIER_SPEED,
     robustness.SECTION,
+    sections.ROTATIONS,
     ablation.SECTION,
     operating_point.SECTION,
     joint.SECTION,
@@ -54,6 +56,8 @@ SECTIONS = (
     crop_study.SECTION,
     sections.SERVICE_LOAD,
     sections.FOLDER_SOAK,
+    sections.SERVICE_SOAK,
+    sections.LIVE,
 )
 """The sections of docs/results.md, in their order."""
 
