@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -30,11 +30,15 @@ from eval.data import options
 from eval.data.crop_folders import CropReader, scan_crops
 from eval.data.images import open_images
 from faces import command
+from faces.boxes import MATCH_IOU
 from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.files import write_json
 from faces.pipeline import Image
 from faces.types import Box
+
+if TYPE_CHECKING:
+    from eval.data.clips import Cutout
 
 COMMAND = "eval.scenes"
 
@@ -272,11 +276,12 @@ def write_set(
 
 
 def write_clips(
-    crops: Sequence[Image], labels: Sequence[int], arguments: argparse.Namespace, out: Path
+    cutouts: Sequence[Cutout], arguments: argparse.Namespace, out: Path
 ) -> list[dict[str, Any]]:
     """Write the clips of ``--video``; returns their entries in truth.json."""
     from eval.data import clips
 
+    labels = [cutout.emotion for cutout in cutouts]
     dealt = deal_crops(labels, np.random.default_rng([arguments.seed, 0]))
     shape = clips.ClipOptions(size=tuple(arguments.size), seconds=arguments.seconds)
     minimum, maximum = arguments.faces
@@ -284,8 +289,10 @@ def write_clips(
     for number in tqdm(range(1, arguments.count + 1), unit=" clips", disable=None):
         rng = np.random.default_rng([arguments.seed, number])
         count = int(rng.integers(minimum, maximum + 1))
-        people = [clips.Person(shape, dealt, rng) for _ in range(count)]
-        frames = clips.compose_clip(_background(shape.size, rng), crops, labels, people, shape, rng)
+        cut = rng.uniform(0.4, 0.6) * shape.seconds if rng.random() < shape.cut else None
+        people = [clips.Person(shape, dealt, cut, rng) for _ in range(count)]
+        backgrounds = [_background(shape.size, rng) for _ in range(2)]
+        frames = clips.compose_clip(backgrounds, cutouts, people, cut, shape, rng)
         name = f"clip_{number:04d}.mp4"
         faces = clips.write_clip(out / name, frames, shape.rate)
         entries.append(clips.clip_truth(name, shape.rate, faces))
@@ -300,7 +307,8 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="DIR|ZIP|CSV",
-        help="labelled crops: FER2013, or <emotion>/*.png",
+        help="labelled crops: FER2013, or <emotion>/*.png; for --video also annotated photos: "
+        "DIR/annotations.json (COCO) and DIR/images/",
     )
     result.add_argument(
         "--split", choices=SPLITS, help="part of FER2013 (default PublicTest, or the only one)"
@@ -382,10 +390,18 @@ def make_clips(arguments: argparse.Namespace, made_by: str) -> int:
         from eval.data import clips as composed
     except ImportError as error:
         raise UserError("--video needs PyAV; run `make setup EXTRAS=video`") from error
-    crops, labels, fingerprint = read_crops(arguments.data, arguments.split)
+    if (arguments.data / "annotations.json").is_file():
+        cutouts, fingerprint = composed.read_cutouts(arguments.data)
+    else:
+        crops, labels, fingerprint = read_crops(arguments.data, arguments.split)
+        cutouts = [
+            composed.Cutout(crop, composed.WHOLE, label)
+            for crop, label in zip(crops, labels, strict=True)
+        ]
     info = {"limits": composed.LIMITS, "command": made_by, "crops_fingerprint": fingerprint}
+    info["match_iou"] = composed.LOOSE_IOU if cutouts[0].face == composed.WHOLE else MATCH_IOU
     with options.new_folder(arguments.out) as folder:
-        clips = write_clips(crops, labels, arguments, folder)
+        clips = write_clips(cutouts, arguments, folder)
         write_json(folder / "truth.json", {"info": info, "clips": clips}, indent=None)
     print(f"wrote {arguments.out}/truth.json: {len(clips)} clips\n\n{composed.LIMITS}")
     return 0
