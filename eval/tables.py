@@ -25,6 +25,7 @@ from eval import (
     operating_point,
     robustness,
     unsure,
+    video,
 )
 from eval.records import comparison, publish, sections
 from eval.records.comparison import find_systems
@@ -54,6 +55,7 @@ SECTIONS = (
     calibration.SECTION,
     unsure.SECTION,
     crop_study.SECTION,
+    video.SECTION,
     sections.SERVICE_LOAD,
 )
 """The sections of docs/results.md, in their order."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time as clock
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -17,19 +17,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from faces.crops import crop_face
 from faces.emotions import EMOTIONS
 from faces.pipeline import Image, Pipeline
 from faces.types import Box, Detection, EmotionProbabilities, Face
 from video.frames import Frame, Frames, open_frames
+from video.looks import Looks, describe
 from video.mood import Smoother, SmoothingOptions
 from video.tracking import CutDetector, Track, Tracker, TrackingOptions
 
 LOW_SCORE = 0.2
 """Detections from this score on may continue a track."""
-
-Embed = Callable[[Sequence[Image]], NDArray[np.float32]]
-"""Face crops → what they look like, (N, D) float32, rows of length 1; near for one person."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +101,7 @@ class Look(Protocol):
         index: of the frame, see ``VideoFrame``; likewise ``time``, ``width``, ``height``, ``cut``.
         image: (H, W, 3) uint8 RGB; None if it is not at hand.
         detections: None where faces are not detected but predicted.
+        looks: of the detections, see ``video.looks``.
     """
 
     index: int
@@ -113,10 +111,7 @@ class Look(Protocol):
     cut: bool
     image: Image | None
     detections: list[Detection] | None
-
-    def describe(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
-        """Return what the faces in these boxes look like."""
-        ...
+    looks: Looks
 
     def classify(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
         """Return the probabilities of the faces in these boxes, (N, 7) float32."""
@@ -126,28 +121,18 @@ class Look(Protocol):
 class LiveLook:
     """A frame that the networks look at now; remembers their answers for the notes."""
 
-    def __init__(
-        self, frame: Frame, cut: bool, pipeline: Pipeline, low: float | None, embed: Embed | None
-    ) -> None:
+    def __init__(self, frame: Frame, cut: bool, pipeline: Pipeline, low: float | None) -> None:
         self.index, self.time = frame.index, frame.time
         self.image: Image | None = frame.image
         self.height, self.width = frame.image.shape[:2]
         self.cut = cut
         self.rows: NDArray[np.float32] = np.zeros((0, len(EMOTIONS)), np.float32)
-        self.descriptions: list[NDArray[np.float32]] = []
-        self._frame, self._pipeline, self._embed = frame, pipeline, embed
+        self._frame, self._pipeline = frame, pipeline
         start = clock.perf_counter()
         found = None if low is None else pipeline.locate(frame.image, low).detections
         self.detections: list[Detection] | None = None if found is None else list(found)
         self.seconds = (clock.perf_counter() - start, 0.0)
-
-    def describe(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
-        """Return what the faces in these boxes look like; see ``Look``."""
-        if self._embed is None:
-            raise ValueError("nothing describes faces")
-        rows = self._embed([crop_face(self._frame.image, box, 0.1) for box in boxes])
-        self.descriptions += list(rows)
-        return rows
+        self.looks: Looks = describe(frame.image, [one.box for one in found or ()])
 
     def classify(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
         """Return the probabilities of the faces in these boxes; see ``Look``."""
@@ -160,13 +145,10 @@ class LiveLook:
 class Follower:
     """Networks' answers, frame by frame → faces with tracks and smoothed emotions."""
 
-    def __init__(
-        self, source: str, tracking: TrackingOptions, smoothing: SmoothingOptions, *, looks: bool
-    ) -> None:
+    def __init__(self, source: str, tracking: TrackingOptions, smoothing: SmoothingOptions) -> None:
         self._source = source
         self._tracker = Tracker(tracking)
         self._smoothing = smoothing
-        self._looks = looks
         self._smoothers: WeakKeyDictionary[Track, Smoother] = WeakKeyDictionary()
         self._before: float | None = None
 
@@ -194,13 +176,7 @@ class Follower:
             inside = [track for track in tracks if _inside(track.motion.box, look)]
             return [Detection(track.motion.box, track.score) for track in inside], inside
         found = look.detections
-
-        def describe(indices: Sequence[int]) -> NDArray[np.float32]:
-            return look.describe([found[index].box for index in indices])
-
-        answers = self._tracker.update(
-            found, look.time, cut=look.cut, describe=describe if self._looks else None
-        )
+        answers = self._tracker.update(found, look.time, cut=look.cut, looks=look.looks)
         kept = [(d, track) for d, track in zip(found, answers, strict=True) if track is not None]
         return [d for d, _ in kept], [track for _, track in kept]
 
@@ -209,7 +185,6 @@ def look_at(
     pipeline: Pipeline,
     frames: Iterable[Frame],
     options: VideoOptions,
-    embed: Embed | None = None,
     resumed: int | None = None,
 ) -> Iterator[LiveLook]:
     """Run the networks over the frames of a source.
@@ -218,7 +193,6 @@ def look_at(
         pipeline: both stages.
         frames: of the source.
         options: how it is analysed.
-        embed: tells faces apart.
         resumed: so many frames were looked at before; the first of ``frames`` is the last of them,
             which is needed to see whether a scene begins with the second.
     """
@@ -230,7 +204,7 @@ def look_at(
         if resumed is not None and number < resumed:
             continue
         detect = cut or number % options.detect_every == 0
-        yield LiveLook(frame, cut, pipeline, low if detect else None, embed)
+        yield LiveLook(frame, cut, pipeline, low if detect else None)
 
 
 def tracking_options(pipeline: Pipeline, options: VideoOptions) -> TrackingOptions:
@@ -242,7 +216,6 @@ def analyze_video(
     pipeline: Pipeline,
     source: str | os.PathLike[str] | Frames,
     options: VideoOptions | None = None,
-    embed: Embed | None = None,
 ) -> Iterator[VideoFrame]:
     """Run both stages over a video, and yield its frames as they are analysed.
 
@@ -250,22 +223,18 @@ def analyze_video(
         pipeline: both stages.
         source: see ``video.frames.open_frames``.
         options: how it is analysed.
-        embed: tells faces apart, so that they keep their number when they leave and come back.
 
     Raises:
         UserError: the source cannot be read.
     """
     options = options or VideoOptions()
     frames = source if isinstance(source, Frames) else open_frames(source, options.every)
-    return _analyze(pipeline, frames, options, embed)
+    return _analyze(pipeline, frames, options)
 
 
-def _analyze(
-    pipeline: Pipeline, frames: Frames, options: VideoOptions, embed: Embed | None
-) -> Iterator[VideoFrame]:
-    tracking = tracking_options(pipeline, options)
-    follower = Follower(frames.name, tracking, options.smoothing, looks=embed is not None)
-    for look in look_at(pipeline, frames, options, embed):
+def _analyze(pipeline: Pipeline, frames: Frames, options: VideoOptions) -> Iterator[VideoFrame]:
+    follower = Follower(frames.name, tracking_options(pipeline, options), options.smoothing)
+    for look in look_at(pipeline, frames, options):
         yield follower.take(look)
 
 

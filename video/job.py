@@ -17,7 +17,6 @@ from faces.crops import crop_face
 from faces.pipeline import Image, Pipeline
 from faces.types import DEFAULT_THRESHOLD, Box
 from video.analyze import (
-    Embed,
     Follower,
     VideoFrame,
     VideoOptions,
@@ -141,7 +140,6 @@ def analyze_sources(
     options: VideoOptions,
     *,
     models: Mapping[str, str],
-    embed: Embed | None = None,
     watch: Watch | None = None,
 ) -> Iterator[VideoSummary]:
     """Analyse videos one after the other; yield what each came to.
@@ -155,7 +153,6 @@ def analyze_sources(
         outputs: where results go.
         options: how the videos are analysed.
         models: names and settings that the answers depend on, for the notes.
-        embed: see ``video.analyze.analyze_video``.
         watch: is told of every frame.
 
     Raises:
@@ -174,7 +171,7 @@ def analyze_sources(
             tracks = stack.enter_context(open_table(tracks_path(outputs.table), TRACK_COLUMNS))
         for number, source in enumerate(sources, start=1):
             own = outputs.of(number, len(sources))
-            job = _Job(pipeline, source, own, options, models, embed, watch)
+            job = _Job(pipeline, source, own, options, models, watch)
             summary = job.summary
             try:
                 stopped = job.run(notes, rows)
@@ -210,12 +207,11 @@ class _Job:
         outputs: Outputs,
         options: VideoOptions,
         models: Mapping[str, str],
-        embed: Embed | None,
         watch: Watch | None,
     ) -> None:
         self._load, self._source, self._outputs = pipeline, source, outputs
-        self._options, self._embed, self._watch = options, embed, watch
-        self._about = _about(source, options, models, embed is not None)
+        self._options, self._watch = options, watch
+        self._about = _about(source, options, models)
         self._live = False
         self.summary = VideoSummary(source)
 
@@ -258,7 +254,7 @@ class _Job:
         summary, video = self.summary, None
         with ExitStack() as stack:
             try:
-                for look in look_at(pipeline, frames, self._options, self._embed, resumed):
+                for look in look_at(pipeline, frames, self._options, resumed):
                     frame = follower.take(look)
                     crops = self._better_crops(frame)
                     if notes is not None:
@@ -283,8 +279,7 @@ class _Job:
 
     def _follower(self, pipeline: Pipeline) -> Follower:
         tracking = tracking_options(pipeline, self._options)
-        looks = self._embed is not None
-        return Follower(self._source, tracking, self._options.smoothing, looks=looks)
+        return Follower(self._source, tracking, self._options.smoothing)
 
     def _count(
         self,
@@ -347,11 +342,9 @@ def _jpeg(crop: Image) -> bytes:
     return file.getvalue()
 
 
-def _about(
-    source: str, options: VideoOptions, models: Mapping[str, str], looks: bool
-) -> dict[str, Any]:
+def _about(source: str, options: VideoOptions, models: Mapping[str, str]) -> dict[str, Any]:
     """Return what the notes on a source depend on."""
-    about: dict[str, Any] = {"source": source, "models": dict(models), "looks": looks}
+    about: dict[str, Any] = {"source": source, "models": dict(models)}
     path = Path(source)
     if path.exists():
         stat = path.stat()

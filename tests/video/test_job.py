@@ -213,10 +213,10 @@ def test_memory_does_not_grow_with_the_length_of_a_video() -> None:
     from video.tracking import TrackingOptions
 
     pipeline = Pipeline(ScriptedDetector(find_squares), ScriptedClassifier(brightness), margin=0.0)
-    follower = Follower("a", TrackingOptions(), SmoothingOptions(), looks=False)
+    follower = Follower("a", TrackingOptions(), SmoothingOptions())
     for number in range(1500):
         image = frame([((37 * (number // 10)) % 120, 20, 30, 250)])
-        follower.take(LiveLook(Frame(number, number / 10, image), False, pipeline, 0.2, None))
+        follower.take(LiveLook(Frame(number, number / 10, image), False, pipeline, 0.2))
     assert len(follower._smoothers) < 10
 
 

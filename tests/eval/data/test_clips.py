@@ -146,5 +146,5 @@ def test_clips_are_made_read_and_the_same_again(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_clips_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="make some: python -m eval.scenes --video"):
+    with pytest.raises(UserError, match="make some: python"):
         read_clips(tmp_path)
