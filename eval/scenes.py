@@ -398,8 +398,12 @@ def make_clips(arguments: argparse.Namespace, made_by: str) -> int:
             composed.Cutout(crop, composed.WHOLE, label)
             for crop, label in zip(crops, labels, strict=True)
         ]
-    info = {"limits": composed.LIMITS, "command": made_by, "crops_fingerprint": fingerprint}
-    info["match_iou"] = composed.LOOSE_IOU if cutouts[0].face == composed.WHOLE else MATCH_IOU
+    info = {
+        "limits": composed.LIMITS,
+        "command": made_by,
+        "crops_fingerprint": fingerprint,
+        "match_iou": composed.LOOSE_IOU if cutouts[0].face == composed.WHOLE else MATCH_IOU,
+    }
     with options.new_folder(arguments.out) as folder:
         clips = write_clips(cutouts, arguments, folder)
         write_json(folder / "truth.json", {"info": info, "clips": clips}, indent=None)

@@ -14,24 +14,24 @@ Definitions
     true_changes: changes of the true emotion per second and face.
     mood_gain: mood_accuracy - accuracy.
     …_ci: 95 % interval, by resampling clips.
-    frames_per_second: decoded, detected, followed and classified; ms_detect, ms_classify, ms_rest
-        per frame.
+
+Speed is measured by ``benchmarks.video``.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time as clock
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from itertools import pairwise, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from eval.data import options
 from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
@@ -67,7 +67,6 @@ COLUMNS = {
     "flicker": "number",
     "mood_flicker": "number",
     "true_changes": "number",
-    "frames_per_second": "number",
 }
 
 SECTION = Section(
@@ -104,30 +103,19 @@ class _Counts:
 
 def look_through(
     pipeline: Pipeline, clips: Sequence[Any], settings: VideoOptions, folder: Path
-) -> dict[str, float]:
-    """Run the networks over all clips and note their answers, a file per clip.
-
-    Returns:
-        ``frames``, and seconds per stage: ``all``, ``detect``, ``classify``.
-    """
+) -> None:
+    """Run the networks over all clips and note their answers, a file per clip."""
     from video.frames import open_frames
     from video.notes import Notes
 
-    spent = dict.fromkeys(("frames", "all", "detect", "classify"), 0.0)
-    for number, clip in enumerate(clips):
+    for number, clip in enumerate(tqdm(clips, unit=" clips", disable=None)):
         tracking = tracking_options(pipeline, settings)
         follower = Follower(clip.path.name, tracking, settings.smoothing)
         with Notes(folder / f"{number}.notes") as notes:
             notes.begin({"clip": number})
-            start = clock.perf_counter()
             for look in look_at(pipeline, open_frames(clip.path), settings):
                 follower.take(look)
-                spent["frames"] += 1
-                spent["detect"] += look.seconds[0]
-                spent["classify"] += look.seconds[1]
                 notes.add(look, {})
-            spent["all"] += clock.perf_counter() - start
-    return spent
 
 
 def follow(
@@ -219,7 +207,7 @@ def summarise(clips: Sequence[_Counts]) -> report.Row:
         return ratio_metric([getattr(c, part) for c in clips], [getattr(c, whole) for c in clips])
 
     def tracks(*names: str) -> NDArray[np.float64]:
-        return np.sum([[one.tracks[name] for one in clips] for name in names], axis=0)
+        return np.array([[one.tracks[name] for one in clips] for name in names]).sum(axis=0)
 
     objects = tracks("num_objects")
     wrong = tracks("num_misses", "num_false_positives", "num_switches")
@@ -255,7 +243,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_models(result, "detector")
     options.add_models(result, "classifier")
     result.add_argument(
-        "--detect-every", type=int, default=1, metavar="N", help="as of twostage video"
+        "--detect-every",
+        type=int,
+        nargs="+",
+        default=[1],
+        metavar="N",
+        help="as of twostage video; several are compared (default 1)",
     )
     default = SmoothingOptions()
     result.add_argument(
@@ -281,8 +274,8 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
             f"{COMMAND} needs PyAV and motmetrics; run `make setup EXTRAS=video`"
         ) from error
     report.check_out(arguments.out)
-    if arguments.detect_every < 1:
-        raise UserError(f"--detect-every {arguments.detect_every}: must be 1 or more")
+    if min(arguments.detect_every) < 1:
+        raise UserError("--detect-every must be 1 or more")
     if min(arguments.smoothing) < 0 or min(arguments.lead) < 0:
         raise UserError("--smoothing and --lead must be 0 or more")
     clips, info = read_clips(arguments.clips)
@@ -294,7 +287,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         for classifier in classifiers:
             pipeline = Pipeline(detector, classifier)
             about: report.Row = {"detector": detector.name, "classifier": classifier.name}
-            about |= {"clips": len(clips), "detect_every": arguments.detect_every}
+            about |= {"clips": len(clips)}
             about |= {"match_iou": iou, "clips_command": info["command"]}
             about |= report.provenance(made_by, arguments.device)
             rows += [about | row for row in _measure(pipeline, clips, arguments, iou)]
@@ -306,26 +299,18 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
 def _measure(
     pipeline: Pipeline, clips: Sequence[Any], arguments: argparse.Namespace, iou: float
 ) -> Iterator[report.Row]:
-    """Yield a row per way of smoothing."""
-    with TemporaryDirectory() as folder:
-        settings = VideoOptions(detect_every=arguments.detect_every)
-        spent = look_through(pipeline, clips, settings, Path(folder))
-        frames = spent["frames"]
-        ms = {
-            "ms_detect": 1000 * spent["detect"] / frames,
-            "ms_classify": 1000 * spent["classify"] / frames,
-            "ms_rest": 1000 * (spent["all"] - spent["detect"] - spent["classify"]) / frames,
-        }
-        for seconds in arguments.smoothing:
-            for lead in arguments.lead:
-                smoothing = SmoothingOptions(seconds=seconds, lead=lead)
-                tried = VideoOptions(detect_every=arguments.detect_every, smoothing=smoothing)
+    """Yield a row per way of detecting and smoothing."""
+    for detect_every in arguments.detect_every:
+        with TemporaryDirectory() as folder:
+            settings = VideoOptions(detect_every=detect_every)
+            look_through(pipeline, clips, settings, Path(folder))
+            for seconds, lead in product(arguments.smoothing, arguments.lead):
+                tried = replace(settings, smoothing=SmoothingOptions(seconds, lead))
                 counts = follow(pipeline, clips, tried, Path(folder), iou)
                 yield {
+                    "detect_every": detect_every,
                     "smoothing_seconds": seconds,
                     "smoothing_lead": lead,
-                    "frames_per_second": frames / spent["all"],
-                    **ms,
                     **summarise(counts),
                 }
 
