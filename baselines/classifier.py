@@ -31,21 +31,13 @@ _MARK = "baseline"
 
 @dataclass
 class BaselineClassifier:
-    """Features and a model as an ``EmotionClassifier``.
+    """Features and a model as an ``EmotionClassifier``."""
 
-    Attributes:
-        name: how reports call it.
-        features: what the model sees.
-        model: which emotion that shows.
-        calibration: what makes its probabilities mean what they say.
-        dtype: the number format it computes in.
-    """
-
-    name: str
-    features: Features
-    model: Knn | Perceptron
-    calibration: Scaling = field(default_factory=Scaling)
-    dtype: str = "float32"
+    name: str  # in reports
+    features: Features  # what the model sees
+    model: Knn | Perceptron  # which emotion that shows
+    calibration: Scaling = field(default_factory=Scaling)  # of its probabilities
+    dtype: str = "float32"  # the number format it computes in
 
     def uncalibrated(self) -> BaselineClassifier | None:
         """Return the classifier as it was fitted; None if it still is."""

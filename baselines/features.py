@@ -34,12 +34,7 @@ CELL = 8
 
 
 class Features(ABC):
-    """Grey faces → rows.
-
-    Attributes:
-        kind: one of ``FEATURES``.
-        stored: the number format in which rows are kept.
-    """
+    """Grey faces → rows of a ``kind``, one of ``FEATURES``, kept in a number format, ``stored``."""
 
     kind: str
     stored: str
@@ -134,17 +129,11 @@ class PlainFeatures(Features):
 
 @dataclass
 class PcaFeatures(Features):
-    """The first principal components of pixels or HOG, rounded to 8 bits: a row takes 128 bytes.
+    """The first principal components of pixels or HOG, rounded to 8 bits: a row takes 128 bytes."""
 
-    Attributes:
-        kind: ``pca`` (of pixels) or ``hog_pca``.
-        mean: shape (D,), float32, of the training rows.
-        axes: shape (D, 128), float32, divided by the step of the rounding.
-    """
-
-    kind: str
-    mean: NDArray[np.float32]
-    axes: NDArray[np.float32]
+    kind: str  # ``pca`` (of pixels) or ``hog_pca``
+    mean: NDArray[np.float32]  # of the training rows, shape (D,)
+    axes: NDArray[np.float32]  # shape (D, 128), divided by the step of the rounding
     stored: str = "int8"
 
     @classmethod
@@ -174,12 +163,7 @@ _BASE = {"pca": "pixels", "hog_pca": "hog"}
 
 
 class EmbeddingFeatures(Features):
-    """What a trained network hands to its last layer; the network is frozen.
-
-    Args:
-        network: its architecture and preprocessing.
-        state: its weights.
-    """
+    """What a trained network hands to its last layer; the network is frozen."""
 
     kind = "embedding"
     stored = "float16"
@@ -217,11 +201,7 @@ FEATURES = (*PLAIN, *_BASE, "embedding")
 
 
 def load_features(kind: str, arrays: dict[str, NDArray[Any]], about: dict[str, Any]) -> Features:
-    """Build features from what ``arrays`` and ``about`` gave.
-
-    Raises:
-        ValueError, KeyError, TypeError: they describe none.
-    """
+    """Build features from what ``arrays`` and ``about`` gave, if they describe any."""
     if kind in PLAIN:
         return PlainFeatures(kind)
     if kind in _BASE:

@@ -43,15 +43,9 @@ def neighbours(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Find the k nearest references of each query.
 
-    Args:
-        queries: (N, D) float32, as ``prepare`` gives them.
-        references: (M, D) float32, M >= k.
-        k: how many.
-        progress: show a bar.
-
-    Returns:
-        Indices (N, k) and Euclidean distances (N, k), nearest first. Squared distances are
-        differences of float32 products: what is below 1e-5 of the squared lengths counts as 0.
+    Queries (N, D) and references (M, D), M >= k, are as ``prepare`` gives them. Returns indices (N,
+    k) and Euclidean distances (N, k), nearest first. Squared distances are differences of float32
+    products: what is below 1e-5 of the squared lengths counts as 0.
     """
     lengths = references.square().sum(1)
     indices, distances = [], []
@@ -88,21 +82,13 @@ def votes(
 
 @dataclass(frozen=True)
 class Knn:
-    """The rule with its choices and its training faces.
+    """The rule with its choices and its training faces."""
 
-    Attributes:
-        rows: of the training faces, (M, D), in any number format.
-        labels: shape (M,), int64, indices into ``EMOTIONS``.
-        k: how many neighbours vote, 1..M.
-        metric: one of ``METRICS``.
-        power: one of ``POWERS``.
-    """
-
-    rows: NDArray[Any]
-    labels: NDArray[np.int64]
-    k: int
-    metric: str
-    power: int
+    rows: NDArray[Any]  # of the training faces, (M, D), in any number format
+    labels: NDArray[np.int64]  # shape (M,), indices into ``EMOTIONS``
+    k: int  # how many neighbours vote, 1..M
+    metric: str  # one of ``METRICS``
+    power: int  # one of ``POWERS``
 
     def __post_init__(self) -> None:
         fits = self.rows.ndim == 2 and self.labels.shape == self.rows.shape[:1]

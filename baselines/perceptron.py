@@ -14,15 +14,10 @@ from classification.inference.calibration import softmax
 
 @dataclass(frozen=True)
 class Perceptron:
-    """Layers whose last one gives logits.
+    """Layers whose last one gives logits."""
 
-    Attributes:
-        weights: one matrix (inputs, outputs) float32 per layer.
-        biases: one vector (outputs,) float32 per layer.
-    """
-
-    weights: Sequence[NDArray[np.float32]]
-    biases: Sequence[NDArray[np.float32]]
+    weights: Sequence[NDArray[np.float32]]  # (inputs, outputs) per layer
+    biases: Sequence[NDArray[np.float32]]  # (outputs,) per layer
 
     @property
     def parameters(self) -> int:

@@ -35,27 +35,22 @@ from classification.data.fer2013 import Fer2013, load_fer2013, note_differences
 from classification.inference.calibration import Scaling, one_hot
 from classification.inference.classifier import load_network
 from classification.training.card import WEIGHTS, model_card, write_json
+from classification.training.options import add_data_options
 from classification.training.scaling import card_entry, fit_scaling
-from faces.command import UserError, run
+from faces.command import UserError, make_parser, run_command
 from faces.emotions import EMOTIONS
 from faces.files import file_sha256, replacing
-from faces.provenance import command_line, git_commit, read_card
+from faces.provenance import git_commit, read_card
 
 COMMAND = "baselines.train"
 MODEL_FILE = "model.safetensors"
 
 
 def fit_features(kind: str, training: Fer2013, network: Path | None, seed: int) -> Features:
-    """Learn features on Training.
+    """Learn features of a kind on Training.
 
-    Args:
-        kind: one of ``FEATURES``.
-        training: the part of that name.
-        network: weights file of the network whose embedding is taken; None for other kinds.
-        seed: of what is random.
-
-    Raises:
-        UserError: a network is given but not needed, or the other way round, or cannot be used.
+    ``network`` is the weights file of that whose embedding is taken; a ``UserError`` says that it
+    is given but not needed, or the other way round, or cannot be used.
     """
     if (kind == EmbeddingFeatures.kind) != (network is not None):
         raise UserError(
@@ -71,21 +66,13 @@ def fit_features(kind: str, training: Fer2013, network: Path | None, seed: int) 
 def train_baseline(
     model: str, kind: str, data: Fer2013, out: Path, *, network: Path | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """Fit one baseline and leave ``model.safetensors`` in ``out``.
+    """Fit one baseline, leave ``model.safetensors`` in the run folder, and return the record.
 
     Args:
         model: a key of ``MODELS``.
         kind: one of ``FEATURES``.
         data: with the splits Training and PublicTest.
-        out: the run folder.
         network: as in ``fit_features``.
-        seed: of what is random.
-
-    Returns:
-        The run's record.
-
-    Raises:
-        UserError: as ``fit_features``, or a split is missing.
     """
     training, public = data.split("Training"), data.split("PublicTest")
     start = time.perf_counter()
@@ -143,44 +130,36 @@ def ship(folder: Path, weights: Path = WEIGHTS) -> Path:
     return target
 
 
+def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"{args.out}: is a file; --out takes a folder")
+    data = load_fer2013(args.data)
+    note_differences(COMMAND, args.data, data)
+    record = train_baseline(
+        args.model, args.features, data, args.out, network=args.network, seed=args.seed
+    )
+    record["command"] = made_by
+    write_json(args.out / "record.json", record)
+    write_card(args.out, record, data.split("PublicTest"))
+    best = max(one["accuracy"] for one in record["tried"])
+    print(f"best PublicTest accuracy {best:.4f}; the run is in {args.out}")
+    if args.ship:
+        print(f"wrote {ship(args.out)} and its card")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(COMMAND, __doc__)
     parser.add_argument("--model", choices=MODELS, required=True)
     parser.add_argument("--features", choices=FEATURES, required=True)
-    parser.add_argument(
-        "--data", type=Path, required=True, help="FER2013: csv, Kaggle folder, or zip"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="the run folder to make")
-    parser.add_argument(
-        "--network", type=Path, metavar="WEIGHTS", help="a network's safetensors, for embedding"
-    )
+    add_data_options(parser, out="the run folder to make")
+    about = "a network's safetensors, for embedding"
+    parser.add_argument("--network", type=Path, metavar="WEIGHTS", help=about)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ship", action="store_true", help="also put it into weights/")
-    args = parser.parse_args(argv)
-
-    def action() -> int:
-        if args.out.exists() and not args.out.is_dir():
-            raise UserError(f"{args.out}: is a file; --out takes a folder")
-        data = load_fer2013(args.data)
-        note_differences(COMMAND, args.data, data)
-        record = train_baseline(
-            args.model, args.features, data, args.out, network=args.network, seed=args.seed
-        )
-        record["command"] = command_line(COMMAND, argv)
-        write_json(args.out / "record.json", record)
-        write_card(args.out, record, data.split("PublicTest"))
-        best = max(one["accuracy"] for one in record["tried"])
-        print(f"best PublicTest accuracy {best:.4f}; the run is in {args.out}")
-        if args.ship:
-            print(f"wrote {ship(args.out)} and its card")
-        return 0
-
-    return run(COMMAND, action, stopped="nothing of it is kept")
+    return run_command(COMMAND, parser, train_and_describe, argv, "nothing of it is kept")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,7 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -38,9 +35,6 @@ from eval.data.score_files import read_scores, write_scores
 from eval.metrics.classification import figures
 from eval.records import report
 from eval.records.sections import CLASSIFIER_SPEED
-from faces import command
-from faces.command import UserError
-from faces.provenance import command_line
 
 COMMAND = "benchmarks.classifiers"
 PEERS = (*CLASSIFIERS, *NODE_CLASSIFIERS)
@@ -48,13 +42,11 @@ DRAWN = (1, 64)
 """Batch sizes that are drawn, where they were measured."""
 
 
-def run_command(
-    name: str, folder: Path, batches: Sequence[int], threads: int, turn: int
-) -> list[str]:
+def run_command(arguments: Namespace, name: str, folder: Path, turn: int) -> list[str]:
     """Return the command that measures one classifier; its files go to ``folder``."""
-    words = [name, "--crops", str(folder / "crops.npy"), "--threads", str(threads)]
-    words += ["--times", str(times_file(folder, name, turn))]
-    words += ["--batches", *map(str, batches)]
+    words = [name, "--crops", str(folder / "crops.npy"), "--threads", str(arguments.threads)]
+    words += ["--times", str(contest.times_file(folder, name, turn))]
+    words += ["--batches", *map(str, arguments.batches)]
     if turn == 0:
         words += ["--scores", str(scores_file(folder, name))]
     if name in NODE_CLASSIFIERS:
@@ -62,65 +54,43 @@ def run_command(
     return contest.python_command("benchmarks.rounds.run_classifier", *words)
 
 
-def times_file(folder: Path, name: str, turn: int) -> Path:
-    """Return where a run's times go."""
-    return folder / f"{contest.file_stem(name)}.times.{turn}.json"
-
-
 def scores_file(folder: Path, name: str) -> Path:
     """Return where a classifier's probabilities go."""
     return folder / f"{contest.file_stem(name)}.csv"
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    result.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
-    result.add_argument("--split", choices=SPLITS, default=DEFAULT_SPLIT)
-    result.add_argument(
-        "--classifier", nargs="+", action="extend", required=True, metavar="NAME|RUN", help="ours"
-    )
-    result.add_argument(
-        "--peers", nargs="*", choices=PEERS, default=PEERS, help="the packages (default: all)"
-    )
-    result.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64, 256], metavar="N")
-    contest.add_options(result)
-    return result
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
+    parser.add_argument("--split", choices=SPLITS, default=DEFAULT_SPLIT)
+    options.add_models(parser, "classifier", required=True)
+    text = "the packages (default: all)"
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help=text)
+    sizes = [1, 16, 64, 256]
+    parser.add_argument("--batches", type=options.positive, nargs="+", default=sizes, metavar="N")
+    contest.add_options(parser)
 
 
-def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    contest.check_options(arguments)
-    if min(arguments.batches) < 1:
-        raise UserError("--batches must be 1 or more")
+def _benchmark(arguments: Namespace) -> None:
+    contest.check_peers(arguments.peers)
     options.load_classifiers(arguments.classifier, "cpu")  # refuses unknown ones before the wait
     part = open_part(arguments.data, arguments.split)
-    about = part.about() | {"views": "single"} | contest.conditions(arguments, made_by)
+    about = part.about() | {"views": "single"} | contest.conditions(arguments)
     rows = [row | about for row in measure(arguments, part.data)]
     CLASSIFIER_SPEED.publish(arguments, rows, draw_rows)
-    return 0
 
 
-def measure(arguments: argparse.Namespace, data: Fer2013) -> list[report.Row]:
+def measure(arguments: Namespace, data: Fer2013) -> list[report.Row]:
     """Let every classifier look at the images of ``data`` in turn: one row each."""
     names = [*arguments.classifier, *arguments.peers]
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.keep or Path(temporary)
+    with contest.answers_folder(arguments.keep) as folder:
         np.save(folder / "crops.npy", np.repeat(data.images[:, :, :, None], 3, axis=3))
-
-        def run(name: str, turn: int) -> list[str]:
-            return run_command(name, folder, arguments.batches, arguments.threads, turn)
-
-        contest.take_turns(names, arguments.rounds, run, arguments.threads)
-        return [read_row(name, folder, arguments.rounds, data) for name in names]
+        times = contest.run_all(arguments, names, folder, run_command)
+        return [read_row(n, folder, own, data) for n, own in zip(names, times, strict=True)]
 
 
-def read_row(name: str, folder: Path, rounds: int, data: Fer2013) -> report.Row:
-    """Return the row of a classifier whose answers and times are in ``folder``."""
-    found = [
-        json.loads(times_file(folder, name, turn).read_text("utf-8")) for turn in range(rounds)
-    ]
-    spreads = contest.spreads([one["ms"] for one in found])
+def read_row(name: str, folder: Path, times: Sequence[report.Row], data: Fer2013) -> report.Row:
+    """Return the row of a classifier, whose answers are in ``folder``, from its rounds' times."""
+    spreads = contest.spreads([one["ms"] for one in times])
     answers = scores_file(folder, name)
     probabilities = read_scores(answers, [str(index) for index in range(len(data.labels))])
     write_scores(answers, data.names, probabilities)  # for --keep
@@ -130,36 +100,25 @@ def read_row(name: str, folder: Path, rounds: int, data: Fer2013) -> report.Row:
         **figures(probabilities, data.labels),
         "ms_by_batch": {batch: asdict(ms) for batch, ms in spreads.items()},
         **{f"ms_at_{batch}": ms.median for batch, ms in spreads.items()},
-        "precision": found[0]["precision"],
+        "precision": times[0]["precision"],
     }
 
 
 def draw_rows(rows: Sequence[report.Row], path: Path) -> None:
     """Draw accuracy beside speed, a panel for each of ``DRAWN``, or else for the first batch."""
     measured = list(rows[0]["ms_by_batch"])
-    batches = [str(n) for n in DRAWN if str(n) in measured] or measured[:1]
     panels = []
-    for batch in batches:
-        points = []
-        for row in rows:
-            ms, (low, high) = row["ms_by_batch"][batch], row["accuracy_ci"]
-            points.append(
-                Point(
-                    Path(row["classifier"]).name,
-                    row["ours"],
-                    (ms["median"], ms["low"], ms["high"]),
-                    (100 * row["accuracy"], 100 * low, 100 * high),
-                )
-            )
+    for batch in [str(n) for n in DRAWN if str(n) in measured] or measured[:1]:
+        times = [row["ms_by_batch"][batch] for row in rows]
+        points = [
+            Point.of(row, "classifier", (ms["median"], ms["low"], ms["high"]), "accuracy")
+            for row, ms in zip(rows, times, strict=True)
+        ]
         panels.append((contest.title(f"batch {batch}", rows[0]), points))
     draw(panels, f"accuracy on FER2013 {rows[0]['split']} (%)", "face", path)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    return command.run(COMMAND, lambda: benchmark(arguments, command_line(COMMAND, argv)))
-
+main = options.Command(COMMAND, __doc__, _add_options, _benchmark)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

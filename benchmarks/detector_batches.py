@@ -14,10 +14,8 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +24,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.rounds.contest import Spread
+from benchmarks.rounds.contest import Spread, add_effort, conditions, order
 from eval.data import options
 from eval.records import report
 from eval.records.sections import DETECTOR_BATCHES
-from faces.command import UserError, run
-from faces.provenance import command_line
+from faces.command import UserError
 from networks.precision import use_bf16
 
 COMMAND = "benchmarks.detector_batches"
@@ -125,10 +122,7 @@ def measure(
     precision = "bfloat16" if use_bf16(cfg.MODEL.BF16, model.device) else "float32"
     every = [calls(model, cfg, size, batch) for batch in batches]
     times: list[list[dict[str, float]]] = [[] for _ in batches]
-    order = [
-        (turn + place) % len(batches) for turn in range(rounds) for place in range(len(batches))
-    ]
-    for index in tqdm(order, unit=" runs", disable=None):
+    for _, index in tqdm(list(order(len(batches), rounds)), unit=" runs", disable=None):
         parts = {name: ms(call, seconds / 2) for name, call in every[index].items()}
         times[index].append({name: value / batches[index] for name, value in parts.items()})
     rows: list[report.Row] = []
@@ -136,8 +130,7 @@ def measure(
         spread = Spread.of([sum(one.values()) for one in some])
         parts = {name: Spread.of([one[name] for one in some]).median for name in some[0]}
         name = " ".join([Path(config).stem, *overrides])
-        row = {"detector": name, "pictures_per_batch": batch, **parts}
-        row["precision"] = precision
+        row = {"detector": name, "pictures_per_batch": batch, **parts, "precision": precision}
         row |= {"ms_per_image": spread.median, "ms_least": spread.low, "ms_most": spread.high}
         rows.append(row)
     single = next((row["ms_per_image"] for row in rows if row["pictures_per_batch"] == 1), None)
@@ -146,29 +139,24 @@ def measure(
     return rows
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    result.add_argument("--config-file", default="mobilenet_fpn", help="default %(default)s")
-    result.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
-    result.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"))
-    result.add_argument("--threads", type=int, default=2, help="default %(default)s")
-    result.add_argument("--rounds", type=int, default=5, help="default %(default)s")
-    result.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
-    result.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the configuration"
-    )
-    return result
+def _add_options(parser: ArgumentParser) -> None:
+    parser.set_defaults(device="cpu")
+    parser.add_argument("--config-file", default="mobilenet_fpn", help="default %(default)s")
+    batches = [1, 2, 4, 8]
+    parser.add_argument("--batches", type=options.positive, nargs="+", default=batches, metavar="N")
+    options.add_size_option(parser, "the images", (640, 480))
+    add_effort(parser, threads=2, rounds=5)
+    options.add_out_option(parser)
+    options.add_overrides(parser)
 
 
-def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
-    numbers = (*arguments.batches, *arguments.size, arguments.threads, arguments.rounds)
-    if min(numbers) < 1:
-        raise UserError("batches, sizes, threads and rounds must be 1 or more")
+def _benchmark(arguments: Namespace) -> None:
     torch.set_num_threads(arguments.threads)
-    load_before = os.getloadavg()[0]
+    about = {
+        "timed_size": list(arguments.size),
+        **conditions(arguments),
+        "weights_sha256": {},  # any weights take the same time
+    }
     rows = measure(
         arguments.config_file,
         arguments.opts,
@@ -177,22 +165,10 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         arguments.rounds,
         SECONDS,
     )
-    about = {
-        "timed_size": list(arguments.size),
-        "rounds": arguments.rounds,
-        "load_before": load_before,
-        "weights_sha256": {},  # any weights take the same time
-    } | report.provenance(made_by, "cpu")
-    rows = [row | about for row in rows]
-    DETECTOR_BATCHES.publish(arguments, rows)
-    return 0
+    DETECTOR_BATCHES.publish(arguments, [row | about for row in rows])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    return run(COMMAND, lambda: benchmark(arguments, command_line(COMMAND, argv)))
-
+main = options.Command(COMMAND, __doc__, _add_options, _benchmark)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

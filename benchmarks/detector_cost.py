@@ -25,11 +25,9 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,8 +39,7 @@ from benchmarks.rounds.contest import Spread
 from eval.data import options
 from eval.records import report
 from eval.records.sections import DETECTOR_COST
-from faces.command import UserError, run
-from faces.provenance import command_line
+from faces.command import UserError
 
 COMMAND = "benchmarks.detector_cost"
 
@@ -172,43 +169,28 @@ def cpu_ms(size: tuple[int, int], rounds: int) -> Spread:
     return Spread.of(times)
 
 
-def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
-    if min(arguments.size) < 32 or any(side % 32 for side in arguments.size):
+def _add_options(parser: ArgumentParser) -> None:
+    parser.set_defaults(device="cpu")
+    options.add_size_option(parser, "the images, multiples of 32", (1088, 800))
+    parser.add_argument("--rounds", type=int, default=0, help="on the CPU; default none")
+    parser.add_argument("--threads", type=options.positive, default=1, help="default %(default)s")
+    options.add_out_option(parser)
+
+
+def _benchmark(arguments: Namespace) -> None:
+    if any(side % 32 for side in arguments.size):
         raise UserError("--size: two multiples of 32, as the FPN takes them")
-    if min(arguments.rounds, arguments.threads - 1) < 0:
-        raise UserError("--rounds must be 0 or more, --threads 1 or more")
     torch.set_num_threads(arguments.threads)
     size = tuple(arguments.size)
     rows = [row(depth, size) for depth in tqdm(DEPTHS, disable=None)]
     add_estimates(rows)
-    if arguments.rounds:
-        spread = cpu_ms(size, arguments.rounds)
-        times = {"cpu_ms_per_image": spread.median, "cpu_ms_low": spread.low}
-        times |= {"cpu_ms_high": spread.high}
-        rows = [one | times | {"precision": "float32"} for one in rows]
-    about = {"detector": CONFIG, "counted_size": list(size)}
-    rows = [one | about | report.provenance(made_by, "cpu") for one in rows]
-    DETECTOR_COST.publish(arguments, rows)
-    return 0
+    about: report.Row = {"detector": CONFIG, "counted_size": list(size)}
+    if arguments.rounds > 0:
+        about |= cpu_ms(size, arguments.rounds).keys("cpu_ms") | {"precision": "float32"}
+    DETECTOR_COST.publish(arguments, [one | about for one in rows])
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    result.add_argument("--size", type=int, nargs=2, default=(1088, 800), metavar=("W", "H"))
-    result.add_argument("--rounds", type=int, default=0, help="on the CPU; default none")
-    result.add_argument("--threads", type=int, default=1, help="default %(default)s")
-    result.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
-    return result
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    return run(COMMAND, lambda: benchmark(arguments, command_line(COMMAND, argv)))
-
+main = options.Command(COMMAND, __doc__, _add_options, _benchmark)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -16,10 +16,8 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -29,20 +27,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.rounds.contest import Spread
-from benchmarks.rounds.run_detector import timed_images
+from benchmarks.rounds.contest import Spread, add_effort, conditions, order
+from benchmarks.rounds.run_detector import find, timed_images
 from eval.data import options
-from eval.data.detections import SavedDetections, as_arrays, with_min_size
+from eval.data.detections import SavedDetections, with_min_size
 from eval.data.images import AnnotatedImages
 from eval.detection import measure_all
 from eval.records import report
 from eval.records.plots import panels, save
 from eval.records.sections import DETECTOR_CURVE
-from faces import command
-from faces.coco import Detections, GroundTruth, ImageId, load_coco
+from faces.coco import GroundTruth, load_coco
 from faces.command import UserError
 from faces.pipeline import Detector, Image
-from faces.provenance import command_line
 
 COMMAND = "benchmarks.detector_curve"
 
@@ -84,18 +80,6 @@ def settings(shortest: Sequence[int], proposals: Sequence[int], ratio: float) ->
     return [Setting(side, round(ratio * side), some) for side, some in product(shortest, proposals)]
 
 
-def find(detector: Detector, truth: GroundTruth, images: Path) -> dict[ImageId, Detections]:
-    """Return all that a detector finds in the images, which must all be readable.
-
-    Raises:
-        UserError: one is not.
-    """
-    return {
-        image.id: as_arrays(detector.detect([pixels], 0.0)[0])
-        for image, pixels in AnnotatedImages(truth, images, strict=True)
-    }
-
-
 def cpu_ms(detector: Detector, pictures: Sequence[Image]) -> float:
     """Return the median processor time of a call with one image, in milliseconds."""
     detector.detect(pictures[:1])
@@ -119,31 +103,23 @@ def measure(
     found = []
     for point in tqdm(points, desc="accuracy", unit=" settings", disable=None):
         detector = load(point.overrides)
-        found.append(
-            SavedDetections(
-                str(point),
-                detector.score_threshold,
-                find(detector, truth, images),
-                precision=report.precision_of(detector),
-            )
-        )
+        by_image, precision = find(detector, truth, images), options.precision_of(detector)
+        saved = SavedDetections(str(point), detector.score_threshold, by_image, precision=precision)
+        found.append(saved)
     pictures = timed_images(truth, images, size)
     times: list[list[float]] = [[] for _ in points]
-    order = [(turn + place) % len(points) for turn in range(rounds) for place in range(len(points))]
-    for index in tqdm(order, desc="speed", unit=" runs", disable=None):
+    turns = list(order(len(points), rounds))
+    for _, index in tqdm(turns, desc="speed", unit=" runs", disable=None):
         times[index].append(cpu_ms(load(points[index].overrides), pictures))
     rows = []
-    for point, accuracy, ms in zip(points, measure_all(truth.scenes, found), times, strict=True):
-        spread = Spread.of(ms)
+    for point, accuracy, ms in zip(points, measure_all(truth.images, found), times, strict=True):
         row = {
             "shortest_side": point.shortest,
             "longest_side": point.longest,
             "proposals": point.proposals,
             **{f"validation_{key}": accuracy[key] for key in ("ap", "ap_ci", "ap50", "ap50_ci")},
             **{key: accuracy[key] for key in KEPT},
-            "cpu_ms_per_image": spread.median,
-            "cpu_ms_low": spread.low,
-            "cpu_ms_high": spread.high,
+            **Spread.of(ms).keys("cpu_ms"),
         }
         rows.append(row)
     return rows
@@ -184,29 +160,22 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
     save(figure, path)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    result.add_argument("--detector", required=True, metavar="NAME|RUN", help="one of Detectron2's")
-    options.add_photo_options(result)
-    result.add_argument("--min-size", type=command.positive_pixels, default=0.0, metavar="PX")
-    result.add_argument("--shortest", type=int, nargs="+", required=True, metavar="PX")
-    result.add_argument("--proposals", type=int, nargs="+", required=True, metavar="N")
-    result.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"))
-    result.add_argument("--threads", type=int, default=1, help="default %(default)s")
-    result.add_argument("--rounds", type=int, default=3, help="default %(default)s")
-    result.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
-    result.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the curve")
-    return result
+def _add_options(parser: ArgumentParser) -> None:
+    parser.set_defaults(device="cpu")
+    parser.add_argument("--detector", required=True, metavar="NAME|RUN", help="one of Detectron2's")
+    options.add_photo_options(parser)
+    options.add_min_size_option(parser)
+    for option, metavar in (("--shortest", "PX"), ("--proposals", "N")):
+        parser.add_argument(
+            option, type=options.positive, nargs="+", required=True, metavar=metavar
+        )
+    options.add_size_option(parser, "the timed images", (640, 480))
+    add_effort(parser, threads=1, rounds=3)
+    options.add_out_option(parser)
+    options.add_picture_option(parser)
 
 
-def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    for path in (arguments.out, arguments.picture):
-        report.check_out(path)
-    numbers = (*arguments.shortest, *arguments.proposals, *arguments.size)
-    if min(*numbers, arguments.threads, arguments.rounds) < 1:
-        raise UserError("sizes, proposals, threads and rounds must be 1 or more")
+def _benchmark(arguments: Namespace) -> None:
     truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
     AnnotatedImages(truth, arguments.images)  # refuses missing images before the wait
 
@@ -223,31 +192,19 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
     if sides is None:
         raise UserError(f"{arguments.detector}: is no detector of Detectron2's; it has no sizes")
     points = settings(arguments.shortest, arguments.proposals, sides[1] / sides[0])
-    load_before = os.getloadavg()[0]
+    size = tuple(arguments.size)
     about = {
         "detector": arguments.detector,
         "coco": str(truth.path),
         "fingerprint": truth.fingerprint,
         "min_size": arguments.min_size,
-        "timed_size": list(arguments.size),
-        "rounds": arguments.rounds,
-        "load_before": load_before,
-    } | report.provenance(made_by, "cpu")
-    rows = [
-        row | about
-        for row in measure(
-            load, points, truth, arguments.images, tuple(arguments.size), arguments.rounds
-        )
-    ]
-    DETECTOR_CURVE.publish(arguments, rows, draw)
-    return 0
+        "timed_size": list(size),
+    } | conditions(arguments)
+    rows = measure(load, points, truth, arguments.images, size, arguments.rounds)
+    DETECTOR_CURVE.publish(arguments, [row | about for row in rows], draw)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    return command.run(COMMAND, lambda: benchmark(arguments, command_line(COMMAND, argv)))
-
+main = options.Command(COMMAND, __doc__, _add_options, _benchmark)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

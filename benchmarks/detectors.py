@@ -14,10 +14,7 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,46 +28,33 @@ from eval.records import report
 from eval.records.sections import DETECTOR_SPEED
 from faces import command
 from faces.coco import GroundTruth, load_coco, load_results
-from faces.command import UserError
-from faces.provenance import command_line
 
 COMMAND = "benchmarks.detectors"
 
 
-def run_command(arguments: argparse.Namespace, name: str, folder: Path, turn: int) -> list[str]:
+def run_command(arguments: Namespace, name: str, folder: Path, turn: int) -> list[str]:
     """Return the command that measures one detector; its files go to ``folder``."""
-    words = [name, "--coco", str(arguments.coco)]
-    words += ["--images", str(arguments.images)]
+    words = [name, "--coco", str(arguments.coco), "--images", str(arguments.images)]
     words += ["--size", *map(str, arguments.size), "--threads", str(arguments.threads)]
-    words += ["--times", str(folder / f"{contest.file_stem(name)}.times.{turn}.json")]
+    words += ["--times", str(contest.times_file(folder, name, turn))]
     if turn == 0:
         words += ["--results", str(folder / f"{contest.file_stem(name)}.json")]
     return contest.python_command("benchmarks.rounds.run_detector", *words)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    result.add_argument("--coco", type=Path, required=True, help="ground truth")
-    result.add_argument("--images", type=Path, required=True, help="where its pictures lie")
-    result.add_argument("--min-size", type=command.positive_pixels, default=0.0, metavar="PX")
-    result.add_argument(
-        "--detector", nargs="+", action="extend", required=True, metavar="NAME|RUN", help="ours"
-    )
-    result.add_argument(
-        "--peers", nargs="*", choices=DETECTORS, default=list(DETECTORS), help="default: all"
-    )
-    result.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"))
-    contest.add_options(result)
-    return result
+def _add_options(parser: ArgumentParser) -> None:
+    options.add_photo_options(parser)
+    options.add_min_size_option(parser)
+    options.add_models(parser, "detector", required=True)
+    peers = list(DETECTORS)
+    parser.add_argument("--peers", nargs="*", choices=peers, default=peers, help="default: all")
+    options.add_size_option(parser, "the images", (640, 480))
+    contest.add_options(parser)
 
 
-def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    contest.check_options(arguments)
+def _benchmark(arguments: Namespace) -> None:
+    contest.check_peers(arguments.peers)
     command.existing(arguments.images, "--images")
-    if min(arguments.size) < 1:
-        raise UserError("--size must be two numbers of pixels, 1 or more")
     options.load_detectors(arguments.detector, "cpu")  # refuses unknown ones before the wait
     truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
     about = {
@@ -79,65 +63,41 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
         "min_size": arguments.min_size,
         "unreadable": 0,
         "timed_size": list(arguments.size),
-    } | contest.conditions(arguments, made_by)
+    } | contest.conditions(arguments)
     rows = [row | about for row in measure(arguments, truth)]
     DETECTOR_SPEED.publish(arguments, rows, draw_rows)
-    return 0
 
 
-def measure(arguments: argparse.Namespace, truth: GroundTruth) -> list[report.Row]:
+def measure(arguments: Namespace, truth: GroundTruth) -> list[report.Row]:
     """Let every detector look at the images of ``truth`` in turn: one row each."""
     names = [*arguments.detector, *arguments.peers]
     found, times = [], []
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.keep or Path(temporary)
-
-        def run(name: str, turn: int) -> list[str]:
-            return run_command(arguments, name, folder, turn)
-
-        contest.take_turns(names, arguments.rounds, run, arguments.threads)
-        for name in names:
-            stem = contest.file_stem(name)
-            rounds = [
-                json.loads((folder / f"{stem}.times.{turn}.json").read_text("utf-8"))
-                for turn in range(arguments.rounds)
-            ]
+    with contest.answers_folder(arguments.keep) as folder:
+        measured = contest.run_all(arguments, names, folder, run_command)
+        for name, rounds in zip(names, measured, strict=True):
             ms = contest.Spread.of([one["ms"] for one in rounds])
-            times.append({"ms_low": ms.low, "ms_high": ms.high})
+            times.append(ms.keys("ms"))
             threshold, precision = (rounds[0][key] for key in ("threshold", "precision"))
-            by_image = load_results(folder / f"{stem}.json", truth.scenes)
+            by_image = load_results(folder / f"{contest.file_stem(name)}.json", truth.images)
             found.append(SavedDetections(name, threshold, by_image, ms.median, precision))
     return [
         row | {"ours": row["detector"] in arguments.detector} | ms
-        for row, ms in zip(measure_all(truth.scenes, found), times, strict=True)
+        for row, ms in zip(measure_all(truth.images, found), times, strict=True)
     ]
 
 
 def draw_rows(rows: Sequence[report.Row], path: Path) -> None:
     """Draw AP50 and AP beside speed."""
+    times = [(row["ms_per_image"], row["ms_low"], row["ms_high"]) for row in rows]
     panels = []
     for key, title in (("ap", "AP (IoU 0.5 to 0.95)"), ("ap50", "AP50")):
-        points = []
-        for row in rows:
-            low, high = row[f"{key}_ci"]
-            points.append(
-                Point(
-                    Path(row["detector"]).name,
-                    row["ours"],
-                    (row["ms_per_image"], row["ms_low"], row["ms_high"]),
-                    (100 * row[key], 100 * low, 100 * high),
-                )
-            )
+        points = [Point.of(row, "detector", ms, key) for row, ms in zip(rows, times, strict=True)]
         panels.append((contest.title(title, rows[0]), points))
     width, height = rows[0]["timed_size"]
     draw(panels, "average precision (%)", f"image of {width}×{height}", path)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    return command.run(COMMAND, lambda: benchmark(arguments, command_line(COMMAND, argv)))
-
+main = options.Command(COMMAND, __doc__, _add_options, _benchmark)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,9 +7,8 @@ with the first classifier is what the others are compared with.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,11 +20,7 @@ from eval.data import options
 from eval.data.detections import add_results_options, load_sources
 from eval.data.images import AnnotatedImages
 from eval.data.pairs import MIN_SCORE
-from eval.records import report
-from faces import command
 from faces.coco import load_coco
-from faces.command import UserError
-from faces.provenance import command_line
 from faces.scope import add_scope_options
 
 COMMAND = "benchmarks.joint"
@@ -59,28 +54,19 @@ def answer_all(crops: Path, folders: Sequence[str], peers: Sequence[str], said: 
     return [f"{peer}={said / peer}" for peer in peers]
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    options.add_photo_options(result)
-    for stage in ("detector", "classifier"):
-        result.add_argument(f"--{stage}", nargs="+", required=True, metavar="NAME|RUN")
-    add_results_options(result)
-    add_scope_options(result)
-    result.add_argument("--peers", nargs="*", choices=CLASSIFIERS, default=["fer"])
-    result.add_argument("--gallery", type=Path, metavar="FILE.html", help="as eval.joint has it")
-    options.add_common_options(result)
-    return result
+def _add_options(parser: ArgumentParser) -> None:
+    options.add_photo_options(parser)
+    options.add_models(parser, "detector", required=True)
+    options.add_models(parser, "classifier", required=True)
+    add_results_options(parser)
+    add_scope_options(parser)
+    parser.add_argument("--peers", nargs="*", choices=CLASSIFIERS, default=["fer"])
+    parser.add_argument("--gallery", type=Path, metavar="FILE.html", help="as eval.joint has it")
+    options.add_common_options(parser)
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
-    if arguments.peers and not contest.PYTHON_PEERS.is_dir():
-        raise UserError(
-            "the packages to compare with are not installed; run make peers, or leave them out "
-            "(--peers without a name)"
-        )
+def _evaluate(arguments: Namespace) -> int:
+    contest.check_peers(arguments.peers)
     truth = load_coco(arguments.coco)
     images = AnnotatedImages(truth, arguments.images)
     finders = load_sources(arguments, truth, MIN_SCORE)
@@ -88,24 +74,17 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         crops = Path(folder) / "crops"
         names = cut_all(images, finders, crops)
         images.close(COMMAND)
-        scores = answer_all(crops, list(names), arguments.peers, Path(folder) / "said")
-        words = ["--coco", str(arguments.coco), "--images", str(arguments.images)]
-        words += ["--results", *(f"{f.name}={crops / f.name / RESULTS}" for f in finders)]
-        words += ["--results-threshold", *(f"{f.name}={f.threshold}" for f in finders)]
-        words += ["--classifier", *arguments.classifier]
-        words += ["--scores", *scores] if scores else []
-        for option in ("out", "gallery", "device"):
-            value = getattr(arguments, option)
-            words += [f"--{option}", str(value)] if value else []
-        return joint.evaluate(joint.parser().parse_args(words), made_by)
+        asked = vars(arguments) | {
+            "detector": [],
+            "results": [f"{f.name}={crops / f.name / RESULTS}" for f in finders],
+            "results_threshold": [f"{f.name}={f.threshold}" for f in finders],
+            "scores": answer_all(crops, list(names), arguments.peers, Path(folder) / "said"),
+            "ignore_class": [],
+        }
+        return joint.evaluate(Namespace(**asked))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
-
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

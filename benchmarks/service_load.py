@@ -17,7 +17,6 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import socket
@@ -25,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,9 +37,8 @@ import numpy as np
 from eval.data import options
 from eval.records import report
 from eval.records.sections import SERVICE_LOAD
-from faces.command import UserError, run
+from faces.command import UserError
 from faces.paths import iter_image_paths
-from faces.provenance import command_line
 from faces.sinks import json_line
 from twostage import load_pipeline
 
@@ -112,9 +111,7 @@ def megabytes(process: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
-def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
+def _benchmark(arguments: Namespace) -> int:
     paths = [one for one in iter_image_paths([str(arguments.images)]) if isinstance(one, Path)]
     if not paths:
         raise UserError(f"{arguments.images}: holds no image")
@@ -141,7 +138,7 @@ def benchmark(arguments: argparse.Namespace, made_by: str) -> int:
                 rounds[clients].append(asyncio.run(load(url, files, clients, len(files) * 2)))
         memory = soak(url, process, files, arguments.requests)
     for clients, measured in rounds.items():
-        rows.append(row(clients, measured, speeds) | memory | report.provenance(made_by))
+        rows.append(row(clients, measured, speeds) | memory)
     SERVICE_LOAD.publish(arguments, rows)
     return 0
 
@@ -175,25 +172,17 @@ def row(clients: int, rounds: Sequence[Round], speeds: Sequence[float]) -> repor
     }
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    result.add_argument("--images", type=Path, required=True, metavar="DIR", help="a folder")
-    result.add_argument("--count", type=int, default=60, help="how many of its images (60)")
-    result.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16], help="at once")
-    result.add_argument("--rounds", type=int, default=3, help="of each number of clients (3)")
-    result.add_argument(
-        "--requests", type=int, default=1000, help="to watch the memory over (1000)"
-    )
-    result.add_argument("--out", type=Path, metavar="FILE", help="write the record")
-    return result
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="a folder")
+    parser.add_argument("--count", type=int, default=60, help="how many of its images (60)")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16], help="at once")
+    parser.add_argument("--rounds", type=int, default=3, help="of each number of clients (3)")
+    text = "to watch the memory over (1000)"
+    parser.add_argument("--requests", type=int, default=1000, help=text)
+    options.add_out_option(parser)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    return run(COMMAND, lambda: benchmark(arguments, command_line(COMMAND, argv)))
-
+main = options.Command(COMMAND, __doc__, _add_options, _benchmark)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

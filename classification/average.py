@@ -15,46 +15,35 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from classification.data.fer2013 import Fer2013, load_fer2013
-from classification.inference.classifier import (
-    NetworkClassifier,
-    TrainedNetwork,
-    load_network,
-    save_network,
-)
+from classification.data.fer2013 import load_fer2013
+from classification.inference.classifier import TrainedNetwork, load_network
 from classification.training.card import (
     check_new_run,
-    facts_of_data,
     find_files,
-    model_card,
     taught_votes,
     training_of,
-    write_json,
+    write_derived_run,
 )
-from faces.command import UserError, run
+from classification.training.options import add_data_options
+from faces.command import UserError, make_parser, run_command
 from faces.files import file_sha256
-from faces.provenance import command_line, git_commit, read_card
-from networks.averaging import check_shares, run_share, weighted_mean
+from faces.provenance import git_commit, read_card
+from networks.averaging import add_members, check_shares, weighted_mean
 
 COMMAND = "classification.average"
 
 
 def average(members: Sequence[tuple[Path, float]]) -> tuple[TrainedNetwork, dict[str, Tensor]]:
-    """Return the mean of networks, not calibrated.
+    """Return the mean of networks, not calibrated: what they have in common, and the weights.
 
-    Args:
-        members: weights file and share of each; the shares sum to 1.
-
-    Returns:
-        What the networks have in common, and the weights; floating-point ones are float32, others
-        (counters) those of the first.
+    Floating-point weights are float32, others (counters) those of the first. ``members`` are
+    weights files and their shares, which sum to 1.
 
     Raises:
-        UserError: a file cannot be used, or the networks differ in more than their weights.
-        UserError: the shares do not sum to 1.
+        UserError: a file cannot be used, the networks differ in more than their weights, or the
+            shares do not sum to 1.
     """
     check_shares([share for _, share in members])
     network = load_network(members[0][0])[0].uncalibrated()
@@ -69,14 +58,10 @@ def average(members: Sequence[tuple[Path, float]]) -> tuple[TrainedNetwork, dict
     return network, weighted_mean(states())
 
 
-def describe(
-    members: Sequence[tuple[Path, Path, float]], made: dict[str, str | None]
-) -> dict[str, Any]:
+def describe(members: Sequence[tuple[Path, Path, float]]) -> dict[str, Any]:
     """Return what the card says of the training: the members' cards, and their sums.
 
-    Args:
-        members: weights file, card and share of each.
-        made: command and commit.
+    Members are a weights file, a card and a share each.
     """
     averaged, votes = [], 0.0
     for weights, path, share in members:
@@ -87,59 +72,27 @@ def describe(
     first = {key: averaged[0][key] for key in ("parameters", "versions", "precision", "device")}
     recipe = {**averaged[0]["recipe"], "votes": votes}
     hours = math.fsum(one["hours"] for one in averaged)
-    return {"recipe": recipe, **first, **made, "hours": hours, "averaged": averaged}
+    return {"recipe": recipe, **first, "hours": hours, "averaged": averaged}
 
 
-def write_run(
-    members: Sequence[tuple[Path, Path, float]],
-    data: Fer2013,
-    out: Path,
-    made: dict[str, str | None],
-) -> float:
-    """Write the mean and its card into a run folder; returns the accuracy on PublicTest.
-
-    Raises:
-        UserError: as ``average``, or there is no PublicTest.
-    """
-    public = data.split("PublicTest")
+def write_run(args: argparse.Namespace, made_by: str) -> int:
+    """Write the mean that the command line ``made_by`` asks for; returns the exit status."""
+    check_new_run(args.out)
+    members = [(*find_files(name), share) for name, share in args.members]
+    data = load_fer2013(args.data, progress=sys.stderr.isatty())
     network, state = average([(weights, share) for weights, _, share in members])
-    training = describe(members, made)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    classifier = NetworkClassifier(network, state, device, out.name)
-    shown = sys.stderr.isatty()
-    predicted = classifier.probabilities_of_grey(public.images, progress=shown).argmax(1)
-    record = facts_of_data(data, training["recipe"])
-    card = model_card(record, training, "shares: on PublicTest", public, predicted)
-    out.mkdir(parents=True, exist_ok=True)
-    save_network(out / "model.safetensors", state, network)
-    write_json(out / "card.json", card)
-    return float(card["public_test"]["accuracy"])
+    training = describe(members) | {"command": made_by, "commit": git_commit()}
+    votes = training["recipe"]["votes"]
+    write_derived_run(args.out, network, state, data, training, votes, "shares: on PublicTest")
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "members", nargs="+", type=run_share, metavar="RUN=SHARE", help="a run folder"
-    )
-    parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder or zip")
-    parser.add_argument("--out", type=Path, required=True, help="run folder to write")
-    args = parser.parse_args(argv)
-    made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
-
-    def action() -> int:
-        check_new_run(args.out)
-        members = [(*find_files(name), share) for name, share in args.members]
-        data = load_fer2013(args.data, progress=sys.stderr.isatty())
-        accuracy = write_run(members, data, args.out, made)
-        print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
-        return 0
-
-    return run(COMMAND, action)
+    parser = make_parser(COMMAND, __doc__)
+    add_members(parser)
+    add_data_options(parser, out="run folder to write")
+    return run_command(COMMAND, parser, write_run, argv)
 
 
 if __name__ == "__main__":

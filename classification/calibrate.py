@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,12 @@ from classification.inference.calibration import Scaling
 from classification.inference.classifier import NetworkClassifier, load_network, save_network
 from classification.training.batches import soft_targets
 from classification.training.card import as_taught, find_files, metrics_on, taught_votes, write_json
+from classification.training.options import add_data_options
 from classification.training.scaling import card_entry, check_truth, fit_scaling
-from faces.command import run
+from faces.command import make_parser, run_command
 from faces.files import file_sha256
-from faces.provenance import command_line, git_commit, read_card
+from faces.provenance import git_commit, read_card
+from networks.device import usable_device
 
 COMMAND = "classification.calibrate"
 
@@ -45,18 +47,13 @@ def calibrate(
     """Fit a weights file's scaling on PublicTest and write it into the file.
 
     Args:
-        weights: what ``save_network`` wrote.
         public: PublicTest, N images, labelled as the network was taught.
         people: FER+ on these images; None where ``votes`` is 0.
         votes: the share of the truth that comes from FER+, as in ``soft_targets``.
-        device: where to run.
 
     Returns:
         The scaling, the figures for the card, and the calibrated answers (N,), indices into
         ``EMOTIONS``.
-
-    Raises:
-        UserError: the weights cannot be used.
     """
     network, state = load_network(weights)
     classifier = NetworkClassifier(network.uncalibrated(), state, device, weights.stem)
@@ -68,12 +65,12 @@ def calibrate(
     return scaling, figures, scaling(probabilities).argmax(1)
 
 
-def calibrate_model(args: argparse.Namespace, made: Mapping[str, str | None]) -> int:
-    """Do what the command line asks, as command and commit ``made``; returns the exit status."""
+def calibrate_model(args: argparse.Namespace, made_by: str) -> int:
+    """Do what the command line ``made_by`` asks; returns the exit status."""
     # the model, and the truth that it was taught
     weights, card_path = find_files(args.model)
     card = read_card(card_path)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(usable_device(None))
     votes = taught_votes(card)
     check_truth(weights, args.ferplus, votes)
     public = load_fer2013(args.data, progress=sys.stderr.isatty()).split("PublicTest")
@@ -82,7 +79,7 @@ def calibrate_model(args: argparse.Namespace, made: Mapping[str, str | None]) ->
     # the fit, into the weights and the card
     taught = as_taught(public, card)
     scaling, figures, predicted = calibrate(weights, taught, people, votes, device)
-    card["calibration"] = {**figures, **made}
+    card["calibration"] = {**figures, "command": made_by, "commit": git_commit()}
     card["public_test"] = metrics_on(taught, predicted)
     if "sha256" in card:
         card["sha256"] = file_sha256(weights)
@@ -102,19 +99,10 @@ def calibrate_model(args: argparse.Namespace, made: Mapping[str, str | None]) ->
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(COMMAND, __doc__)
     parser.add_argument("model", metavar="RUN|NAME", help="a run folder, or a shipped classifier")
-    parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder or zip")
-    parser.add_argument(
-        "--ferplus", type=Path, metavar="CSV", help="FER+, for what has learnt from votes"
-    )
-    args = parser.parse_args(argv)
-    made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
-    return run(COMMAND, lambda: calibrate_model(args, made))
+    add_data_options(parser, ferplus=True)
+    return run_command(COMMAND, parser, calibrate_model, argv)
 
 
 if __name__ == "__main__":

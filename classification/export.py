@@ -13,7 +13,7 @@ from pathlib import Path
 
 from classification.inference.classifier import load_network, save_network
 from classification.training.card import WEIGHTS, write_json
-from faces.command import UserError, run
+from faces.command import UserError, make_parser, run_command
 from faces.files import file_sha256
 from faces.provenance import read_card
 
@@ -21,15 +21,7 @@ COMMAND = "classification.export"
 
 
 def export_run(folder: Path, name: str, weights: Path = WEIGHTS) -> Path:
-    """Copy a run's best network and card to the folder of shipped weights.
-
-    Args:
-        folder: what ``classification.train`` left.
-        name: of the model.
-        weights: the folder to write to.
-
-    Returns:
-        The weights file.
+    """Copy a run's best network and card to the folder of shipped weights; return the weights file.
 
     Raises:
         UserError: the run has no finished network or no card.
@@ -50,17 +42,16 @@ def export_run(folder: Path, name: str, weights: Path = WEIGHTS) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog=f"python -m {COMMAND}", description=__doc__)
+    parser = make_parser(COMMAND, __doc__)
     parser.add_argument("run", type=Path, help="a run folder of classification.train")
     parser.add_argument("name", help="of the shipped model")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the folder to write to")
-    args = parser.parse_args(argv)
 
-    def action() -> int:
+    def action(args: argparse.Namespace, _: str) -> int:
         print(f"wrote {export_run(args.run, args.name, args.weights)} and its card")
         return 0
 
-    return run(COMMAND, action)
+    return run_command(COMMAND, parser, action, argv)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from classification.inference.classifier import NetworkClassifier
 from classification.training.card import find_files
-from faces.command import UserError, run
+from faces.command import UserError, make_parser, run_command
 from faces.emotions import EMOTIONS
 from faces.files import replacing
 from networks.openvino import core
@@ -38,11 +38,7 @@ FACES_COMPARED = 32
 
 
 class GreyToProbabilities(nn.Module):
-    """All that ``NetworkClassifier.probabilities_of_grey`` does, as one network.
-
-    Args:
-        classifier: whose network, preprocessing and calibration are used.
-    """
+    """All that ``NetworkClassifier.probabilities_of_grey`` does, as one network."""
 
     def __init__(self, classifier: NetworkClassifier) -> None:
         super().__init__()
@@ -74,17 +70,10 @@ class GreyToProbabilities(nn.Module):
 
 
 def export_classifier(classifier: NetworkClassifier, path: Path) -> float:
-    """Write a classifier as ONNX, replacing an old file when it is whole and checked.
+    """Write a classifier, on the CPU, as ONNX; an old file is replaced when the new is checked.
 
-    Args:
-        classifier: on the CPU.
-        path: to write; its folder exists.
-
-    Returns:
-        The largest difference of a probability to PyTorch's in float32.
-
-    Raises:
-        UserError: the difference is above ``TOLERANCE``.
+    Returns the largest difference of a probability to PyTorch's in float32; a ``UserError`` says
+    that it is above ``TOLERANCE``.
     """
     size = classifier.network.size
     whole = GreyToProbabilities(classifier).eval()
@@ -130,26 +119,21 @@ def run_onnx(content: bytes, faces: np.typing.NDArray[np.uint8]) -> np.typing.ND
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(COMMAND, __doc__)
     parser.add_argument("classifier", metavar="NAME|RUN", help="a shipped classifier, or a run")
     parser.add_argument("out", type=Path, metavar="FILE.onnx", help="the file to write")
-    args = parser.parse_args(argv)
 
-    def action() -> int:
+    def action(args: argparse.Namespace, _: str) -> int:
         if not args.out.parent.is_dir():
             raise UserError(f"{args.out}: its folder does not exist; make it")
-        weights, _ = find_files(args.classifier)
+        weights = find_files(args.classifier)[0]
         name = Path(args.classifier).name
         classifier = NetworkClassifier.load(weights, torch.device("cpu"), name)
         difference = export_classifier(classifier, args.out)
         print(f"wrote {args.out}; largest difference to PyTorch {difference:.1g}")
         return 0
 
-    return run(COMMAND, action)
+    return run_command(COMMAND, parser, action, argv)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 from classification.data.fer2013 import Fer2013, load_fer2013
-from faces.command import fraction, run
+from classification.training.options import add_data_options
+from faces.command import fraction, make_parser, run_command
 from faces.emotions import EMOTIONS
 from faces.files import replacing
 
@@ -28,12 +29,9 @@ COMMAND = "classification.resplit"
 
 
 def resplit(data: Fer2013, share: float, seed: int) -> Fer2013:
-    """Return all images, with new splits.
+    """Return all images with new splits: ``share`` of them, rounded, PublicTest, the rest Training.
 
-    Args:
-        data: FER2013.
-        share: of the images that become PublicTest, rounded; the rest become Training.
-        seed: which images depends on it and on the images alone, not on their order.
+    Which ones depends on the seed and on the images alone, not on their order.
     """
     data = data.take(data.order())
     selected = np.random.default_rng(seed).permutation(len(data.labels))
@@ -58,26 +56,18 @@ def write_zip(data: Fer2013, path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, help="FER2013: csv, Kaggle folder, or zip"
-    )
+    parser = add_data_options(make_parser(COMMAND, __doc__))
     parser.add_argument("--share", type=fraction, default=0.1, help="of PublicTest (default 0.1)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.zip")
-    args = parser.parse_args(argv)
 
-    def action() -> int:
+    def action(args: argparse.Namespace, _: str) -> int:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         write_zip(resplit(load_fer2013(args.data), args.share, args.seed), args.out)
         print(f"wrote {args.out}")
         return 0
 
-    return run(COMMAND, action)
+    return run_command(COMMAND, parser, action, argv)
 
 
 if __name__ == "__main__":

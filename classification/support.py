@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,29 +23,24 @@ from torch import Tensor
 from tqdm import tqdm
 
 from classification.data.fer2013 import Fer2013, load_fer2013
-from classification.data.ferplus import FerPlus, load_ferplus
-from classification.inference.classifier import (
-    BATCH,
-    NetworkClassifier,
-    TrainedNetwork,
-    save_network,
-)
+from classification.data.ferplus import load_ferplus
+from classification.inference.classifier import BATCH, NetworkClassifier, TrainedNetwork
 from classification.modeling.face_resnet import parameter_count
 from classification.modeling.support_set import FeatureNetwork, SupportHead
 from classification.training.batches import soft_targets
 from classification.training.card import (
     check_new_run,
-    facts_of_data,
     find_files,
-    model_card,
     taught_votes,
     training_of,
-    write_json,
+    write_derived_run,
 )
+from classification.training.options import add_data_options
 from classification.training.scaling import check_truth
-from faces.command import UserError, run
+from faces.command import UserError, make_parser, run_command
 from faces.files import file_sha256
-from faces.provenance import command_line, git_commit, read_card
+from faces.provenance import git_commit, read_card
+from networks.device import usable_device
 
 COMMAND = "classification.support"
 
@@ -56,18 +49,10 @@ POWERS = (2.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 16.0)
 
 
 def features_of(classifier: NetworkClassifier, images: NDArray[np.uint8], what: str) -> Tensor:
-    """Return what a network hands to its last layer.
+    """Return what a ``FeatureNetwork`` hands to its last layer, of length 1, (N, D) float32.
 
-    Args:
-        classifier: of a ``FeatureNetwork``.
-        images: grey images, (N, 48, 48) uint8.
-        what: they are, for the progress bar.
-
-    Returns:
-        Of length 1, (N, D) float32, on the CPU.
-
-    Raises:
-        UserError: the classifier has another network.
+    Images are grey, (N, 48, 48) uint8; the progress bar calls them ``what``. A ``UserError`` says
+    that the classifier has another network.
     """
     model, network = classifier.model, classifier.network
     if not isinstance(model, FeatureNetwork) or isinstance(model.head, SupportHead):
@@ -121,10 +106,6 @@ def with_support(
 
     Returns:
         Its description, its weights, and the PublicTest accuracy of each power, best first.
-
-    Raises:
-        UserError: the classifier has a network that cannot have a support set.
-        UserError: a split is not there.
     """
     training, public = data.split("Training"), data.split("PublicTest")
     support = features_of(classifier, training.images, "Training")
@@ -142,47 +123,34 @@ def with_support(
     return replace(plain, architecture="matching_network", model=model), state, accuracies
 
 
-def write_run(
-    weights: Path,
-    card: Mapping[str, Any],
-    data: Fer2013,
-    ferplus: FerPlus | None,
-    votes: float,
-    out: Path,
-    made: Mapping[str, str | None],
-) -> float:
-    """Write the new network and its card into a run folder; returns the accuracy on PublicTest.
+def write_run(args: argparse.Namespace, made_by: str) -> int:
+    """Write the run that the command line ``made_by`` asks for; returns the exit status."""
+    # the network, and what the known faces show
+    check_new_run(args.out)
+    weights, card_path = find_files(args.run)
+    card = read_card(card_path)
+    votes = taught_votes(card) if args.votes is None else args.votes
+    if not 0 <= votes <= 1:
+        raise UserError(f"--votes {votes}: is no share; give a number from 0 to 1")
+    check_truth(weights, args.ferplus, votes)
+    data = load_fer2013(args.data, progress=sys.stderr.isatty())
+    training = data.split("Training")
+    people = load_ferplus(args.ferplus, data).of(data.splits == "Training") if votes else None
+    targets = soft_targets(training, people, votes)
 
-    Args:
-        weights: the network's file.
-        card: its card.
-        data: FER2013.
-        ferplus: FER+ on these images; None where ``votes`` is 0.
-        votes: the share of FER+'s votes in what the known faces show.
-        out: the run folder.
-        made: command and commit.
-
-    Raises:
-        UserError: the weights or the card cannot be used, or a split is not there.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    people = None if ferplus is None else FerPlus(ferplus.votes[data.splits == "Training"])
-    targets = soft_targets(data.split("Training"), people, votes)
-    classifier = NetworkClassifier.load(weights, device, str(weights))
+    # its support set
+    classifier = NetworkClassifier.load(weights, torch.device(usable_device(None)), str(weights))
     network, state, accuracies = with_support(classifier, data, targets)
-    matching = NetworkClassifier(network, state, device, out.name)
-    public = data.split("PublicTest")
-    predicted = matching.probabilities_of_grey(public.images, progress=sys.stderr.isatty()).argmax(
-        1
-    )
+
+    # what the card says: how it was trained, and what has changed
+    before = training_of(card, weights)
     numbers = state["head.support"].numel() + state["head.targets"].numel()
     numbers -= parameter_count(classifier.model.get_submodule("head"))
-    before = training_of(card, weights)
-    kept = {key: before[key] for key in ("versions", "precision", "device", "hours")}
-    training = {
+    about = {
         "recipe": {**before["recipe"], "votes": votes},
-        **kept,
-        **made,
+        **{key: before[key] for key in ("versions", "precision", "device", "hours")},
+        "command": made_by,
+        "commit": git_commit(),
         "parameters": before["parameters"] + numbers,
         "support": {
             "pictures": len(targets),
@@ -191,52 +159,24 @@ def write_run(
         },
         "network": {"sha256": file_sha256(weights), **before},
     }
-    record = facts_of_data(data, {"votes": max(votes, taught_votes(card))})
     chosen_on = "power: PublicTest accuracy; the network: see training"
-    found = model_card(record, training, chosen_on, public, predicted)
-    out.mkdir(parents=True, exist_ok=True)
-    save_network(out / "model.safetensors", state, network)
-    write_json(out / "card.json", found)
-    return float(found["public_test"]["accuracy"])
+    taught = max(votes, taught_votes(card))
+    write_derived_run(args.out, network, state, data, about, taught, chosen_on)
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(COMMAND, __doc__)
     parser.add_argument("run", metavar="RUN|NAME", help="a run folder, or a shipped classifier")
-    parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder or zip")
-    parser.add_argument(
-        "--ferplus", type=Path, metavar="CSV", help="FER+, for what has learnt from votes"
-    )
+    add_data_options(parser, ferplus=True, out="run folder to write")
     parser.add_argument(
         "--votes",
         type=float,
         metavar="SHARE",
         help="of FER+'s votes in what the known faces show, 0 to 1 (as the network was taught)",
     )
-    parser.add_argument("--out", type=Path, required=True, help="run folder to write")
-    args = parser.parse_args(argv)
-    made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
-
-    def action() -> int:
-        check_new_run(args.out)
-        weights, card_path = find_files(args.run)
-        card = read_card(card_path)
-        votes = taught_votes(card) if args.votes is None else args.votes
-        if not 0 <= votes <= 1:
-            raise UserError(f"--votes {votes}: is no share; give a number from 0 to 1")
-        check_truth(weights, args.ferplus, votes)
-        data = load_fer2013(args.data, progress=sys.stderr.isatty())
-        ferplus = load_ferplus(args.ferplus, data) if args.ferplus else None
-        accuracy = write_run(weights, card, data, ferplus, votes, args.out, made)
-        print(f"PublicTest accuracy {accuracy:.4f}; the run is in {args.out}")
-        return 0
-
-    return run(COMMAND, action)
+    return run_command(COMMAND, parser, write_run, argv)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -37,12 +35,12 @@ from classification.training.distributed import (
 )
 from classification.training.extra_faces import joined, load_extra_faces, without_votes
 from classification.training.loss import training_loss
+from classification.training.options import add_data_options
 from classification.training.recipe import Recipe, load_recipe
 from classification.training.schedule import learning_rate, mixup_share
 from classification.training.state import CHECKPOINT, TrainingState
-from faces.command import UserError, run
+from faces.command import UserError, handling_stops, make_parser, run_command
 from faces.emotions import EMOTIONS
-from faces.provenance import command_line
 from networks.precision import best_dtype
 
 COMMAND = "classification.train"
@@ -59,25 +57,12 @@ The first epoch's loss is also that of the random start, and so is held against 
 def stop_requests() -> Iterator[list[int]]:
     """Collect Ctrl-C and SIGTERM in a list, so that the loop can save and end between two steps."""
     received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, note) for number in numbers]
-    try:
+    with handling_stops(lambda number, _: received.append(number)):
         yield received
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 class ProgressReport:
-    """Shows a training on standard error and in TensorBoard, in the first process.
-
-    Args:
-        state: of the training.
-    """
+    """Shows a training on standard error and in TensorBoard, in the first process."""
 
     def __init__(self, state: TrainingState) -> None:
         rank, first = rank_and_count()[0], state.progress.step
@@ -117,20 +102,15 @@ def train(
     start: Path | None = None,
     workers: int = 0,
 ) -> dict[str, Any]:
-    """Train, or resume the run in ``out``, and leave the best network there.
+    """Train, or resume the run in ``out``, and leave the best network there; return the record.
 
     Args:
-        recipe: what to train.
         data: with the splits Training, for the weights, and PublicTest, to select the epoch.
         out: the run folder; its checkpoint, if there is one, is resumed.
-        device: where to train.
         votes: on the images of ``data``, where the recipe uses them; only Training's train.
         teachers: weights files of the networks to learn from, where the recipe does.
         start: weights file of a network like the recipe's, to start from.
         workers: processes that prepare batches; 0 prepares them in this one.
-
-    Returns:
-        The run's record: recipe, data, history, best epoch.
 
     Raises:
         UserError: the recipe needs votes, teachers or published weights that are not given, or the
@@ -165,17 +145,8 @@ def train_one_epoch(
 ) -> float:
     """Train to the end of the epoch, from its middle where the run was stopped there.
 
-    Args:
-        state: of the training.
-        batches: those that are left.
-        stops: not empty once the user asks to stop.
-        report: shows the steps.
-
-    Returns:
-        The learning rate of the last step.
-
-    Raises:
-        KeyboardInterrupt: a stop was asked for; the checkpoint is saved.
+    Batches are those that are left; ``stops`` is not empty once the user asks to stop: then the
+    checkpoint is saved, and ``KeyboardInterrupt`` raised. Returns the last step's learning rate.
     """
     while True:
         rate = train_one_step(state, *next(batches))
@@ -192,13 +163,8 @@ def train_one_epoch(
 def train_one_step(state: TrainingState, images: Any, targets: Any) -> float:
     """Change the network by one batch and return the learning rate.
 
-    Args:
-        state: of the training.
-        images: (B, 48, 48) uint8.
-        targets: (B, 7) float32, rows sum to 1.
-
-    Raises:
-        UserError: the loss is not finite.
+    Images are (B, 48, 48) uint8, targets (B, 7) float32, their rows summing to 1. A loss that is
+    not finite is a ``UserError``.
     """
     # all that is random in this step follows from its number
     recipe, now = state.recipe, state.progress
@@ -257,9 +223,8 @@ def keep_the_best(state: TrainingState, entry: dict[str, float]) -> None:
 def check_not_diverged(state: TrainingState, entry: dict[str, float]) -> None:
     """Check the mean loss of an epoch.
 
-    Raises:
-        UserError: it is ``BURST`` times that of guessing, or more; or ``BURST_AT_END`` times in the
-            last of several epochs.
+    A ``UserError`` says that it is ``BURST`` times that of guessing, or more; or ``BURST_AT_END``
+    times in the last of several epochs.
     """
     recipe = state.recipe
     limit = BURST_AT_END if state.finished() and entry["epoch"] > 1 else BURST
@@ -279,31 +244,6 @@ def diverged(state: TrainingState, what: str, rate: float) -> UserError:
         f"the training diverged: {what}; {saved}. Lower the learning rate (now {rate:.3g}), e.g. "
         f"learning_rate {lower:.2g}, and check the data for broken images"
     )
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = argparse.ArgumentParser(prog=f"python -m {COMMAND}", description=__doc__)
-    result.add_argument(
-        "--recipe", type=Path, required=True, help="a file of classification/recipes"
-    )
-    result.add_argument(
-        "--data", type=Path, required=True, help="FER2013: csv, Kaggle folder, or zip"
-    )
-    result.add_argument("--out", type=Path, required=True, help="the run folder to make")
-    result.add_argument(
-        "--extra", type=Path, metavar="DIR", help="train on these faces too: DIR/<emotion>/*.png"
-    )
-    result.add_argument("--votes", type=Path, help="FER+'s csv, where the recipe has votes")
-    result.add_argument(
-        "--teacher", type=Path, nargs="+", default=[], help="run folders, where it has distill"
-    )
-    result.add_argument("--start", type=Path, metavar="RUN", help="start from this run's network")
-    result.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    result.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
-    result.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
-    result.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="changes to the recipe")
-    return result
 
 
 def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
@@ -365,10 +305,21 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    args = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    stopped = f"go on with --resume --out {args.out}"
-    return run(COMMAND, lambda: train_and_describe(args, made_by), stopped)
+    parser = make_parser(COMMAND, __doc__)
+    add = parser.add_argument
+    add("--recipe", type=Path, required=True, help="a file of classification/recipes")
+    add_data_options(parser, out="the run folder to make")
+    about = "train on these faces too: DIR/<emotion>/*.png"
+    add("--extra", type=Path, metavar="DIR", help=about)
+    add("--votes", type=Path, help="FER+'s csv, where the recipe has votes")
+    add("--teacher", type=Path, nargs="+", default=[], help="run folders, where it has distill")
+    add("--start", type=Path, metavar="RUN", help="start from this run's network")
+    add("--resume", action="store_true", help="go on with the run in --out")
+    add("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    add("--workers", type=int, default=0, help="processes that prepare batches")
+    add("overrides", nargs="*", metavar="KEY VALUE", help="changes to the recipe")
+    stopped = "go on with the same command and --resume"
+    return run_command(COMMAND, parser, train_and_describe, argv, stopped)
 
 
 if __name__ == "__main__":

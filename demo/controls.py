@@ -18,7 +18,7 @@ from demo.session import SCORE_FLOOR, Choice, Photo, Session
 from faces.command import UserError
 from faces.crops import CROP_MARGIN
 from faces.emotions import EMOTIONS
-from faces.paths import PICTURE_SUFFIXES
+from faces.paths import IMAGE_SUFFIXES
 from faces.pipeline import Detector, EmotionClassifier
 from faces.types import DEFAULT_THRESHOLD, UNSURE_BELOW
 from twostage import model_zoo
@@ -109,7 +109,7 @@ def choose_photos() -> list[Photo]:
     else:
         st.file_uploader(
             "Drop one photo or many here" if kind == PHOTOS else "Choose a folder of photos",
-            type=None if kind == PHOTOS else sorted(PICTURE_SUFFIXES),
+            type=None if kind == PHOTOS else sorted(IMAGE_SUFFIXES),
             accept_multiple_files=True if kind == PHOTOS else "directory",
             key=key,
             on_change=_take,

@@ -13,11 +13,7 @@ warnings.filterwarnings("ignore", message="Detected pickle protocol", category=U
 
 
 def check_detectron2() -> None:
-    """Check that Detectron2 can be imported.
-
-    Raises:
-        UserError: it is not installed; the message says how to get it.
-    """
+    """Raise a ``UserError`` that says how to get Detectron2, if it cannot be imported."""
     try:
         import detectron2  # noqa: F401
     except ImportError as error:

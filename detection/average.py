@@ -19,10 +19,10 @@ from torch import Tensor
 
 from detection.modeling import checkpoints
 from detection.modeling.config import build_network, load_config
-from faces.command import UserError, run
+from faces.command import UserError, make_parser, run_command
 from faces.files import file_sha256, write_json, write_text
-from faces.provenance import command_line, git_commit
-from networks.averaging import check_shares, run_share, weighted_mean
+from faces.provenance import git_commit
+from networks.averaging import add_members, check_shares, weighted_mean
 
 COMMAND = "detection.average"
 
@@ -33,8 +33,7 @@ KEPT = ("name", "started_from", "command", "commit", "finished", "hours")
 def average(members: Sequence[tuple[Path, float]]) -> dict[str, Tensor]:
     """Return the mean of the runs' weights, float32; what is no floating point is the first's.
 
-    Args:
-        members: run folder and share of each; the shares sum to 1.
+    Members are run folders and their shares, which sum to 1.
 
     Raises:
         UserError: a run is not finished, its network is another one, its configuration cannot be
@@ -54,15 +53,8 @@ def average(members: Sequence[tuple[Path, float]]) -> dict[str, Tensor]:
 
 
 def describe(members: Sequence[tuple[Path, float]]) -> dict[str, Any]:
-    """Return the new card: the first run's, with the data and the hours of all.
-
-    Raises:
-        UserError: a run has no card of a detector.
-    """
-    cards = [checkpoints.read_card(folder / checkpoints.CARD_FILE) for folder, _ in members]
-    for (folder, _), card in zip(members, cards, strict=True):
-        if card.get("kind") != "detector":
-            raise UserError(f"{folder}: no finished run of detection.train")
+    """Return the new card: the first run's, with the data and the hours of all."""
+    cards = [checkpoints.finished_card(folder) for folder, _ in members]
     averaged = [
         {"share": share, "sha256": file_sha256(folder / checkpoints.MODEL_FILE)}
         | {key: card.get(key) for key in KEPT}
@@ -78,17 +70,10 @@ def describe(members: Sequence[tuple[Path, float]]) -> dict[str, Any]:
     return first | together | {"hours": round(hours, 3), "averaged": averaged}
 
 
-def write_run(members: Sequence[tuple[Path, float]], out: Path, made: dict[str, Any]) -> int:
-    """Write the mean as a run folder; return the exit status.
-
-    Args:
-        members: as ``average`` takes them.
-        out: the folder to make.
-        made: command and commit, for the card.
-
-    Raises:
-        UserError: as ``average`` and ``describe``, or there is something already.
-    """
+def write_run(args: argparse.Namespace, made_by: str) -> int:
+    """Write the mean that the command line ``made_by`` asks for; return the exit status."""
+    members = [(Path(name), share) for name, share in args.members]
+    out: Path = args.out
     if out.exists():
         raise UserError(f"{out}: exists already; name another --out")
     card, state = describe(members), average(members)
@@ -96,26 +81,18 @@ def write_run(members: Sequence[tuple[Path, float]], out: Path, made: dict[str, 
     out.mkdir(parents=True)
     checkpoints.write_state(out / checkpoints.MODEL_FILE, state)
     write_text(out / checkpoints.CONFIG_FILE, config)
-    write_json(out / checkpoints.CARD_FILE, card | {"name": out.name} | made)
+    made = {"name": out.name, "command": made_by, "commit": git_commit()}
+    write_json(out / checkpoints.CARD_FILE, card | made)
     print(f"the run is in {out}; select its operating point: eval.operating_point --write")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "members", nargs="+", type=run_share, metavar="RUN=SHARE", help="a run folder"
-    )
+    parser = make_parser(COMMAND, __doc__)
+    add_members(parser)
     parser.add_argument("--out", type=Path, required=True, help="run folder to write")
-    args = parser.parse_args(argv)
-    members = [(Path(name), share) for name, share in args.members]
-    made = {"command": command_line(COMMAND, argv), "commit": git_commit()}
-    return run(COMMAND, lambda: write_run(members, args.out, made))
+    return run_command(COMMAND, parser, write_run, argv)
 
 
 if __name__ == "__main__":

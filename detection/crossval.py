@@ -29,10 +29,10 @@ from detection.inference.detectron import load_run
 from detection.modeling import checkpoints
 from detection.train import origin
 from detection.training.evaluator import result
-from faces.command import UserError, run
+from faces.command import UserError, make_parser, run_command
 from faces.files import write_json
 from faces.images import read_image
-from faces.provenance import command_line, git_commit
+from faces.provenance import git_commit
 
 COMMAND = "detection.crossval"
 
@@ -44,18 +44,7 @@ FINE_TUNING = ("SOLVER.MAX_ITER", "200", "SOLVER.BASE_LR", "0.0003", "TEST.EVAL_
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    args = build_parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return run(COMMAND, lambda: cross_validate(args, made_by), "the same command goes on")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(COMMAND, __doc__)
     parser.add_argument(
         "--start",
         required=True,
@@ -67,10 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--folds", type=int, default=5, help="at least 2 (default: 5)")
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--num-gpus", type=int, default=0, help="as in detection.train")
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the configuration"
-    )
-    return parser
+    about = "KEY VALUE pairs that override the configuration"
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help=about)
+    return run_command(COMMAND, parser, cross_validate, argv, "the same command goes on")
 
 
 def cross_validate(args: argparse.Namespace, made_by: str) -> int:
@@ -124,12 +112,8 @@ def cross_validate(args: argparse.Namespace, made_by: str) -> int:
 def find_start(start: Path, set_name: str) -> tuple[Path, Path]:
     """Return the weights and the configuration that every fold starts from.
 
-    Args:
-        start: a run folder, or shipped weights.
-        set_name: file name of the set's json.
-
-    Raises:
-        UserError: they are missing, or their card says that they were trained or chosen on the set.
+    The start is a run folder, or shipped weights. A ``UserError`` says that a file is missing, or
+    that the card says that they were trained or chosen on the set whose json is ``set_name``.
     """
     weights = start / checkpoints.MODEL_FILE if start.is_dir() else start
     config = weights.with_suffix(".yaml")
@@ -164,11 +148,7 @@ def sets_seen(card: dict[str, Any]) -> Iterator[str]:
 
 
 def deal(records: Sequence[dict[str, Any]], folds: int) -> list[list[dict[str, Any]]]:
-    """Deal records into folds of nearly equal size, by the SHA-256 of the images' names alone.
-
-    Raises:
-        UserError: fewer than 2 folds, or more than images.
-    """
+    """Deal records into folds of nearly equal size, by the SHA-256 of the images' names alone."""
     if not 2 <= folds <= len(records):
         raise UserError(f"--folds {folds}: must lie between 2 and the {len(records)} images")
     order = sorted(records, key=lambda record: split_position(Path(record["file_name"]).name))
@@ -176,11 +156,7 @@ def deal(records: Sequence[dict[str, Any]], folds: int) -> list[list[dict[str, A
 
 
 def check_folder(out: Path, about: dict[str, Any]) -> None:
-    """Make sure that what lies in ``out`` belongs to the same cross-validation.
-
-    Raises:
-        UserError: it does not.
-    """
+    """Raise a ``UserError`` if another cross-validation lies in ``out``."""
     file = out / ABOUT_FILE
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from faces import command
-from faces.command import UserError
+from faces.command import UserError, make_parser, run_command
 from faces.files import write_json
 
 COMMAND = "detection.datasets"
@@ -23,11 +21,7 @@ VALIDATION_EVENTS = (20, 1)
 def wider_part(wider_path: str) -> str:
     """Return the part (train, val, held_out) of an image of WIDER FACE, by its event number.
 
-    Args:
-        wider_path: such as ``0--Parade/0_Parade_0_12.jpg``.
-
-    Raises:
-        UserError: no number before ``--``.
+    Paths are such as ``0--Parade/0_Parade_0_12.jpg``.
     """
     digits = wider_path.split("--", 1)[0]
     if "--" not in wider_path or not digits.isdigit():
@@ -71,15 +65,13 @@ def split_file(coco: Path, out: Path) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog=f"python -m {COMMAND}", description=__doc__)
+    parser = make_parser(COMMAND, __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     wider = commands.add_parser("wider-split", help="write train.json, val.json and held_out.json")
-    wider.add_argument(
-        "--coco", type=Path, required=True, help="COCO json whose images have wider_path"
-    )
+    about = "COCO json whose images have wider_path"
+    wider.add_argument("--coco", type=Path, required=True, help=about)
     wider.add_argument("--out", type=Path, required=True, help="folder for the three files")
-    args = parser.parse_args(argv)
-    return command.run(COMMAND, lambda: split_file(args.coco, args.out))
+    return run_command(COMMAND, parser, lambda args, _: split_file(args.coco, args.out), argv)
 
 
 if __name__ == "__main__":

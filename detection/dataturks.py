@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from detection.data.dataturks import find_images, read_dataturks
-from faces import command
+from faces.command import make_parser, number_for, run_command
 from faces.fetch import REPORT, Limits, Wanted, fetch_all, summary
 from faces.files import replacing, write_json
 from faces.images import ImageError, read_image
@@ -53,20 +53,10 @@ def contact_sheet(images: Sequence[Image.Image], columns: int = 6, side: int = 2
 
 
 def show(json_file: str, images: str, out: str, limit: int | None = None) -> list[str]:
-    """Draw the boxes of an export on its images.
+    """Draw the boxes of an export on its images, the first ``limit`` (None: all).
 
-    Args:
-        json_file: the export.
-        images: folder of the images.
-        out: folder for the drawn images and ``contact_sheet.jpg``.
-        limit: draw only that many, the first; None draws all.
-
-    Returns:
-        What was read, corrected, dropped and written, as sentences.
-
-    Raises:
-        UserError: there is nothing to draw.
-        OSError: ``out`` cannot be written.
+    The folder ``out`` gets the drawn images and ``contact_sheet.jpg``. Returns what was read,
+    corrected, dropped and written, as sentences.
     """
     annotated, report = read_dataturks(json_file)
     found, missing = find_images(annotated, images)
@@ -99,7 +89,6 @@ def download(
     """Fetch the images of an export; those that are in the folder already stay as they are.
 
     Args:
-        json_file: the export.
         out: folder for the images, under the names that ``find_images`` looks for.
         report: JSON file for the counts and the dead links; None: ``download.json`` in ``out``.
         limits: what an image may cost; None for the defaults.
@@ -107,10 +96,6 @@ def download(
 
     Returns:
         What happened, as sentences, and how many links are dead.
-
-    Raises:
-        UserError: it is no Dataturks export.
-        OSError: ``out`` or ``report`` cannot be written.
     """
     annotated, _ = read_dataturks(json_file)
     wanted = [Wanted(image.url, image.name) for image in annotated]
@@ -131,56 +116,39 @@ def _save(image: Image.Image, path: Path) -> None:
         image.save(part, format="JPEG", quality=90)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = make_parser(COMMAND, __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     drawing = commands.add_parser("show", help="draw the boxes on the images")
-    drawing.add_argument("--json", required=True, help="the export")
-    drawing.add_argument("--images", required=True, help="folder of its images")
-    drawing.add_argument("--out", required=True, help="folder for the drawn images")
-    drawing.add_argument("--limit", type=_positive, help="draw only the first LIMIT images")
     fetching = commands.add_parser(
         "download",
         help="fetch the images; once more goes on, and tries dead links again (exit status 1 "
         "while there are any)",
     )
-    fetching.add_argument("--json", required=True, help="the export")
-    fetching.add_argument("--out", required=True, help="folder for the images")
+    for command in (drawing, fetching):
+        command.add_argument("--json", required=True, help="the export")
+        command.add_argument("--out", required=True, help="folder for the images")
+    drawing.add_argument("--images", required=True, help="folder of its images")
+    drawing.add_argument("--limit", type=_positive, help="draw only the first LIMIT images")
     fetching.add_argument("--report", metavar="FILE.json", help="default: download.json in OUT")
-    fetching.add_argument(
-        "--private",
-        action="store_true",
-        help="allow addresses of this machine and its network: a mirror of yours",
-    )
-    return parser
+    about = "allow addresses of this machine and its network: a mirror of yours"
+    fetching.add_argument("--private", action="store_true", help=about)
+    return run_command(COMMAND, parser, do, argv, "the same command goes on")
 
 
-def do(args: argparse.Namespace) -> int:
+_positive = number_for("a whole number, 1 or more", lambda x: x >= 1, int)
+
+
+def do(args: argparse.Namespace, _: str) -> int:
     """Do what the command line asks; return the exit status."""
+    dead = 0
     if args.command == "download":
         lines, dead = download(args.json, args.out, args.report, private=args.private)
-        print("\n".join(lines))
-        return 1 if dead else 0
-    print("\n".join(show(args.json, args.images, args.out, args.limit)))
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    args = build_parser().parse_args(argv)
-    return command.run(COMMAND, lambda: do(args), "the same command goes on")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
+    else:
+        lines = show(args.json, args.images, args.out, args.limit)
+    print("\n".join(lines))
+    return 1 if dead else 0
 
 
 if __name__ == "__main__":

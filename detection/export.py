@@ -15,7 +15,7 @@ from typing import Any
 
 from detection.modeling import checkpoints
 from detection.modeling.config import build_network, load_config
-from faces.command import UserError, run
+from faces.command import UserError, make_parser, run_command
 from faces.files import file_sha256, write_json, write_text
 
 COMMAND = "detection.export"
@@ -45,11 +45,13 @@ LIMITS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog=f"python -m {COMMAND}", description=__doc__)
-    parser.add_argument("run", help="a run folder of detection.train")
-    parser.add_argument("target", help="path without ending, such as weights/mobilenet_fpn")
+    parser = make_parser(COMMAND, __doc__)
+    parser.add_argument("run", type=Path, help="a run folder of detection.train")
+    about = "path without ending, such as weights/mobilenet_fpn"
+    parser.add_argument("target", type=Path, help=about)
     parser.add_argument(
         "--figures",
+        type=Path,
         action="append",
         default=[],
         metavar="FILE.json",
@@ -62,37 +64,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="TEXT",
         help="what else the card should say, how the model was selected, for instance (repeatable)",
     )
-    args = parser.parse_args(argv)
-    return run(COMMAND, lambda: do(args))
 
+    def action(args: argparse.Namespace, _: str) -> int:
+        for path in export(args.run, args.target, args.figures, args.note):
+            print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+        return 0
 
-def do(args: argparse.Namespace) -> int:
-    """Do what the command line asks; return the exit status."""
-    for path in export(Path(args.run), Path(args.target), map(Path, args.figures), args.note):
-        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
-    return 0
+    return run_command(COMMAND, parser, action, argv)
 
 
 def export(
     folder: Path, target: Path, figures: Iterable[Path] = (), notes: Sequence[str] = ()
 ) -> list[Path]:
-    """Write the three files that ship a detector.
+    """Write the three files that ship a detector, and return them: weights, configuration, card.
 
     Args:
         folder: a finished run folder.
         target: their path without ending; its last part is the detector's name.
         figures: JSON files for the card, each under its file name.
         notes: sentences for the card.
-
-    Returns:
-        The files written: weights, configuration, card.
-
-    Raises:
-        UserError: no finished run, or a file of figures is no JSON.
     """
-    card = checkpoints.read_card(folder / checkpoints.CARD_FILE)
-    if card.get("kind") != "detector":
-        raise UserError(f"{folder}: no finished run of detection.train")
+    card = checkpoints.finished_card(folder)
     cfg = load_config(folder / checkpoints.CONFIG_FILE, resolved=True)
     cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE, cfg.OUTPUT_DIR = "", "cpu", "runs"
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = cfg.DATASETS.REPORT = ()

@@ -39,7 +39,7 @@ from detection.training.evaluator import average_precision, error_rates, ranked,
 from detection.training.launch import run_launched
 from detection.training.options import PAIR, configure, detectron2_parser
 from detection.training.trainer import FaceTrainer, Interrupted, evaluate_model, predict
-from faces.command import UserError, note, run
+from faces.command import UserError, handling_stops, note, run
 from faces.files import write_json, write_text
 from faces.provenance import command_line, git_commit
 
@@ -80,13 +80,9 @@ def named_data(args: argparse.Namespace) -> dict[str, tuple[str, ...]]:
 
     One that is named several times is trained on as many times as often, and measured once.
     """
+    options = {"TRAIN": args.train_coco, "TEST": args.val_coco, "REPORT": args.report_coco}
     named = {
-        key: [f"coco:{file}:{images}" for file, images in pairs]
-        for key, pairs in (
-            ("TRAIN", args.train_coco),
-            ("TEST", args.val_coco),
-            ("REPORT", args.report_coco),
-        )
+        key: [f"coco:{file}:{images}" for file, images in pairs] for key, pairs in options.items()
     }
     for file, images in args.dataturks:
         for key, split in (("TRAIN", "train"), ("TEST", "val"), ("REPORT", "test")):
@@ -155,12 +151,7 @@ def evaluate_only(cfg: Any, resume: bool) -> int:
 
 
 def prepare_folder(cfg: Any, resume: bool) -> None:
-    """Make the run folder, start the log there, and seed.
-
-    Raises:
-        UserError: the folder holds another run and ``--resume`` is not given.
-        OSError: the folder cannot be made.
-    """
+    """Make the run folder, which may hold a run if ``resume``; start the log there, and seed."""
     folder = Path(cfg.OUTPUT_DIR)
     if (folder / checkpoints.LAST_FILE).exists() and not resume:
         raise UserError(
@@ -183,12 +174,8 @@ def stopping_cleanly(trainer: FaceTrainer) -> Iterator[None]:
         name = signal.Signals(number).name
         print(f"\n{name}: saving after this iteration; once more stops at once", file=sys.stderr)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling_stops(ask):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def finish(trainer: FaceTrainer, command: str) -> None:

@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = "twostage faces networks detection classification baselines video eval demo".split()
-ORDER = "index usage api service training evaluation results comparison architecture".split()
+ORDER = "index usage scale api service training evaluation results comparison architecture".split()
 """The first pages; what else lies in ``docs/`` follows by name."""
 LAST = ("contributing", "changelog")
 
@@ -47,13 +47,8 @@ def site_path(file: str) -> str | None:
 def with_site_links(text: str, source: str, page: str) -> str:
     """Turn the links of a document into the site's.
 
-    Args:
-        text: Markdown.
-        source: its file in the clone, to which its links are relative.
-        page: its path in the site.
-
-    Returns:
-        The text; a link to a file that the site does not hold has become that file's name.
+    The text is Markdown; ``source`` is its file in the clone, to which its links are relative, and
+    ``page`` its path in the site. A link to a file that the site does not hold becomes its name.
     """
 
     def place(target: str) -> str | None:

@@ -16,10 +16,10 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tomllib
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,36 +34,32 @@ from eval.data import options
 from eval.data.fer2013_parts import batches
 from eval.metrics.bootstrap import Bootstrap, ratio_metric
 from eval.records import report
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from eval.systems import python
 from faces import command
 from faces.command import UserError
 from faces.files import write_json
 from faces.pipeline import EmotionClassifier
-from faces.provenance import command_line
 from faces.views import VIEWS, probabilities_over_views
 
 COMMAND = "eval.ablation"
 
 PLAN = Path(__file__).with_name("ablation.toml")
 
-COLUMNS = {
-    "variant": "text",
-    "accuracy": "percent",
-    "flip": "percent",
-    "ten": "percent",
-    "difference": "percent",
-    "difference_ci": "percent",
-    "against": "text",
-    "trainings": "count",
-    "seed_spread": "percent",
-    "hours": "number",
-}
-
 SECTION = Section(
     kind="ablation",
     title="What each ingredient of a training gives",
-    columns={"variant": "text", "about": "text"} | COLUMNS,
+    columns=columns(
+        "text: variant about",
+        "percent: accuracy flip ten difference difference_ci",
+        "text: against",
+        "count: trainings",
+        "percent: seed_spread",
+        "number: hours",
+    ),
+    brief=(
+        "variant accuracy flip ten difference difference_ci against trainings seed_spread hours"
+    ),
 )
 
 Training = tuple[str, int]
@@ -293,9 +289,7 @@ def complete(variants: Sequence[Variant], known: Mapping[Training, object]) -> I
     yield from (v for v in variants if {v.name, v.against} <= done)
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
+def _evaluate(arguments: Namespace) -> None:
     command.existing(arguments.data, "--data")
     variants = read_plan(arguments.plan)
     names = {variant.name for variant in variants}
@@ -325,7 +319,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
             python(*words)
         record = measure(variant, seed, folder, data, fingerprint, arguments.device)
         path = answers_file(arguments.answers, variant, seed)
-        write_json(path, record | report.provenance(made_by, arguments.device), indent=1)
+        write_json(path, record | report.provenance(arguments.made_by, arguments.device), indent=1)
         known[variant.name, seed] = record
 
     # The table of what is complete.
@@ -333,12 +327,9 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     if absent := [v.name for v in variants if v not in shown]:
         command.note(COMMAND, f"not in the table, as not all is trained: {', '.join(absent)}")
     about = {"ablation": arguments.plan.name, "split": "PublicTest", "n": len(data.labels)}
-    about |= {"fingerprint": fingerprint} | report.provenance(made_by, arguments.device)
+    about |= {"fingerprint": fingerprint}
     table = [row | about for row in recorded_rows(shown, known, len(data.labels))]
-    if arguments.out is not None:
-        report.write_report(arguments.out, SECTION.kind, table)
-    print(report.table(table, COLUMNS))
-    return 0
+    SECTION.publish(arguments, table)
 
 
 def recorded_rows(
@@ -368,27 +359,19 @@ def _toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = options.make_parser(COMMAND, __doc__)
+def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
     parser.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s votes")
     parser.add_argument("--plan", type=Path, default=PLAN, help="default: eval/ablation.toml")
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs/ablation"), help="run folders (%(default)s)"
-    )
-    parser.add_argument(
-        "--answers",
-        type=Path,
-        default=Path("results/ablation"),
-        help="records of the trainings (%(default)s)",
-    )
+    text = "run folders (%(default)s)"
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"), help=text)
+    text = "records of the trainings (%(default)s)"
+    parser.add_argument("--answers", type=Path, default=Path("results/ablation"), help=text)
     parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="train only these")
     options.add_common_options(parser)
-    arguments = parser.parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
 
+
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

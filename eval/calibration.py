@@ -17,8 +17,7 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from eval.data import options
 from eval.data.images import AnnotatedImages
 from eval.data.pairs import label_faces, matched_faces
 from eval.records import plots, report
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces.coco import load_coco
 from faces.command import UserError
 from faces.crops import crop_face
@@ -46,19 +45,12 @@ COMMAND = "eval.calibration"
 SECTION = Section(
     kind="calibration",
     title="Calibration",
-    columns={
-        "record": "text",
-        "classifier": "text",
-        "sample": "text",
-        "state": "text",
-        "n": "count",
-        "accuracy": "percent",
-        "mean_top_probability": "percent",
-        "nll": "number",
-        "brier": "number",
-        "ece": "number",
-        "ece_by_chance": "number",
-    },
+    columns=columns(
+        "text: record classifier sample state",
+        "count: n",
+        "percent: accuracy mean_top_probability",
+        "number: nll brier ece ece_by_chance",
+    ),
 )
 
 
@@ -109,7 +101,7 @@ def fer2013_samples(part: fer.Part) -> list[Sample]:
     return samples
 
 
-def photo_sample(arguments: argparse.Namespace) -> Sample:
+def photo_sample(arguments: Namespace) -> Sample:
     """Return the faces that a detector finds in photos, in its boxes.
 
     Raises:
@@ -169,35 +161,25 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
     plots.save(figure, path)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = fer.make_parser(COMMAND, __doc__, votes_required=False)
-    result.add_argument("--coco", type=Path, metavar="FILE.json", help="labelled photos")
-    result.add_argument("--images", type=Path, metavar="DIR|ZIP", help="where they lie")
-    result.add_argument("--detector", metavar="NAME|RUN", help="that finds the faces in them")
-    return result
+def _add_options(parser: ArgumentParser) -> None:
+    fer.add_options(parser)
+    options.add_photo_options(parser, required=False)
+    parser.add_argument("--detector", metavar="NAME|RUN", help="that finds the faces in them")
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
-    report.check_out(arguments.picture)
+def _evaluate(arguments: Namespace) -> int:
     classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     part = fer.open_part(arguments.data, arguments.split, arguments.ferplus)
     samples = fer2013_samples(part)
     if arguments.coco is not None:
         samples.append(photo_sample(arguments))
-    about = {"coco": None if arguments.coco is None else str(arguments.coco)}
-    about |= part.about() | report.provenance(made_by, arguments.device)
+    about = {"coco": arguments.coco and str(arguments.coco)} | part.about()
     rows = [row | about for row in measure_all(classifiers, samples)]
     SECTION.publish(arguments, rows, draw)
     return 1 if any(sample.failed for sample in samples) else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    return options.run_command(COMMAND, parser(), evaluate, argv)
-
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -2,15 +2,14 @@
 
 For the last step of a network that was chosen: ``measured`` is written into its card, with, for
 PublicTest and PrivateTest, one view of each face and ten, accuracy and its interval, macro F1, the
-same per class and as a confusion matrix, without pixel twins, and against what most of FER+'s
+same per class and as a confusion matrix, without exact duplicates, and against what most of FER+'s
 annotators saw (as ``eval.classification`` defines them); the calibration on one view, against what
 the network was taught (as ``classification.calibrate`` defines it); and the hash of the weights.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ from eval.classification import measure
 from eval.data import fer2013_parts as fer
 from eval.data import options
 from eval.records import report
-from faces import command
 from faces.command import UserError
 from faces.files import file_sha256, write_json
 from faces.pipeline import EmotionClassifier
-from faces.provenance import command_line, git_commit, read_card
+from faces.provenance import git_commit, read_card
 
 COMMAND = "eval.card"
 TESTS = ("PublicTest", "PrivateTest")
@@ -64,44 +62,30 @@ def figures(classifier: EmotionClassifier, part: fer.Part, taught: float) -> dic
     return found
 
 
-def complete(name_or_run: str, data: Path, ferplus: Path, made_by: str) -> Path:
-    """Measure a classifier on both test parts and write the figures into its card.
-
-    Returns:
-        The card.
-
-    Raises:
-        UserError: there is no such network, or data or votes cannot be read.
-    """
-    weights, path = find_files(name_or_run)
-    card = read_card(path)
-    parts = fer.open_parts(data, TESTS, ferplus)
-    if any(part.duplicates_in_training is None for part in parts):
-        raise UserError(f"{data}: has no Training, whose exact duplicates a card leaves out")
-    classifier = options.load_classifiers([name_or_run], None)[0]
-    taught = taught_votes(card)
-    card["measured"] = {part.name: figures(classifier, part, taught) for part in parts}
-    card["measured"] |= {"command": made_by, "commit": git_commit()}
-    card["measured"]["weights_sha256"] = file_sha256(weights)
-    write_json(path, report.strict(card), indent=1)
-    return path
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = options.make_parser(COMMAND, __doc__)
+def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="RUN|NAME", help="a run folder, or a shipped classifier")
     parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder or zip")
     parser.add_argument("--ferplus", type=Path, required=True, metavar="CSV", help="FER+'s votes")
-    args = parser.parse_args(argv)
 
-    def action() -> int:
-        path = complete(args.model, args.data, args.ferplus, command_line(COMMAND, argv))
-        print(f"wrote {path}")
-        return 0
 
-    return command.run(COMMAND, action)
+def _complete(arguments: Namespace) -> None:
+    weights, path = find_files(arguments.model)
+    card = read_card(path)
+    parts = fer.open_parts(arguments.data, TESTS, arguments.ferplus)
+    if any(part.duplicates_in_training is None for part in parts):
+        raise UserError(
+            f"{arguments.data}: has no Training, whose exact duplicates a card leaves out"
+        )
+    [classifier] = options.load_classifiers([arguments.model], None)
+    taught = taught_votes(card)
+    card["measured"] = {part.name: figures(classifier, part, taught) for part in parts}
+    card["measured"] |= {"command": arguments.made_by, "commit": git_commit()}
+    card["measured"]["weights_sha256"] = file_sha256(weights)
+    write_json(path, report.strict(card), indent=1)
+    print(f"wrote {path}")
 
+
+main = options.Command(COMMAND, __doc__, _add_options, _complete)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

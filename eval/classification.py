@@ -29,10 +29,9 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,33 +48,30 @@ from eval.data.score_files import read_scores
 from eval.metrics import grouping
 from eval.metrics.classification import figures
 from eval.records import report
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces import command
 from faces.command import UserError
 from faces.emotions import EMOTIONS, GROUPINGS
 from faces.pipeline import EmotionClassifier, Image
 from faces.views import VIEWS, probabilities_over_views
+from twostage import model_zoo
 
 COMMAND = "eval.classification"
 
 SECTION = Section(
     kind="classification",
     title="Emotions of face crops",
-    columns={
-        "record": "text",
-        "classifier": "text",
-        "split": "text",
-        "views": "text",
-        "n": "count",
-        "accuracy": "percent",
-        "accuracy_ci": "interval",
-        "without_twins.accuracy": "percent",
-        "ferplus_majority.accuracy": "percent",
-        "macro_f1": "number",
-        "balanced_accuracy": "percent",
-        "ms_per_face": "number",
-        "precision": "text",
-    },
+    columns=columns(
+        "text: record classifier split views",
+        "count: n",
+        "percent: accuracy",
+        "interval: accuracy_ci",
+        "percent: without_twins.accuracy ferplus_majority.accuracy",
+        "number: macro_f1",
+        "percent: balanced_accuracy",
+        "number: ms_per_face",
+        "text: precision",
+    ),
     headings={
         "accuracy_ci": "95 % interval",
         "without_twins.accuracy": "without twins",
@@ -118,7 +114,7 @@ class TimedClassifier:
             "views": self.views,
             **summarise(np.concatenate(self.probabilities), truth, part),
             "ms_per_face": 1000 * self.seconds / len(truth) if len(truth) else math.nan,
-            "precision": report.precision_of(self.classifier),
+            "precision": options.precision_of(self.classifier),
         }
 
 
@@ -173,80 +169,64 @@ def per_class_table(row: report.Row) -> str:
             continue
         rows.append({"true": emotion} | row["per_class"][emotion])
         rows[-1] |= {f"→{name}": int(count) for name, count in zip(EMOTIONS, counts, strict=True)}
-    kinds = {"true": "text", "support": "count", "precision": "percent", "recall": "percent"}
-    return report.table(rows, kinds | {"f1": "number"} | {f"→{e}": "count" for e in EMOTIONS})
+    kinds = columns("text: true", "count: support", "percent: precision recall", "number: f1")
+    return report.table(rows, kinds | {f"→{emotion}": "count" for emotion in EMOTIONS})
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    result.add_argument("--data", type=Path, required=True, metavar="DIR|ZIP|CSV", help="see above")
-    result.add_argument(
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR|ZIP|CSV", help="see above")
+    parser.add_argument(
         "--split",
         choices=SPLITS,
         help=f"part of FER2013 (default {fer.DEFAULT_SPLIT}, or the only part that is there)",
     )
-    options.add_models(result, "classifier")
-    result.add_argument(
-        "--scores",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=FILE.csv",
-        help="probabilities that other programs gave FER2013's images (columns name, angry, …)",
-    )
-    result.add_argument(
+    options.add_models(parser, "classifier")
+    text = "probabilities that other programs gave FER2013's images (columns name, angry, …)"
+    options.add_several(parser, "--scores", "NAME=FILE.csv", text)
+    parser.add_argument(
         "--views",
         choices=VIEWS,
         default=VIEWS[0],
         help="average over views of each face: as it is, with its mirror image, or ten crops",
     )
-    result.add_argument(
-        "--ignore-class",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME",
-        help="folders to leave out, such as contempt; any other unknown folder is an error",
-    )
-    result.add_argument(
+    text = "folders to leave out, such as contempt; any other unknown folder is an error"
+    options.add_several(parser, "--ignore-class", "NAME", text)
+    parser.add_argument(
         "--ferplus", type=Path, metavar="CSV", help="also measure against FER+'s votes (FER2013)"
     )
-    options.add_common_options(result)
-    return result
+    options.add_common_options(parser)
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
+def _evaluate(arguments: Namespace) -> int:
     command.existing(arguments.data, "--data")
     if not arguments.classifier and not arguments.scores:
         raise UserError("nothing to measure; give --classifier, --scores or both")
     whole = not fer.is_fer2013(arguments.data, arguments.split)
     rows = _on_crops(arguments) if whole else _on_fer2013(arguments)
-    facts = [options.classifier_facts(name) for name in arguments.classifier]
+    facts = [model_zoo.classifier_facts(name) for name in arguments.classifier]
     facts += [{} for _ in arguments.scores]
-    about = report.provenance(made_by, arguments.device)
-    rows = [row | found | about for row, found in zip(rows, facts, strict=True)]
-    SECTION.publish(arguments, rows)
+    SECTION.publish(arguments, [row | found for row, found in zip(rows, facts, strict=True)])
     for row in rows:
         print(f"\n{row['classifier']}\n{per_class_table(row)}")
     return 1 if rows[0]["unreadable"] else 0
 
 
-def _on_fer2013(arguments: argparse.Namespace) -> list[report.Row]:
+def _on_fer2013(arguments: Namespace) -> list[report.Row]:
     """Measure classifiers and files of probabilities on a part of FER2013."""
     if arguments.ignore_class:
         raise UserError("--ignore-class is for plain class folders; FER2013 has seven classes")
     classifiers = options.load_classifiers(arguments.classifier, arguments.device)
-    files = [_named_file(text) for text in arguments.scores]
+    files = []
+    for text in arguments.scores:
+        name, _, file = text.partition("=")
+        if not name or not file:
+            raise UserError(f"--scores {text}: expected NAME=FILE.csv")
+        files.append((name, Path(file)))
     part = fer.open_part(arguments.data, arguments.split, arguments.ferplus).sorted()
     if part.differences:
         text = "; ".join(part.differences)
         command.note(COMMAND, f"{arguments.data}: not the official FER2013 {part.name}: {text}")
-    rows = []
-    if classifiers:
-        rows += measure(fer.batches(part.data), classifiers, arguments.views, part)
+    rows = measure(fer.batches(part.data), classifiers, arguments.views, part)
     for name, file in files:
         probabilities = read_scores(file, part.data.names)
         row = summarise(probabilities, part.data.labels, part)
@@ -255,14 +235,7 @@ def _on_fer2013(arguments: argparse.Namespace) -> list[report.Row]:
     return [row | part.about() | {"unreadable": 0} for row in rows]
 
 
-def _named_file(text: str) -> tuple[str, Path]:
-    name, _, file = text.partition("=")
-    if not name or not file:
-        raise UserError(f"--scores {text}: expected NAME=FILE.csv")
-    return name, Path(file)
-
-
-def _on_crops(arguments: argparse.Namespace) -> list[report.Row]:
+def _on_crops(arguments: Namespace) -> list[report.Row]:
     """Measure classifiers on a folder or zip of labelled crops."""
     store = open_images(arguments.data)
     if arguments.scores:
@@ -275,9 +248,8 @@ def _on_crops(arguments: argparse.Namespace) -> list[report.Row]:
             "PublicTest_…, PrivateTest_…); a plain folder is measured whole: leave --split out"
         )
     folder = scan_crops(store, arguments.ignore_class)
-    note_dropped(
-        COMMAND, f"{store.path}: files that are no image in a class folder", folder.skipped
-    )
+    what = f"{store.path}: files that are no image in a class folder"
+    note_dropped(COMMAND, what, folder.skipped)
     classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     reader = CropReader(store, folder)
     rows = measure(reader, classifiers, arguments.views)
@@ -298,10 +270,7 @@ def _on_crops(arguments: argparse.Namespace) -> list[report.Row]:
     return [row | about for row in rows]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    return options.run_command(COMMAND, parser(), evaluate, argv)
-
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -17,8 +17,7 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +34,7 @@ from eval.data.images import AnnotatedImages
 from eval.data.pairs import label_faces, matched_faces
 from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
 from eval.records import plots, report
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces.coco import AnnotatedImage, load_coco
 from faces.command import UserError
 from faces.crops import CROP_MARGIN, crop_face
@@ -63,19 +62,14 @@ STRENGTHS = (0.0, 1.0, 2.0)
 SECTION = Section(
     kind="crop_study",
     title="The crop",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "classifier": "text",
-        "crop_shape": "text",
-        "n": "count",
-        "accuracy_in_use": "percent",
-        "best_margin": "number",
-        "accuracy": "percent",
-        "accuracy_difference": "percent",
-        "accuracy_difference_ci": "percent",
-        "nll": "number",
-    },
+    columns=columns(
+        "text: record detector classifier crop_shape",
+        "count: n",
+        "percent: accuracy_in_use",
+        "number: best_margin",
+        "percent: accuracy accuracy_difference accuracy_difference_ci",
+        "number: nll",
+    ),
 )
 
 
@@ -180,10 +174,9 @@ def measure(faces: FoundFaces, probabilities: Sequence[NDArray[np.float32]]) -> 
         by_margin: list[report.Row] = []
         for margin in MARGINS:
             metric, nll = results[shape, margin]
-            difference = boot.differences({"accuracy": metric}, {"accuracy": in_use})
-            by_margin.append(
-                {"margin": margin, "accuracy": boot.value(metric)} | difference | {"nll": nll}
-            )
+            row = {"margin": margin, "accuracy": boot.value(metric)}
+            row |= boot.differences({"accuracy": metric}, {"accuracy": in_use})
+            by_margin.append(row | {"nll": nll})
         best = max(by_margin, key=lambda row: (row["accuracy"], -row["nll"]))
         about = {"crop_shape": shape, "n": len(label)}
         used = {"accuracy_in_use": boot.value(in_use), "margin_in_use": CROP_MARGIN}
@@ -228,50 +221,37 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
     for index, classifier in enumerate(classifiers):
         own = [row for row in rows if row["classifier"] == classifier]
         lines = [
-            (
-                row["crop_shape"],
-                [point["margin"] for point in row["by_margin"]],
-                [100 * point["accuracy"] for point in row["by_margin"]],
-            )
+            (row["crop_shape"], *plots.points(row["by_margin"], "margin", "accuracy"))
             for row in own
         ]
         photos, simulated = axes[2 * index : 2 * index + 2]
-        plots.draw_lines(photos, lines, "margin", "right among the found faces (%)")
-        photos.set_title(f"{classifier}: {own[0]['n']} faces in photos", fontsize=9)
+        title = f"{classifier}: {own[0]['n']} faces in photos"
+        plots.draw_lines(photos, lines, "margin", "right among the found faces (%)", title)
         jittered = own[0]["jitter"] or []
-        lines = [
-            (
-                f"jitter × {strength:g}",
-                [row["margin"] for row in jittered if row["strength"] == strength],
-                [100 * row["accuracy"] for row in jittered if row["strength"] == strength],
-            )
-            for strength in (STRENGTHS if jittered else ())
-        ]
-        plots.draw_lines(simulated, lines, "margin", "right (%)")
-        simulated.set_title(f"{classifier}: FER2013, PublicTest", fontsize=9)
+        lines = []
+        for strength in STRENGTHS if jittered else ():
+            simulation = [row for row in jittered if row["strength"] == strength]
+            xs, ys = plots.points(simulation, "margin", "accuracy")
+            lines.append((f"jitter × {strength:g}", xs, ys))
+        title = f"{classifier}: FER2013, PublicTest"
+        plots.draw_lines(simulated, lines, "margin", "right (%)", title)
         for axis in (photos, simulated):
             axis.axvline(CROP_MARGIN, color="0.5", linestyle="--", linewidth=1)
     plots.save(figure, path)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    options.add_photo_options(result)
-    result.add_argument("--detector", default="default", metavar="NAME|RUN", help="to find faces")
-    result.add_argument(
+def _add_options(parser: ArgumentParser) -> None:
+    options.add_photo_options(parser)
+    parser.add_argument("--detector", default="default", metavar="NAME|RUN", help="to find faces")
+    parser.add_argument(
         "--classifier", nargs="+", default=["default"], metavar="NAME|RUN", help="to measure"
     )
-    result.add_argument("--data", type=Path, metavar="DIR|ZIP|CSV", help="FER2013, for the jitter")
-    options.add_picture_option(result)
-    options.add_common_options(result)
-    return result
+    parser.add_argument("--data", type=Path, metavar="DIR|ZIP|CSV", help="FER2013, for the jitter")
+    options.add_picture_option(parser)
+    options.add_common_options(parser)
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
-    report.check_out(arguments.picture)
+def _evaluate(arguments: Namespace) -> int:
     truth = options.check_truth(label_faces(load_coco(arguments.coco)), COMMAND)
     images = AnnotatedImages(truth, arguments.images)
     [detector] = options.load_detectors([arguments.detector], arguments.device)
@@ -292,7 +272,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         "data": None if part is None else str(arguments.data),
         "miss_mean": errors.mean(axis=0),
         "miss_deviation": errors.std(axis=0),
-    } | report.provenance(made_by, arguments.device)
+    }
     rows: list[report.Row] = []
     for classifier, probabilities in zip(classifiers, faces.probabilities, strict=True):
         head = {"classifier": classifier.name}
@@ -302,10 +282,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     return status
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    return options.run_command(COMMAND, parser(), evaluate, argv)
-
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -10,8 +10,7 @@ printed are these options, with each detector's threshold.
 
 from __future__ import annotations
 
-import argparse
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.data import options
-from eval.data.detections import DetectionSource, add_results_options, load_sources
+from eval.data.detections import (
+    DetectionSource,
+    add_results_options,
+    coco_results,
+    load_sources,
+)
 from eval.data.images import AnnotatedImages
 from eval.data.pairs import MIN_SCORE, TRUTH, crop_name
-from faces import command
 from faces.coco import AnnotatedImage, load_coco
 from faces.command import UserError
 from faces.crops import crop_face
@@ -56,12 +59,7 @@ def cut_all(
         for detector in detectors:
             found = detector.find(image, pixels)
             counts[detector.name] += _cut(out / detector.name, image, pixels, found.boxes)
-            for (x1, y1, x2, y2), score in zip(
-                found.boxes.tolist(), found.scores.tolist(), strict=True
-            ):
-                box = [x1, y1, x2 - x1, y2 - y1]
-                row = {"image_id": image.id, "category_id": 1, "bbox": box, "score": score}
-                results[detector.name].append(row)
+            results[detector.name] += coco_results(image.id, found)
     for name, rows in results.items():
         write_json(out / name / RESULTS, rows, indent=None)
     return counts
@@ -74,43 +72,35 @@ def _cut(folder: Path, image: AnnotatedImage, pixels: Image, boxes: NDArray[np.f
     return len(boxes)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    options.add_photo_options(result)
-    options.add_models(result, "detector")
-    add_results_options(result)
-    add_scope_options(result)
-    result.add_argument("--device", help="cpu, cuda, cuda:1, … (default: the best there is)")
-    result.add_argument("--out", type=Path, required=True, metavar="DIR", help="must not exist")
-    return result
+def _add_options(parser: ArgumentParser) -> None:
+    options.add_photo_options(parser)
+    options.add_models(parser, "detector")
+    add_results_options(parser)
+    add_scope_options(parser)
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: the best there is)")
+    options.add_folder_option(parser)
 
 
-def cut(arguments: argparse.Namespace) -> int:
-    """Do what the command line asks; returns the exit status."""
+def _cut_faces(arguments: Namespace) -> int:
     truth = options.check_truth(load_coco(arguments.coco), COMMAND)
     images = AnnotatedImages(truth, arguments.images)
     detectors = load_sources(arguments, truth, MIN_SCORE)
     if any(detector.name == TRUTH for detector in detectors):
         raise UserError(f"--results {TRUTH}: that name is for the true boxes; choose another")
-    if len({crop_name(image.id, 0) for image in truth.scenes}) < len(truth.scenes):
+    if len({crop_name(image.id, 0) for image in truth.images}) < len(truth.images):
         raise UserError(f"{truth.path}: its image ids differ in special characters alone")
-    with options.new_folder(arguments.out) as folder:
+    with options.new_folder(arguments.folder) as folder:
         counts = cut_all(images, detectors, folder)
         status = images.close(COMMAND)
-    print(f"wrote {arguments.out}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
+    print(f"wrote {arguments.folder}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
     if detectors:
-        files = (f"{d.name}={arguments.out / d.name / RESULTS}" for d in detectors)
+        files = (f"{d.name}={arguments.folder / d.name / RESULTS}" for d in detectors)
         print("--results", *files)
         print("--results-threshold", *(f"{d.name}={d.threshold}" for d in detectors))
     return status
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    return command.run(COMMAND, lambda: cut(arguments))
-
+main = options.Command(COMMAND, __doc__, _add_options, _cut_faces)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

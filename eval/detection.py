@@ -26,9 +26,8 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -48,8 +47,7 @@ from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
 from eval.metrics.miss_rate import FPPI, REFERENCE_FPPI, log_average
 from eval.records import report
 from eval.records.detection_curves import draw_curves
-from eval.records.sections import Section
-from faces import command
+from eval.records.sections import Section, columns
 from faces.boxes import Matching, Verdict, match
 from faces.coco import AnnotatedImage, Detections, GroundTruth, ImageId, load_coco
 from faces.command import UserError
@@ -65,29 +63,13 @@ AP_MIN_SCORE = 0.0
 SECTION = Section(
     kind="detection",
     title="Faces in photos",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "images": "count",
-        "faces": "count",
-        "min_size": "count",
-        "ap": "percent",
-        "ap_ci": "percent",
-        "ap50": "percent",
-        "ap50_ci": "percent",
-        "ap50_difference": "percent",
-        "ap50_difference_ci": "percent",
-        "ap75": "percent",
-        "ap_small": "percent",
-        "ap_medium": "percent",
-        "ap_large": "percent",
-        "log_average_miss_rate": "percent",
-        "coverage": "percent",
-        "coverage_ci": "percent",
-        "false_per_image": "number",
-        "duplicates_per_image": "number",
-        "ms_per_image": "number",
-    },
+    columns=columns(
+        "text: record detector",
+        "count: images faces min_size",
+        "percent: ap ap_ci ap50 ap50_ci ap50_difference ap50_difference_ci ap75 ap_small "
+        "ap_medium ap_large log_average_miss_rate coverage coverage_ci",
+        "number: false_per_image duplicates_per_image ms_per_image",
+    ),
     brief=(
         "detector images faces ap ap_ci ap50 ap50_ci threshold coverage false_per_image "
         "duplicates_per_image ms_per_image"
@@ -110,7 +92,7 @@ def detect_all(
         for detector, found in zip(detectors, by_image, strict=True):
             found[image.id] = detector.find(image, pixels)
     return seen, [
-        SavedDetections(d.name, d.threshold, found, d.ms_per_image, report.precision_of(d))
+        SavedDetections(d.name, d.threshold, found, d.ms_per_image, d.precision)
         for d, found in zip(detectors, by_image, strict=True)
     ]
 
@@ -182,7 +164,7 @@ def error_rates(
 ) -> dict[str, float]:
     """Return false positives and duplicates per image; see the module's docstring."""
     pairs = list(zip(images, matchings, strict=True))
-    false = [m.count(Verdict.FALSE) for image, m in pairs if not image.unlabelled_faces]
+    false = [m.count(Verdict.FALSE_POSITIVE) for image, m in pairs if not image.unlabelled_faces]
     duplicates = [m.count(Verdict.DUPLICATE) for m in matchings]
     return {
         "false_per_image": ratio(sum(false), len(false)),
@@ -196,10 +178,8 @@ def ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    annotated = result.add_mutually_exclusive_group(required=True)
+def _add_options(parser: ArgumentParser) -> None:
+    annotated = parser.add_mutually_exclusive_group(required=True)
     annotated.add_argument("--coco", type=Path, metavar="FILE.json", help="ground truth")
     annotated.add_argument(
         "--dataturks",
@@ -208,31 +188,20 @@ def parser() -> argparse.ArgumentParser:
         metavar=("JSON", "IMAGES"),
         help="a Dataturks export and the folder of its images, instead of --coco and --images",
     )
-    result.add_argument("--images", type=Path, metavar="DIR|ZIP", help="where COCO's images lie")
-    result.add_argument(
+    parser.add_argument("--images", type=Path, metavar="DIR|ZIP", help="where COCO's images lie")
+    parser.add_argument(
         "--split", choices=("train", "val", "test"), help="only this one of --dataturks"
     )
-    options.add_models(result, "detector")
-    add_results_options(result)
-    result.add_argument(
-        "--min-size",
-        type=command.positive_pixels,
-        default=0.0,
-        metavar="PX",
-        help="ignore faces whose shorter side is below this, in pixels of the stored image",
-    )
-    result.add_argument(
-        "--figures",
-        type=Path,
-        metavar="DIR",
-        help="draw the precision-recall and miss-rate curves there, named after --out or the data",
-    )
-    add_scope_options(result)
-    options.add_common_options(result)
-    return result
+    options.add_models(parser, "detector")
+    add_results_options(parser)
+    options.add_min_size_option(parser)
+    text = "draw the precision-recall and miss-rate curves there, named after --out or the data"
+    parser.add_argument("--figures", type=Path, metavar="DIR", help=text)
+    add_scope_options(parser)
+    options.add_common_options(parser)
 
 
-def load_truth(arguments: argparse.Namespace) -> GroundTruth:
+def load_truth(arguments: Namespace) -> GroundTruth:
     """Read the ground truth that the options name; with ``--dataturks``, set ``--images`` too.
 
     Raises:
@@ -252,19 +221,17 @@ def load_truth(arguments: argparse.Namespace) -> GroundTruth:
     return load_dataturks(file, arguments.images, arguments.split or "")
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
+def _evaluate(arguments: Namespace) -> int:
     if arguments.figures is not None:
-        report.check_out(arguments.figures / "curves.png")
+        options.check_out(arguments.figures / "curves.png")
     if not arguments.detector and not arguments.results:
         raise UserError("nothing to measure; give --detector, --results or both")
     truth = with_min_size(load_truth(arguments), arguments.min_size)
     options.check_truth(truth, COMMAND)
-    saved = load_saved(arguments, truth.scenes)
+    saved = load_saved(arguments, truth.images)
 
     # Run the detectors; without any, the files are measured on all images.
-    measured, detected, status, failed = list(truth.scenes), list[SavedDetections](), 0, 0
+    measured, detected, status, failed = list(truth.images), list[SavedDetections](), 0, 0
     if arguments.detector:
         images = AnnotatedImages(truth, arguments.images)
         detectors = options.load_detectors(
@@ -283,7 +250,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         "detail": arguments.detail,
         "min_face": arguments.min_face,
         "unreadable": failed,
-    } | report.provenance(made_by, arguments.device)
+    }
     rows = [row | about for row in measure_all(measured, [*detected, *saved])]
     SECTION.publish(arguments, rows)
     if arguments.figures is not None:
@@ -291,10 +258,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     return status
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    return options.run_command(COMMAND, parser(), evaluate, argv)
-
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -13,9 +13,8 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import numpy as np
 from eval.data import options
 from eval.records import report
 from eval.records.plots import draw_lines, panels, save
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces.command import UserError
 
 COMMAND = "eval.detector_training"
@@ -33,21 +32,14 @@ COMMAND = "eval.detector_training"
 SECTION = Section(
     kind="detector_training",
     title="Trainings of detectors",
-    columns={
-        "record": "text",
-        "trained_detector": "text",
-        "iterations": "count",
-        "pictures_per_iteration": "count",
-        "freeze_at": "count",
-        "trained": "text",
-        "trained_millions": "number",
-        "loss_first": "number",
-        "loss_last": "number",
-        "best_validation_ap50": "percent",
-        "seconds_per_iteration": "number",
-        "peak_memory_gb": "number",
-        "training_hours": "number",
-    },
+    columns=columns(
+        "text: record trained_detector",
+        "count: iterations pictures_per_iteration freeze_at",
+        "text: trained",
+        "number: trained_millions loss_first loss_last",
+        "percent: best_validation_ap50",
+        "number: seconds_per_iteration peak_memory_gb training_hours",
+    ),
 )
 
 
@@ -132,23 +124,17 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
     save(figure, path)
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
-    report.check_out(arguments.picture)
-    rows = [summarise(arguments.run) | report.provenance(made_by)]
-    SECTION.publish(arguments, rows, draw)
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = options.make_parser(COMMAND, __doc__)
+def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="a run folder")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the loss")
-    return options.run_command(COMMAND, parser, evaluate, argv)
+    options.add_out_option(parser)
+    options.add_picture_option(parser)
 
+
+def _evaluate(arguments: Namespace) -> None:
+    SECTION.publish(arguments, [summarise(arguments.run)], draw)
+
+
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

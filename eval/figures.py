@@ -12,8 +12,8 @@ looking at, never for publication.
 
 from __future__ import annotations
 
-import sys
 import textwrap
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from eval.records import plots
 from eval.records.comparison import System, find_systems
 from eval.records.explained import explained_figure
 from eval.tables import ROOT, read_rows
-from faces.command import UserError, existing, run
+from faces.command import UserError, existing
 from faces.draw import draw_faces as draw_answers
 from faces.emotions import EMOTIONS
 from faces.images import read_image
@@ -296,32 +296,32 @@ def draw_photo(photo: Path, classifier_name: str, folder: Path) -> list[Path]:
     return [answered, explained]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = options.make_parser(COMMAND, __doc__)
+def _add_options(parser: ArgumentParser) -> None:
+    figures = ROOT / "docs" / "figures"
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of records")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures", help="to write to")
+    parser.add_argument("--out", dest="folder", type=Path, default=figures, help="to write to")
     parser.add_argument("--data", type=Path, help="FER2013: also draw figures that show its faces")
     parser.add_argument("--photo", type=Path, help="also draw the answers to it")
     parser.add_argument("--classifier", default="default", help="whose answers these are")
     parser.add_argument("--faces", type=Path, default=Path("output/figures"), help="to write to")
-    args = parser.parse_args(argv)
 
-    def action() -> int:
-        if args.data is not None:
-            existing(args.data, "--data")
-        check_private(args.faces)
-        written = draw_records(find_systems(read_rows(args.results)), args.out)
-        if args.photo is not None:
-            written += draw_photo(args.photo, args.classifier, args.out)
-        if args.data is not None:
-            written += draw_faces(args.data, args.classifier, args.faces)
-        for path in written:
-            print(f"wrote {path}")
-        return 0
 
-    return run(COMMAND, action)
+def _draw(arguments: Namespace) -> None:
+    if arguments.data is not None:
+        existing(arguments.data, "--data")
+    check_private(arguments.faces)
+    systems = find_systems(read_rows(arguments.results))
+    folder, name = arguments.folder, arguments.classifier
+    written = draw_records(systems, folder)
+    if arguments.photo is not None:
+        written += draw_photo(arguments.photo, name, folder)
+    if arguments.data is not None:
+        written += draw_faces(arguments.data, name, arguments.faces)
+    for path in written:
+        print(f"wrote {path}")
 
+
+main = options.Command(COMMAND, __doc__, _add_options, _draw)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

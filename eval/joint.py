@@ -34,8 +34,7 @@ per folder; ``--results mtcnn=OUT/mtcnn/detections.json --scores fer=DIR`` reads
 
 from __future__ import annotations
 
-import argparse
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,7 +60,7 @@ from eval.data.score_files import read_scores
 from eval.metrics.joint import summarise
 from eval.records import report
 from eval.records.gallery import Gallery
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces.coco import GroundTruth, load_coco
 from faces.command import UserError
 from faces.scope import add_scope_options
@@ -71,24 +70,14 @@ COMMAND = "eval.joint"
 SECTION = Section(
     kind="joint",
     title="Both stages together",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "classifier": "text",
-        "faces": "count",
-        "coverage": "percent",
-        "accuracy_on_matched": "percent",
-        "accuracy_on_true_boxes": "percent",
-        "joint_accuracy": "percent",
-        "joint_accuracy_ci": "percent",
-        "without_doubtful.joint_accuracy": "percent",
-        "joint_accuracy_difference": "percent",
-        "joint_accuracy_difference_ci": "percent",
-        "macro_joint_accuracy": "percent",
-        "mean_ap50": "percent",
-        "false_per_image": "number",
-        "duplicates_per_image": "number",
-    },
+    columns=columns(
+        "text: record detector classifier",
+        "count: faces",
+        "percent: coverage accuracy_on_matched accuracy_on_true_boxes joint_accuracy "
+        "joint_accuracy_ci without_doubtful.joint_accuracy joint_accuracy_difference "
+        "joint_accuracy_difference_ci macro_joint_accuracy mean_ap50",
+        "number: false_per_image duplicates_per_image",
+    ),
     headings={"without_doubtful.joint_accuracy": "without doubtful"},
     brief=(
         "detector classifier faces coverage accuracy_on_matched accuracy_on_true_boxes "
@@ -98,8 +87,12 @@ SECTION = Section(
 )
 
 
+STAGE_1 = ("threshold", "ms_per_image", "precision")
+"""What a row has of its detector."""
+
+
 def load_classifiers(
-    arguments: argparse.Namespace, truth: GroundTruth, detectors: Sequence[DetectionSource]
+    arguments: Namespace, truth: GroundTruth, detectors: Sequence[DetectionSource]
 ) -> list[ProbabilitySource]:
     """Load the classifiers that are named, then the folders of scores.
 
@@ -116,7 +109,7 @@ def load_classifiers(
         if isinstance(saved, SavedDetections)
     }
     expected = ", ".join(f"{name}.csv" for name in counts) or "a csv per --results"
-    counts[TRUTH] = {image.id: len(image.faces) for image in truth.scenes}
+    counts[TRUTH] = {image.id: len(image.faces) for image in truth.images}
     crops = {
         name: [crop_name(image, index) for image, n in of.items() for index in range(n)]
         for name, of in counts.items()
@@ -142,54 +135,33 @@ def load_classifiers(
 
 def emotions_table(row: report.Row) -> str:
     """Lay one pair's figures out per emotion."""
-    rows = [
-        {"emotion": emotion} | values
-        for emotion, values in row["per_emotion"].items()
-        if values["faces"]
-    ]
-    keys = ["coverage", "accuracy_on_true_boxes", "joint_accuracy", "precision", "ap50"]
-    columns = dict.fromkeys(keys, "percent")
-    return report.table(rows, {"emotion": "text", "faces": "count"} | columns)
+    per_emotion = row["per_emotion"].items()
+    rows = [{"emotion": emotion} | own for emotion, own in per_emotion if own["faces"]]
+    shares = "percent: coverage accuracy_on_true_boxes joint_accuracy precision ap50"
+    return report.table(rows, columns("text: emotion", "count: faces", shares))
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    options.add_photo_options(result)
-    options.add_models(result, "detector")
-    options.add_models(result, "classifier")
-    add_results_options(result)
-    add_scope_options(result)
-    result.add_argument(
-        "--scores",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="name=DIR",
-        help="emotion scores of other packages on the crops of --results, see above",
-    )
-    result.add_argument(
+def _add_options(parser: ArgumentParser) -> None:
+    options.add_photo_options(parser)
+    options.add_models(parser, "detector")
+    options.add_models(parser, "classifier")
+    add_results_options(parser)
+    add_scope_options(parser)
+    text = "emotion scores of other packages on the crops of --results, see above"
+    options.add_several(parser, "--scores", "name=DIR", text)
+    parser.add_argument(
         "--gallery",
         type=Path,
         metavar="FILE.html",
         help="a page of the first pair's worst errors; it shows images of the data",
     )
-    result.add_argument(
-        "--ignore-class",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME",
-        help="categories whose faces need not be found and do not count",
-    )
-    options.add_common_options(result)
-    return result
+    text = "categories whose faces need not be found and do not count"
+    options.add_several(parser, "--ignore-class", "NAME", text)
+    options.add_common_options(parser)
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
-    report.check_out(arguments.gallery)
+def evaluate(arguments: Namespace) -> int:
+    """Measure all pairs and write what the options name; returns the exit status."""
     if not (arguments.detector or arguments.results):
         raise UserError("no detector to measure; give --detector, --results or both")
     if not (arguments.classifier or arguments.scores):
@@ -208,20 +180,13 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         raise UserError("no pair can be measured; the --scores are of other --results")
 
     # The record, the tables, the page of errors.
-    stage_1 = {
-        d.name: {
-            "threshold": d.threshold,
-            "ms_per_image": d.ms_per_image,
-            "precision": report.precision_of(d),
-        }
-        for d in detectors
-    }
     about = {
         "coco": str(truth.path),
         "fingerprint": truth.fingerprint,
         "limits": truth.limits or None,
         "unreadable": len(images.failed),
-    } | report.provenance(made_by, arguments.device)
+    }
+    stage_1 = {d.name: {key: getattr(d, key) for key in STAGE_1} for d in detectors}
     rows = [row | stage_1[row["detector"]] | about for row in summarise(seen, faces, pairs)]
     SECTION.publish(arguments, rows)
     if len(rows) == 1:
@@ -234,10 +199,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     return status
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    return options.run_command(COMMAND, parser(), evaluate, argv)
-
+main = options.Command(COMMAND, __doc__, _add_options, evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,21 +7,19 @@ own size, as a large photo shows its parts. OUT/annotations.json and OUT/images/
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image as Pillow
 
 from eval.data import options
+from eval.data.composing import write_set
 from eval.data.images import AnnotatedImages
 from faces.coco import AnnotatedImage, load_coco
 from faces.command import UserError
-from faces.files import write_json
 from faces.pipeline import Image
+from faces.types import Box
 
 COMMAND = "eval.mosaics"
 LIMITS = (
@@ -32,13 +30,13 @@ LIMITS = (
 GREY = 114
 """What is left free of a canvas."""
 
-Placed = tuple[AnnotatedImage, int, int]
-"""An annotated image and the place of its top left corner on its canvas, x and y in pixels."""
+Canvas = tuple[Image, list[tuple[Box, dict[str, int]]]]
+"""A canvas, (H, W, 3) uint8 RGB, with the boxes on it and whether each is ignored (``iscrowd``)."""
 
 
 def lay_out(
     images: Iterable[tuple[AnnotatedImage, Image]], width: int, height: int
-) -> Iterator[tuple[Image, list[Placed]]]:
+) -> Iterator[Canvas]:
     """Lay images on canvases, row by row, each in the next free place.
 
     Args:
@@ -46,13 +44,11 @@ def lay_out(
         width: of a canvas in pixels.
         height: of a canvas in pixels.
 
-    Yields:
-        A canvas, (height, width, 3) uint8 RGB, and what lies on it.
-
     Raises:
         UserError: an image is larger than a canvas.
     """
-    canvas, placed = np.full((height, width, 3), GREY, np.uint8), list[Placed]()
+    empty = np.full((height, width, 3), GREY, np.uint8)
+    canvas, placed = empty.copy(), list[tuple[Box, dict[str, int]]]()
     x = y = row = 0
     for image, pixels in images:
         rows, columns = pixels.shape[:2]
@@ -65,81 +61,39 @@ def lay_out(
             x, y, row = 0, y + row, 0
         if y + rows > height:
             yield canvas, placed
-            canvas, placed = np.full((height, width, 3), GREY, np.uint8), []
+            canvas, placed = empty.copy(), []
             x = y = row = 0
         canvas[y : y + rows, x : x + columns] = pixels
-        placed.append((image, x, y))
+        for face in image.faces:
+            x1, y1, x2, y2 = face.box.as_tuple()
+            placed.append((Box(x + x1, y + y1, x + x2, y + y2), {"iscrowd": int(face.ignored)}))
         x, row = x + columns, max(row, rows)
     if placed:
         yield canvas, placed
 
 
-def write_set(canvases: Iterable[tuple[Image, list[Placed]]], out: Path) -> tuple[int, int]:
-    """Write canvases and annotations; return the number of canvases and of faces to find."""
-    (out / "images").mkdir()
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, (canvas, placed) in enumerate(canvases, start=1):
-        name = f"mosaic_{number:04d}.jpg"
-        Pillow.fromarray(canvas).save(out / "images" / name, quality=95, subsampling=0)
-        height, width = canvas.shape[:2]
-        images.append({"id": number, "file_name": name, "width": width, "height": height})
-        annotations += [
-            {
-                "id": 0,
-                "image_id": number,
-                "category_id": 1,
-                "bbox": [x + face.box.x1, y + face.box.y1, face.box.width, face.box.height],
-                "area": face.box.area,
-                "iscrowd": int(face.ignored),
-            }
-            for image, x, y in placed
-            for face in image.faces
-        ]
-    for number, annotation in enumerate(annotations, start=1):
-        annotation["id"] = number
-    document = {"info": {"limits": LIMITS}, "images": images, "annotations": annotations}
-    write_json(out / "annotations.json", document | {"categories": [{"id": 1, "name": "face"}]})
-    return len(images), sum(not annotation["iscrowd"] for annotation in annotations)
+def _add_options(parser: ArgumentParser) -> None:
+    options.add_photo_options(parser)
+    options.add_folder_option(parser)
+    options.add_size_option(parser, "a canvas", (3200, 2400))
+    parser.add_argument("--seed", type=int, default=0, help="of the images' order (default 0)")
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, f"{__doc__}\n{LIMITS}")
-    options.add_photo_options(result)
-    result.add_argument("--out", type=Path, required=True, metavar="DIR", help="must not exist")
-    result.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        default=(3200, 2400),
-        metavar=("WIDTH", "HEIGHT"),
-        help="of a canvas in pixels (default 3200 2400)",
-    )
-    result.add_argument("--seed", type=int, default=0, help="of the images' order (default 0)")
-    return result
-
-
-def make(arguments: argparse.Namespace, _made_by: str) -> int:
-    """Do what the command line asks; returns the exit status."""
+def _make(arguments: Namespace) -> int:
     width, height = arguments.size
-    if not 1 <= min(width, height) or width * height > 100_000_000:
-        raise UserError(f"--size {width} {height}: must be 1 to 100 million pixels in all")
     truth = load_coco(arguments.coco)
-    order = np.random.default_rng(abs(arguments.seed)).permutation(len(truth.scenes))
-    shuffled = tuple(truth.scenes[index] for index in order)
-    images = AnnotatedImages(replace(truth, scenes=shuffled), arguments.images)
-    with options.new_folder(arguments.out) as folder:
-        canvases, faces = write_set(lay_out(images, width, height), folder)
+    order = np.random.default_rng(abs(arguments.seed)).permutation(len(truth.images))
+    shuffled = tuple(truth.images[index] for index in order)
+    images = AnnotatedImages(replace(truth, images=shuffled), arguments.images)
+    with options.new_folder(arguments.folder) as folder:
+        laid = lay_out(images, width, height)
+        canvases, faces = write_set(folder, "mosaic_{:04d}.jpg", laid, ["face"], {"limits": LIMITS})
         status = images.close(COMMAND)
-    print(f"{arguments.out}: {canvases} canvases of {width}×{height} pixels, {faces} faces")
+    print(f"{arguments.folder}: {canvases} canvases of {width}×{height} pixels, {faces} faces")
     return status
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    return options.run_command(COMMAND, parser(), make, argv)
-
+main = options.Command(COMMAND, f"{__doc__}\n{LIMITS}", _add_options, _make)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -25,11 +25,11 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +37,11 @@ from numpy.typing import NDArray
 from classification.training.scaling import fit_scaling
 from eval.data import fer2013_parts as fer
 from eval.data import options
-from eval.metrics import multilabel as multilabel_metrics
+from eval.metrics import multilabel as metrics
 from eval.metrics.bootstrap import Bootstrap
 from eval.metrics.multilabel import Flags
 from eval.records import plots, report
-from eval.records.sections import Section
-from faces import command
+from eval.records.sections import Section, columns
 from faces.emotions import EMOTIONS
 from faces.pipeline import EmotionClassifier
 from faces.types import DEFAULT_THRESHOLD
@@ -58,22 +57,13 @@ GRID = np.round(np.arange(0.02, 0.91, 0.01), 2)
 SECTION = Section(
     kind="multilabel",
     title="Several emotions at once, against FER+'s votes",
-    columns={
-        "record": "text",
-        "split": "text",
-        "classifier": "text",
-        "scaling": "text",
-        "rule": "text",
-        "threshold": "number",
-        "micro_f1": "number",
-        "macro_f1": "number",
-        "macro_f1_ci": "number",
-        "macro_f1_gain_over_argmax": "number",
-        "macro_f1_gain_over_argmax_ci": "number",
-        "mean_ap": "number",
-        "top_two_coverage": "percent",
-        "named_per_face": "number",
-    },
+    columns=columns(
+        "text: record split classifier scaling rule",
+        "number: threshold micro_f1 macro_f1 macro_f1_ci macro_f1_gain_over_argmax "
+        "macro_f1_gain_over_argmax_ci mean_ap",
+        "percent: top_two_coverage",
+        "number: named_per_face",
+    ),
 )
 
 
@@ -98,28 +88,29 @@ def measure(selection: VotedFaces, reported: VotedFaces) -> list[report.Row]:
     Returns:
         One row per rule; the module's docstring defines the metrics.
     """
-    one = multilabel_metrics.best_threshold(selection.probabilities, selection.present, GRID)
-    each = multilabel_metrics.best_thresholds(selection.probabilities, selection.present, GRID)
+    one = metrics.best_threshold(selection.probabilities, selection.present, GRID)
+    each = metrics.best_thresholds(selection.probabilities, selection.present, GRID)
     p = reported.probabilities
-    top = multilabel_metrics.only_the_top(p)
+    top = metrics.only_the_top(p)
     boot = Bootstrap.of(len(p))
     common: report.Row = {
         "n": len(p),
         "present_per_face": float(reported.present.sum(axis=1).mean()),
         "mean_ap": float(np.nanmean(_average_precisions(reported))),
     }
+
+    def row(rule: str, named: Flags, **about: Any) -> report.Row:
+        return {"rule": rule} | about | summarise(named, top, reported, boot) | common
+
+    curve = {"curve": threshold_curve(reported)}
     return [
-        {"rule": "argmax"} | summarise(top, top, reported, boot) | common,
-        {"rule": "one threshold", "threshold": one}
-        | summarise(multilabel_metrics.at_or_above(p, one), top, reported, boot)
-        | common
-        | {"curve": threshold_curve(reported)},
-        {
-            "rule": "threshold per emotion",
-            "thresholds": dict(zip(EMOTIONS, each.tolist(), strict=True)),
-        }
-        | summarise(multilabel_metrics.at_or_above(p, each), top, reported, boot)
-        | common,
+        row("argmax", top),
+        row("one threshold", metrics.at_or_above(p, one), threshold=one) | curve,
+        row(
+            "threshold per emotion",
+            metrics.at_or_above(p, each),
+            thresholds=dict(zip(EMOTIONS, each.tolist(), strict=True)),
+        ),
     ]
 
 
@@ -127,20 +118,15 @@ def summarise(named: Flags, top: Flags, faces: VotedFaces, boot: Bootstrap) -> r
     """Measure what a rule named, and its gain over naming the top emotion alone."""
     present = faces.present
     result: report.Row = {}
-    for name, metric in (
-        ("micro_f1", multilabel_metrics.micro_f1),
-        ("macro_f1", multilabel_metrics.macro_f1),
-    ):
+    for name, metric in (("micro_f1", metrics.micro_f1), ("macro_f1", metrics.macro_f1)):
         ours, argmax = metric(named, present), metric(top, present)
         result |= boot.values({name: ours})
         gain = f"{name}_gain_over_argmax"
         result[gain], result[f"{gain}_ci"] = boot.difference(ours, argmax)
-    scores = multilabel_metrics.precision_recall_f1(named, present)
-    right = int((named & present).sum())
+    scores = metrics.precision_recall_f1(named, present)
     return result | {
-        "micro_precision": right / max(int(named.sum()), 1),
-        "micro_recall": right / max(int(present.sum()), 1),
-        "top_two_coverage": multilabel_metrics.top_two_coverage(named, faces.votes),
+        **_micro(named, present),
+        "top_two_coverage": metrics.top_two_coverage(named, faces.votes),
         "named_per_face": float(named.sum(axis=1).mean()),
         "nothing_named": float((~named.any(axis=1)).mean()),
         "per_emotion": {
@@ -154,27 +140,33 @@ def summarise(named: Flags, top: Flags, faces: VotedFaces, boot: Bootstrap) -> r
 
 def threshold_curve(faces: VotedFaces) -> list[dict[str, float]]:
     """Return the figures of one threshold for all emotions, over the thresholds."""
-    once = np.ones((1, len(faces.present)))
+    present, once = faces.present, np.ones((1, len(faces.present)))
     points = []
     for limit in GRID[::2]:
-        named = multilabel_metrics.at_or_above(faces.probabilities, limit)
-        right = int((named & faces.present).sum())
+        named = metrics.at_or_above(faces.probabilities, limit)
         points.append(
             {
                 "threshold": float(limit),
-                "micro_precision": right / max(int(named.sum()), 1),
-                "micro_recall": right / max(int(faces.present.sum()), 1),
-                "micro_f1": float(multilabel_metrics.micro_f1(named, faces.present)(once)[0]),
-                "macro_f1": float(multilabel_metrics.macro_f1(named, faces.present)(once)[0]),
-                "top_two_coverage": multilabel_metrics.top_two_coverage(named, faces.votes),
+                **_micro(named, present),
+                "micro_f1": float(metrics.micro_f1(named, present)(once)[0]),
+                "macro_f1": float(metrics.macro_f1(named, present)(once)[0]),
+                "top_two_coverage": metrics.top_two_coverage(named, faces.votes),
             }
         )
     return points
 
 
+def _micro(named: Flags, present: Flags) -> dict[str, float]:
+    right = int((named & present).sum())
+    return {
+        "micro_precision": right / max(int(named.sum()), 1),
+        "micro_recall": right / max(int(present.sum()), 1),
+    }
+
+
 def _average_precisions(faces: VotedFaces) -> list[float]:
     columns = zip(faces.probabilities.T, faces.present.T, strict=True)
-    return [multilabel_metrics.average_precision(p, present) for p, present in columns]
+    return [metrics.average_precision(p, present) for p, present in columns]
 
 
 def measure_all(
@@ -200,7 +192,7 @@ def measure_all(
         scaled["fitted to votes"] = [scaling(p) for p in own]
         for name, of_parts in scaled.items():
             faces = [
-                VotedFaces(p[known], votes, multilabel_metrics.at_or_above(votes, presence))
+                VotedFaces(p[known], votes, metrics.at_or_above(votes, presence))
                 for p, (known, votes) in zip(of_parts, voted, strict=True)
             ]
             head = {"classifier": classifier.name, "scaling": name, "presence": presence}
@@ -214,46 +206,29 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
     figure, axes = plots.panels(len(curved))
     names = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "top_two_coverage": "top two named"}
     for axis, row in zip(axes, curved, strict=True):
-        xs = [point["threshold"] for point in row["curve"]]
-        lines = [(text, xs, [p[key] for p in row["curve"]]) for key, text in names.items()]
-        plots.draw_lines(axis, lines, "threshold", "")
+        curve = row["curve"]
+        lines = [(names[key], *plots.points(curve, "threshold", key, 1)) for key in names]
+        plots.draw_lines(axis, lines, "threshold", "", f"{row['classifier']}, {row['scaling']}")
         axis.axvline(row["threshold"], color="0.5", linestyle="--", linewidth=1)
-        axis.set(title=f"{row['classifier']}, {row['scaling']}", ylim=(0, 1), xlim=(0, 0.9))
-        axis.title.set_fontsize(9)
+        axis.set(ylim=(0, 1), xlim=(0, 0.9))
     plots.save(figure, path)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = fer.make_parser(COMMAND, __doc__, votes_required=True)
-    result.add_argument(
-        "--presence",
-        type=command.fraction,
-        default=PRESENCE,
-        metavar="SHARE",
-        help="share of the votes from which an emotion is present (default %(default)s)",
-    )
-    return result
+def _add_options(parser: ArgumentParser) -> None:
+    fer.add_options(parser, votes_required=True)
+    text = "share of the votes from which an emotion is present"
+    options.add_share_option(parser, "--presence", PRESENCE, text)
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
-    report.check_out(arguments.picture)
+def _evaluate(arguments: Namespace) -> None:
     classifiers = options.load_classifiers(arguments.classifier, arguments.device)
-    splits = (fer.SELECTION_SPLIT, arguments.split)
-    parts = fer.open_parts(arguments.data, splits, arguments.ferplus)
-    about = parts[1].about() | report.provenance(made_by, arguments.device)
-    rows = [row | about for row in measure_all(classifiers, parts, arguments.presence)]
-    SECTION.publish(arguments, rows, draw)
+    parts = fer.open_selection_and_reported(arguments)
+    rows = measure_all(classifiers, parts, arguments.presence)
+    SECTION.publish(arguments, [row | parts[1].about() for row in rows], draw)
     print(f"The default threshold, faces.types.DEFAULT_THRESHOLD, is {DEFAULT_THRESHOLD}.")
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    return options.run_command(COMMAND, parser(), evaluate, argv)
-
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -17,9 +17,8 @@ reported.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,8 +34,7 @@ from eval.data.detections import as_arrays, with_min_size
 from eval.data.images import AnnotatedImages
 from eval.metrics.average_precision import match_images
 from eval.records import report
-from eval.records.sections import Section
-from faces import command
+from eval.records.sections import Section, columns
 from faces.coco import AnnotatedImage, Detections, load_coco
 from faces.command import UserError
 from faces.files import write_json, write_text
@@ -64,36 +62,24 @@ EVERYTHING = (
 )
 """Overrides with which a Detectron2 model reports all its boxes."""
 
-COLUMNS = {
-    "nms": "number",
-    "voting": "number",
-    "containment": "number",
-    "threshold": "number",
-    "f1": "percent",
-    "coverage": "percent",
-    "wrong_per_image": "number",
-    "duplicates_per_image": "number",
-    "validation_ap": "percent",
-    "validation_ap50": "percent",
-}
+COLUMNS = columns(
+    "number: nms voting containment threshold",
+    "percent: f1 coverage",
+    "number: wrong_per_image duplicates_per_image",
+    "percent: validation_ap validation_ap50",
+)
 
 SECTION = Section(
     kind="operating_point",
     title="What detectors show, chosen on validation",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "images": "count",
-        "nms": "number",
-        "voting": "number",
-        "containment": "number",
-        "chosen_threshold": "number",
-        "f1": "percent",
-        "coverage": "percent",
-        "wrong_per_image": "number",
-        "duplicates_per_image": "number",
-        "validation_ap50": "percent",
-    },
+    columns=columns(
+        "text: record detector",
+        "count: images",
+        "number: nms voting containment chosen_threshold",
+        "percent: f1 coverage",
+        "number: wrong_per_image duplicates_per_image",
+        "percent: validation_ap50",
+    ),
 )
 
 
@@ -237,28 +223,17 @@ def write_choice(config: Path, card: Path, row: report.Row, overrides: Sequence[
     write_json(card, about)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    result.add_argument("--detector", required=True, metavar="NAME|RUN", help="one detector")
-    options.add_photo_options(result)
-    result.add_argument(
-        "--min-size",
-        type=command.positive_pixels,
-        default=0.0,
-        metavar="PX",
-        help="ignore faces whose shorter side is below this",
-    )
-    result.add_argument("--write", action="store_true", help="put the choice into its files")
-    options.add_common_options(result)
-    result.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the configuration"
-    )
-    return result
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--detector", required=True, metavar="NAME|RUN", help="one detector")
+    options.add_photo_options(parser)
+    options.add_min_size_option(parser)
+    parser.add_argument("--write", action="store_true", help="put the choice into its files")
+    options.add_common_options(parser)
+    options.add_overrides(parser)
 
 
 def find_all(
-    arguments: argparse.Namespace, images: AnnotatedImages
+    arguments: Namespace, images: AnnotatedImages
 ) -> tuple[Detector, list[AnnotatedImage], list[Detections]]:
     """Run the detector over the images; a Detectron2 one reports all its boxes.
 
@@ -284,9 +259,7 @@ def find_all(
     return detector, seen, found
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
+def _evaluate(arguments: Namespace) -> int:
     targets = files_to_write(arguments.detector) if arguments.write else None
     truth = with_min_size(load_coco(arguments.coco), arguments.min_size)
     images = AnnotatedImages(options.check_truth(truth, COMMAND), arguments.images)
@@ -302,7 +275,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         | {key: value for key, value in selected.items() if key != "threshold"}
         | {"coco": str(truth.path), "fingerprint": truth.fingerprint}
         | {"min_size": arguments.min_size, "unreadable": len(images.failed), "grid": rows}
-        | report.provenance(made_by, arguments.device)
+        | report.provenance(arguments.made_by, arguments.device)
     )
 
     # The model's files come first: the record names the configuration by its hash.
@@ -316,10 +289,7 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
     return status
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    return options.run_command(COMMAND, parser(), evaluate, argv)
-
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from eval.records.report import Row
 from eval.records.staleness import present_hashes
 from eval.systems import python, train_and_measure
 from eval.tables import read_rows
-from faces.command import UserError, existing, note, run
+from faces.command import UserError, existing, note
 from faces.files import file_sha256
 from twostage.model_zoo import shipped_models
 
@@ -141,23 +141,21 @@ def refresh(data: Path, runs: Path, results: Path) -> list[str]:
     return left
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = options.make_parser(COMMAND, __doc__)
+def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
     parser.add_argument("--runs", type=Path, default=Path("runs/systems"), help="run folders")
-    args = parser.parse_args(argv)
 
-    def action() -> int:
-        existing(args.data, "--data")
-        results = existing(Path("results"), "that you are in the repository's root")
-        left = refresh(args.data, args.runs, results)
-        for one in left:
-            note(COMMAND, f"not redone: {one}")
-        return 1 if left else 0
 
-    return run(COMMAND, action)
+def _refresh(arguments: Namespace) -> int:
+    existing(arguments.data, "--data")
+    results = existing(Path("results"), "that you are in the repository's root")
+    left = refresh(arguments.data, arguments.runs, results)
+    for one in left:
+        note(COMMAND, f"not redone: {one}")
+    return 1 if left else 0
 
+
+main = options.Command(COMMAND, __doc__, _add_options, _refresh)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -13,22 +13,19 @@ Definitions
 
 from __future__ import annotations
 
-import argparse
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from classification.data.fer2013 import SPLITS, Fer2013
 from eval.data import fer2013_parts as fer
 from eval.data import options
-from eval.data.crop_folders import BATCH
 from eval.records import plots, report
-from eval.records.sections import Section
+from eval.records.sections import Section, columns
 from faces.pipeline import EmotionClassifier
 
 COMMAND = "eval.robustness"
@@ -39,13 +36,11 @@ Change = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
 
 def rescale(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     """Cut out the central square of ``scale`` times the side, and bring it to the old size."""
-    side = image.shape[0]
-    centre = (side - 1) / 2
-    towards = np.array([[scale, 0, centre * (1 - scale)], [0, scale, centre * (1 - scale)]])
+    shift = (len(image) - 1) / 2 * (1 - scale)
+    towards = np.array([[scale, 0, shift], [0, scale, shift]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    changed = cv2.warpAffine(
-        image, towards, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
+    border = cv2.BORDER_REPLICATE
+    changed = cv2.warpAffine(image, towards, image.shape, flags=flags, borderMode=border)
     return changed.astype(np.uint8, copy=False)
 
 
@@ -58,8 +53,7 @@ def blur(image: NDArray[np.uint8], deviation: float) -> NDArray[np.uint8]:
 
 def brighten(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
     """Multiply the pixels by ``factor``, cut off at 255."""
-    changed: NDArray[np.uint8] = np.clip(np.rint(image * factor), 0, 255).astype(np.uint8)
-    return changed
+    return np.asarray(np.clip(np.rint(image * factor), 0, 255), np.uint8)
 
 
 CONDITIONS: dict[str, tuple[Change, tuple[float, ...]]] = {
@@ -72,9 +66,10 @@ CONDITIONS: dict[str, tuple[Change, tuple[float, ...]]] = {
 SECTION = Section(
     kind="robustness",
     title="Accuracy when crops are not FER2013's",
-    columns={"record": "text", "split": "text"}
-    | {"classifier": "text"}
-    | {key: "percent" for kind in CONDITIONS for key in (f"{kind}_usual", f"{kind}_lowest")},
+    columns=columns(
+        "text: record split classifier",
+        *(f"percent: {kind}_usual {kind}_lowest" for kind in CONDITIONS),
+    ),
 )
 
 _USUAL = {"scale": 1.0, "blur": 0.0, "brightness": 1.0}
@@ -88,30 +83,19 @@ def measure(data: Fer2013, classifiers: Sequence[EmotionClassifier], part: str) 
         {"value", "accuracy"}, and its ``kind_usual`` and ``kind_lowest`` accuracy.
     """
     rows: list[report.Row] = [
-        {"classifier": one.name, "n": len(data.labels)} for one in classifiers
+        {"classifier": one.name, "n": len(data.labels), "robustness": part} for one in classifiers
     ]
-    conditions = [(kind, value) for kind, (_, values) in CONDITIONS.items() for value in values]
-    right = np.zeros((len(classifiers), len(conditions)), np.int64)
-    with tqdm(total=len(conditions) * len(data.labels), unit=" faces", disable=None) as progress:
-        for column, (kind, value) in enumerate(conditions):
-            change = CONDITIONS[kind][0]
-            for start in range(0, len(data.labels), BATCH):
-                images = data.images[start : start + BATCH]
-                crops = [fer.rgb(change(image, value)) for image in images]
-                labels = data.labels[start : start + BATCH]
-                for number, classifier in enumerate(classifiers):
-                    found = classifier.probabilities(crops)
-                    options.check_finite(found, classifier.name)
-                    right[number, column] += int((found.argmax(axis=1) == labels).sum())
-                progress.update(len(crops))
-    for row, counts in zip(rows, right, strict=True):
-        shares = dict(zip(conditions, counts / len(data.labels), strict=True))
-        for kind, (_, values) in CONDITIONS.items():
-            curve = [{"value": v, "accuracy": float(shares[kind, v])} for v in values]
-            row[kind] = curve
-            row[f"{kind}_usual"] = float(shares[kind, _USUAL[kind]])
-            row[f"{kind}_lowest"] = min(point["accuracy"] for point in curve)
-        row["robustness"] = part
+    for kind, (change, values) in CONDITIONS.items():
+        for value in values:
+            crops = [fer.rgb(change(image, value)) for image in data.images]
+            for row, classifier in zip(rows, classifiers, strict=True):
+                found = fer.probabilities_of_crops(classifier, crops).argmax(axis=1)
+                point = {"value": value, "accuracy": float((found == data.labels).mean())}
+                row.setdefault(kind, []).append(point)
+        for row in rows:
+            accuracies = {point["value"]: point["accuracy"] for point in row[kind]}
+            row[f"{kind}_usual"] = accuracies[_USUAL[kind]]
+            row[f"{kind}_lowest"] = min(accuracies.values())
     return rows
 
 
@@ -120,8 +104,7 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
     figure, panels = plots.panels(len(CONDITIONS))
     for axes, kind in zip(panels, CONDITIONS, strict=True):
         for row in rows:
-            xs = [point["value"] for point in row[kind]]
-            ys = [100 * point["accuracy"] for point in row[kind]]
+            xs, ys = plots.points(row[kind], "value", "accuracy")
             axes.plot(xs, ys, marker="o", markersize=3, label=row["classifier"])
         axes.axvline(_USUAL[kind], color="0.7", linewidth=0.8, linestyle=":")
         axes.set_xlabel({"scale": "crop scale", "blur": "blur (pixels of 48)"}.get(kind, kind))
@@ -132,33 +115,22 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
     plots.save(figure, path)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    result.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
-    result.add_argument("--split", choices=SPLITS, default=fer.DEFAULT_SPLIT)
-    options.add_models(result, "classifier", required=True)
-    options.add_picture_option(result)
-    options.add_common_options(result)
-    return result
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="FER2013 in any form")
+    parser.add_argument("--split", choices=SPLITS, default=fer.DEFAULT_SPLIT)
+    options.add_models(parser, "classifier", required=True)
+    options.add_picture_option(parser)
+    options.add_common_options(parser)
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
-    report.check_out(arguments.picture)
+def _evaluate(arguments: Namespace) -> None:
     classifiers = options.load_classifiers(arguments.classifier, arguments.device)
     part = fer.open_part(arguments.data, arguments.split)
-    about = part.about() | report.provenance(made_by, arguments.device)
-    rows = [row | about for row in measure(part.data, classifiers, part.name)]
-    SECTION.publish(arguments, rows, draw)
-    return 0
+    rows = measure(part.data, classifiers, part.name)
+    SECTION.publish(arguments, [row | part.about() for row in rows], draw)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    return options.run_command(COMMAND, parser(), evaluate, argv)
-
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -12,12 +12,11 @@ emotions) and OUT/images/. The same crops, options and seed give the same files.
 
 from __future__ import annotations
 
-import argparse
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -27,6 +26,7 @@ from tqdm import tqdm
 from classification.data.fer2013 import SPLITS
 from eval.data import fer2013_parts as fer
 from eval.data import options
+from eval.data.composing import blend, resize, write_set
 from eval.data.crop_folders import CropReader, scan_crops
 from eval.data.images import open_images
 from faces import command
@@ -80,14 +80,8 @@ DIFFICULTIES = {
 }
 
 
-@dataclass(frozen=True)
-class ComposedFace:
-    """One face of a composed scene.
-
-    Attributes:
-        box: where its square crop lies.
-        crop: index of the crop.
-    """
+class ComposedFace(NamedTuple):
+    """A face of a scene: where its square crop lies, and the crop's index."""
 
     box: Box
     crop: int
@@ -176,8 +170,7 @@ def _paste(
 ) -> None:
     """Blend a crop into the canvas, through a mask that is soft at its rim."""
     side = round(box.width)
-    method = cv2.INTER_AREA if crop.shape[0] > side else cv2.INTER_CUBIC
-    face = cv2.resize(crop, (side, side), interpolation=method).astype(np.float64)
+    face = resize(crop, side)
     angle = float(rng.uniform(-difficulty.turn, difficulty.turn))
     centre = ((side - 1) / 2, (side - 1) / 2)
     turned = cv2.getRotationMatrix2D(centre, angle, 1.0)
@@ -187,12 +180,7 @@ def _paste(
     if rng.random() < difficulty.covered:
         start, depth = int(rng.integers(0, side)), max(1, side // 4)
         face[start : start + depth] = rng.uniform(0, 255, 3)
-    steps = np.abs((np.arange(side) + 0.5) / side * 2 - 1) ** 4
-    inside = 1 - (steps[:, None] + steps[None, :])
-    mask = np.clip(inside / 0.2, 0, 1)[..., None]
-    x, y = round(box.x1), round(box.y1)
-    part = canvas[y : y + side, x : x + side]
-    part[:] = mask * face + (1 - mask) * part
+    blend(canvas, face, round(box.x1), round(box.y1))
 
 
 def read_crops(data: Path, split: str | None) -> tuple[list[Image], list[int], str]:
@@ -226,69 +214,27 @@ def read_crops(data: Path, split: str | None) -> tuple[list[Image], list[int], s
 
 
 def compose_set(
-    crops: Sequence[Image], labels: Sequence[int], arguments: argparse.Namespace
-) -> Iterator[tuple[Image, list[ComposedFace]]]:
-    """Yield the scenes of a set."""
+    crops: Sequence[Image], labels: Sequence[int], arguments: Namespace
+) -> Iterator[tuple[Image, list[tuple[Box, dict[str, int]]]]]:
+    """Yield the scenes of a set, with the boxes of their faces and what annotations say of them."""
     dealt = deal_crops(labels, np.random.default_rng([arguments.seed, 0]))
-    minimum, maximum = arguments.faces
-    for number in range(1, arguments.count + 1):
-        rng = np.random.default_rng([arguments.seed, number])
-        chosen = [next(dealt) for _ in range(int(rng.integers(minimum, maximum + 1)))]
+    for rng, count in _drawn(arguments, "scenes"):
+        chosen = [next(dealt) for _ in range(count)]
         difficulty = DIFFICULTIES[arguments.difficulty]
-        yield compose(crops, chosen, tuple(arguments.size), difficulty, rng)
+        image, faces = compose(crops, chosen, tuple(arguments.size), difficulty, rng)
+        about = [{"category_id": labels[face.crop] + 1, "crop": face.crop} for face in faces]
+        yield image, [(face.box, one) for face, one in zip(faces, about, strict=True)]
 
 
-def write_set(
-    scenes: Iterator[tuple[Image, list[ComposedFace]]],
-    labels: Sequence[int],
-    out: Path,
-    count: int,
-    info: dict[str, Any],
-) -> int:
-    """Write images and annotations; returns the number of faces."""
-    (out / "images").mkdir()
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, (image, faces) in enumerate(
-        tqdm(scenes, total=count, unit=" scenes", disable=None), start=1
-    ):
-        name = f"scene_{number:04d}.png"
-        cv2.imwrite(str(out / "images" / name), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        height, width = image.shape[:2]
-        images.append({"id": number, "file_name": name, "width": width, "height": height})
-        for face in faces:
-            box = [face.box.x1, face.box.y1, face.box.width, face.box.height]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": labels[face.crop] + 1,
-                    "bbox": box,
-                    "area": face.box.area,
-                    "iscrowd": 0,
-                    "crop": face.crop,
-                }
-            )
-    categories = [{"id": index, "name": name} for index, name in enumerate(EMOTIONS, start=1)]
-    document = {"info": info, "images": images, "annotations": annotations}
-    write_json(out / "annotations.json", document | {"categories": categories}, indent=1)
-    return len(annotations)
-
-
-def write_clips(
-    cutouts: Sequence[Cutout], arguments: argparse.Namespace, out: Path
-) -> list[dict[str, Any]]:
+def write_clips(cutouts: Sequence[Cutout], arguments: Namespace, out: Path) -> list[dict[str, Any]]:
     """Write the clips of ``--video``; returns their entries in truth.json."""
     from eval.data import clips
 
     labels = [cutout.emotion for cutout in cutouts]
     dealt = deal_crops(labels, np.random.default_rng([arguments.seed, 0]))
     shape = clips.ClipOptions(size=tuple(arguments.size), seconds=arguments.seconds)
-    minimum, maximum = arguments.faces
     entries = []
-    for number in tqdm(range(1, arguments.count + 1), unit=" clips", disable=None):
-        rng = np.random.default_rng([arguments.seed, number])
-        count = int(rng.integers(minimum, maximum + 1))
+    for number, (rng, count) in enumerate(_drawn(arguments, "clips"), start=1):
         cut = rng.uniform(0.4, 0.6) * shape.seconds if rng.random() < shape.cut else None
         people = [clips.Person(shape, dealt, cut, rng) for _ in range(count)]
         backgrounds = [_background(shape.size, rng) for _ in range(2)]
@@ -299,63 +245,46 @@ def write_clips(
     return entries
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, f"{__doc__}{LIMITS}")
-    result.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="DIR|ZIP|CSV",
-        help="labelled crops: FER2013, or <emotion>/*.png; for --video also annotated photos: "
-        "DIR/annotations.json (COCO) and DIR/images/",
+def _drawn(arguments: Namespace, what: str) -> Iterator[tuple[np.random.Generator, int]]:
+    """Yield for each scene or clip its source of randomness and its number of faces."""
+    minimum, maximum = arguments.faces
+    for number in tqdm(range(1, arguments.count + 1), unit=f" {what}", disable=None):
+        rng = np.random.default_rng([arguments.seed, number])
+        yield rng, int(rng.integers(minimum, maximum + 1))
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    text = (
+        "labelled crops: FER2013, or <emotion>/*.png; for --video also annotated photos: "
+        "DIR/annotations.json (COCO) and DIR/images/"
     )
-    result.add_argument(
-        "--split", choices=SPLITS, help="part of FER2013 (default PublicTest, or the only one)"
-    )
-    result.add_argument("--out", type=Path, required=True, metavar="DIR", help="must not exist")
-    result.add_argument("--count", type=_positive, default=50, help="scenes (default %(default)s)")
-    result.add_argument(
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR|ZIP|CSV", help=text)
+    text = "part of FER2013 (default PublicTest, or the only one)"
+    parser.add_argument("--split", choices=SPLITS, help=text)
+    options.add_folder_option(parser)
+    text = "scenes (default %(default)s)"
+    parser.add_argument("--count", type=options.positive, default=50, help=text)
+    parser.add_argument(
         "--faces",
-        type=_positive,
+        type=options.positive,
         nargs=2,
         default=(1, 6),
         metavar=("LEAST", "MOST"),
         help="faces per scene (default 1 6)",
     )
-    result.add_argument("--difficulty", choices=DIFFICULTIES, default="medium")
-    result.add_argument(
-        "--size",
-        type=_positive,
-        nargs=2,
-        default=(640, 480),
-        metavar=("WIDTH", "HEIGHT"),
-        help="of a scene in pixels (default 640 480)",
+    parser.add_argument("--difficulty", choices=DIFFICULTIES, default="medium")
+    options.add_size_option(parser, "a scene", (640, 480))
+    parser.add_argument("--seed", type=int, default=0)
+    text = (
+        "make clips whose faces move, cross, leave and change emotion, for eval.video: "
+        "OUT/truth.json and OUT/*.mp4 (needs the extra video)"
     )
-    result.add_argument("--seed", type=int, default=0)
-    result.add_argument(
-        "--video", action="store_true",
-        help="make clips whose faces move, cross, leave and change emotion, for eval.video: "
-        "OUT/truth.json and OUT/*.mp4 (needs the extra video)",
-    )  # fmt: skip
-    result.add_argument(
-        "--seconds", type=_positive, default=8, help="length of a clip (default %(default)s)"
-    )
-    return result
+    parser.add_argument("--video", action="store_true", help=text)
+    text = "length of a clip (default %(default)s)"
+    parser.add_argument("--seconds", type=options.positive, default=8, help=text)
 
 
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if not 0 < value <= 10_000:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 10000, got {text!r}")
-    return value
-
-
-def make(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
+def _make(arguments: Namespace) -> None:
     difficulty = DIFFICULTIES[arguments.difficulty]
     if arguments.faces[0] > arguments.faces[1]:
         raise UserError(f"--faces {arguments.faces[0]} {arguments.faces[1]}: least, then most")
@@ -367,25 +296,23 @@ def make(arguments: argparse.Namespace, made_by: str) -> int:
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}: must be 0 or more")
     if arguments.video:
-        return make_clips(arguments, made_by)
+        _make_clips(arguments)
+        return
     crops, labels, fingerprint = read_crops(arguments.data, arguments.split)
     info = {
         "description": f"composed scenes, {arguments.difficulty}",
         "limits": LIMITS,
-        "command": made_by,
+        "command": arguments.made_by,
         "difficulty": asdict(difficulty),
         "crops_fingerprint": fingerprint,
     }
     scenes = compose_set(crops, labels, arguments)
-    with options.new_folder(arguments.out) as folder:
-        faces = write_set(scenes, labels, folder, arguments.count, info)
-    print(f"wrote {arguments.out}/annotations.json: {arguments.count} scenes, {faces} faces")
-    print(f"\n{LIMITS}")
-    return 0
+    with options.new_folder(arguments.folder) as folder:
+        count, faces = write_set(folder, "scene_{:04d}.png", scenes, EMOTIONS, info)
+    print(f"wrote {arguments.folder}/annotations.json: {count} scenes, {faces} faces\n\n{LIMITS}")
 
 
-def make_clips(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line asks with ``--video``; returns the exit status."""
+def _make_clips(arguments: Namespace) -> None:
     try:
         from eval.data import clips as composed
     except ImportError as error:
@@ -394,27 +321,21 @@ def make_clips(arguments: argparse.Namespace, made_by: str) -> int:
         cutouts, fingerprint = composed.read_cutouts(arguments.data)
     else:
         crops, labels, fingerprint = read_crops(arguments.data, arguments.split)
-        cutouts = [
-            composed.Cutout(crop, composed.WHOLE, label)
-            for crop, label in zip(crops, labels, strict=True)
-        ]
+        pairs = zip(crops, labels, strict=True)
+        cutouts = [composed.Cutout(crop, composed.WHOLE, label) for crop, label in pairs]
     info = {
         "limits": composed.LIMITS,
-        "command": made_by,
+        "command": arguments.made_by,
         "crops_fingerprint": fingerprint,
         "match_iou": composed.LOOSE_IOU if cutouts[0].face == composed.WHOLE else MATCH_IOU,
     }
-    with options.new_folder(arguments.out) as folder:
+    with options.new_folder(arguments.folder) as folder:
         clips = write_clips(cutouts, arguments, folder)
         write_json(folder / "truth.json", {"info": info, "clips": clips}, indent=None)
-    print(f"wrote {arguments.out}/truth.json: {len(clips)} clips\n\n{composed.LIMITS}")
-    return 0
+    print(f"wrote {arguments.folder}/truth.json: {len(clips)} clips\n\n{composed.LIMITS}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    return options.run_command(COMMAND, parser(), make, argv)
-
+main = options.Command(COMMAND, f"{__doc__}{LIMITS}", _add_options, _make)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,12 +23,11 @@ from classification.resplit import COMMAND as RESPLIT
 from classification.training.recipe import load_recipe
 from eval import classification
 from eval.data import options
-from eval.data.options import classifier_facts
 from eval.records.comparison import System, read_systems
-from faces.command import Terminated, UserError, existing, note, run
+from faces.command import Terminated, UserError, existing, note
 from faces.files import file_sha256
 from faces.provenance import read_card
-from twostage.model_zoo import shipped_models
+from twostage import model_zoo
 
 COMMAND = "eval.systems"
 
@@ -47,9 +47,9 @@ def choose(systems: Sequence[System], names: Sequence[str]) -> list[System]:
 
 def training_words(system: System, data: Path, run_folder: Path) -> list[str]:
     """Return the arguments of Python that train a system, going on with what is there."""
-    module, *options = shlex.split(system.train or "")
+    module, *words = shlex.split(system.train or "")
     resume = ["--resume"] if module == "classification.train" else []
-    return ["-m", module, "--data", str(data), "--out", str(run_folder), *resume, *options]
+    return ["-m", module, "--data", str(data), "--out", str(run_folder), *resume, *words]
 
 
 def is_trained(system: System, run_folder: Path) -> bool:
@@ -81,7 +81,7 @@ def is_measured(record: Path, name_or_run: str) -> bool:
         known = json.loads(record.read_text(encoding="utf-8"))["weights_sha256"]
     except (ValueError, KeyError, TypeError):
         return False
-    return bool(known == classifier_facts(name_or_run)["weights_sha256"])
+    return bool(known == model_zoo.classifier_facts(name_or_run)["weights_sha256"])
 
 
 def data_of(system: System, data: Path, runs: Path) -> Path:
@@ -113,7 +113,7 @@ def train_and_measure(system: System, data: Path, runs: Path, out: Path) -> None
     """
     data = data_of(system, data, runs)
     name_or_run = system.classifier
-    if name_or_run not in shipped_models("classifier"):
+    if name_or_run not in model_zoo.shipped_models("classifier"):
         folder = runs / system.classifier
         if not is_trained(system, folder):
             python(*training_words(system, data, folder))
@@ -181,29 +181,29 @@ def python(*words: str) -> None:
         raise UserError(f"failed with status {status}: python {shlex.join(words)}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = options.make_parser(COMMAND, __doc__)
+def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="systems (default: all)")
     parser.add_argument("--data", type=Path, required=True, help="FER2013: csv, folder, or zip")
     parser.add_argument("--runs", type=Path, default=Path("runs/systems"), help="run folders")
-    parser.add_argument("--out", type=Path, default=Path("results/systems"), help="records")
+    parser.add_argument(
+        "--out", dest="records", type=Path, default=Path("results/systems"), help="records"
+    )
     parser.add_argument("--check", action="store_true", help="repeat and compare with the records")
-    args = parser.parse_args(argv)
 
-    def action() -> int:
-        existing(args.data, "--data")
-        right = True
-        for system in choose(read_systems(), args.names):
-            note(COMMAND, system.title)
-            if args.check:
-                right &= check(system, args.data, args.runs, args.out)
-            else:
-                train_and_measure(system, args.data, args.runs, args.out)
-        return 0 if right else 1
 
-    return run(COMMAND, action)
+def _run(arguments: Namespace) -> int:
+    data = existing(arguments.data, "--data")
+    right = True
+    for system in choose(read_systems(), arguments.names):
+        note(COMMAND, system.title)
+        if arguments.check:
+            right &= check(system, data, arguments.runs, arguments.records)
+        else:
+            train_and_measure(system, data, arguments.runs, arguments.records)
+    return 0 if right else 1
 
+
+main = options.Command(COMMAND, __doc__, _add_options, _run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -6,12 +6,9 @@ by hand.
 
 from __future__ import annotations
 
-import argparse
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-
-from tabulate import tabulate
 
 from eval import (
     ablation,
@@ -27,11 +24,12 @@ from eval import (
     unsure,
     video,
 )
+from eval.data import options
 from eval.records import comparison, publish, sections
 from eval.records.comparison import find_systems
 from eval.records.front_table import contents, front_table
-from eval.records.report import Row, cell, read_record
-from faces.command import UserError, run
+from eval.records.report import Row, cell, cells, markdown, read_record
+from faces.command import UserError
 from faces.files import write_text
 from faces.views import VIEWS
 
@@ -170,22 +168,17 @@ def emotions(rows: Sequence[Row]) -> str:
         for row in select(rows, kind):
             if row["split"] == "PrivateTest":
                 by_name.setdefault(row["classifier"], {}).setdefault(row["views"], row)
+    others = sections.columns(
+        "percent: without_twins.accuracy ferplus_majority.accuracy", "number: macro_f1"
+    )
     body = []
     for name, by_view in by_name.items():
         single, flip, ten = (by_view.get(views, {}) for views in VIEWS)
-        unique, majority = (single.get(key) or {} for key in ("without_twins", "ferplus_majority"))
-        body.append(
-            [
-                name,
-                *(_with_interval(row, "accuracy") for row in (single, flip, ten)),
-                cell(unique.get("accuracy"), "percent"),
-                cell(majority.get("accuracy"), "percent"),
-                cell(single.get("macro_f1"), "number"),
-            ]
-        )
+        shares = (_with_interval(row, "accuracy") for row in (single, flip, ten))
+        body.append([name, *shares, *cells(single, others)])
     heads = ["classifier", "one view", "two (mirror)", "ten"]
     heads += ["without twins", "FER+ majority", "macro F1"]
-    return _pipe(body, heads)
+    return markdown(heads, body, ["left"])
 
 
 def grid(rows: Sequence[Row], line: str, column: str, figure: str) -> str:
@@ -201,20 +194,12 @@ def grid(rows: Sequence[Row], line: str, column: str, figure: str) -> str:
     lines: dict[str, dict[str, str]] = {}
     for row in rows:
         name = str(row.get(line))
-        cells = lines.setdefault(SHOWN.get(name, name), {})
+        found = lines.setdefault(SHOWN.get(name, name), {})
         if figure in row:
-            cells[row[column]] = _with_interval(row, figure)
+            found[row[column]] = _with_interval(row, figure)
             headings[row[column]] = _data_set(row) if column == "record" else row[column]
-    body = [[name, *(cells.get(key, "–") for key in headings)] for name, cells in lines.items()]
-    return _pipe(body, [line, *headings.values()])
-
-
-def _pipe(body: Sequence[Sequence[str]], heads: Sequence[str]) -> str:
-    """Return a table in Markdown whose first column is text; empty without a line."""
-    if not body:
-        return ""
-    align = ["left"] + ["right"] * (len(heads) - 1)
-    return str(tabulate(body, heads, "pipe", colalign=align, disable_numparse=True))
+    body = [[name, *(found.get(key, "–") for key in headings)] for name, found in lines.items()]
+    return markdown([line, *headings.values()], body, ["left"])
 
 
 def _data_set(row: Row) -> str:
@@ -229,30 +214,26 @@ def _with_interval(row: Row, figure: str) -> str:
     return f"{cell(row[figure], 'percent')} ({interval})"
 
 
-def write_documents(results: Path, out: Path, readme: Path) -> int:
-    """Write the documents from the records of ``results``; returns the exit status."""
-    rows = read_rows(results)
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of records")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.md", help="to write")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="to update")
+
+
+def _write(arguments: Namespace) -> None:
+    rows = read_rows(arguments.results)
     template = publish.TEMPLATE.read_text(encoding="utf-8")
     documents = {
-        out: render(rows),
-        out.with_name("comparison.md"): publish.fill(template, find_systems(rows)),
-        readme: update_readme(readme.read_text(encoding="utf-8"), rows),
+        arguments.out: render(rows),
+        arguments.out.with_name("comparison.md"): publish.fill(template, find_systems(rows)),
+        arguments.readme: update_readme(arguments.readme.read_text(encoding="utf-8"), rows),
     }
     for path, text in documents.items():
         write_text(path, text)
         print(f"wrote {path}")
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog=f"python -m {COMMAND}", description=__doc__)
-    parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of records")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.md", help="to write")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="to update")
-    args = parser.parse_args(argv)
-    return run(COMMAND, lambda: write_documents(args.results, args.out, args.readme))
-
+main = options.Command(COMMAND, __doc__, _add_options, _write)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

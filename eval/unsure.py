@@ -17,8 +17,7 @@ Intervals: 95 %, bootstrap over images.
 
 from __future__ import annotations
 
-import argparse
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,13 +26,12 @@ from numpy.typing import NDArray
 
 from eval.data import fer2013_parts as fer
 from eval.data import options
-from eval.metrics import multilabel as multilabel_metrics
 from eval.metrics import selective
 from eval.metrics.bootstrap import Bootstrap, ratio_metric
+from eval.metrics.multilabel import at_or_above, only_the_top
 from eval.multilabel import PRESENCE
 from eval.records import plots, report
-from eval.records.sections import Section
-from faces import command
+from eval.records.sections import Section, columns
 from faces.pipeline import EmotionClassifier
 from faces.types import UNSURE_BELOW
 
@@ -48,37 +46,21 @@ POINTS = 100
 SECTION = Section(
     kind="unsure",
     title="Unsure faces",
-    columns={
-        "record": "text",
-        "split": "text",
-        "classifier": "text",
-        "unsure_below": "number",
-        "coverage": "percent",
-        "risk_of_all": "percent",
-        "risk": "percent",
-        "risk_ci": "percent",
-        "risk_of_unsure": "percent",
-        "vote_risk": "percent",
-        "vote_risk_of_unsure": "percent",
-        "aurc_top_probability": "number",
-        "aurc_entropy": "number",
-        "aurc_lead_over_the_second": "number",
-    },
+    columns=columns(
+        "text: record split classifier",
+        "number: unsure_below",
+        "percent: coverage risk_of_all risk risk_ci risk_of_unsure vote_risk vote_risk_of_unsure",
+        "number: aurc_top_probability aurc_entropy aurc_lead_over_the_second",
+    ),
 )
 
 
-def measure(
-    selection: tuple[NDArray[np.float64], NDArray[np.bool_]],
-    reported: tuple[NDArray[np.float64], NDArray[np.bool_]],
-    coverage: float,
-) -> report.Row:
-    """Select the limit on one part and measure it on another.
+Answers = tuple[NDArray[np.float64], NDArray[np.bool_]]
+"""Probabilities (N, 7), and which answers are wrong (N,)."""
 
-    Args:
-        selection: probabilities (N, 7), and which answers are wrong (N,).
-        reported: the same of the other part.
-        coverage: share of the first part's faces that keep an answer.
-    """
+
+def measure(selection: Answers, reported: Answers, coverage: float) -> report.Row:
+    """Select the limit that leaves ``coverage`` of one part answered; measure it on another."""
     limit = selective.threshold_for(selective.top_probability(selection[0]), coverage)
     areas = {
         f"aurc_{name.replace(' ', '_')}": selective.area_under_risk(of(selection[0]), selection[1])
@@ -87,23 +69,22 @@ def measure(
     p, wrong = reported
     answered = selective.top_probability(p) >= limit
     boot = Bootstrap.of(len(p))
+    every = np.ones(len(p))
     metrics = {
-        "coverage": ratio_metric(answered, np.ones(len(p))),
+        "coverage": ratio_metric(answered, every),
         "risk": ratio_metric(answered & wrong, answered),
         "risk_of_unsure": ratio_metric(~answered & wrong, ~answered),
-        "risk_of_all": ratio_metric(wrong, np.ones(len(p))),
+        "risk_of_all": ratio_metric(wrong, every),
     }
     row: report.Row = {"n": len(p), "unsure_below": limit, "chosen_coverage": coverage}
     return row | boot.values(metrics) | areas | {"curves": _curves(p, wrong)}
 
 
-def _curves(
-    p: NDArray[np.float64], wrong: NDArray[np.bool_]
-) -> dict[str, dict[str, NDArray[np.float64]]]:
+def _curves(p: NDArray[np.float64], wrong: NDArray[np.bool_]) -> report.Row:
+    keep = np.unique(np.linspace(0, len(p) - 1, POINTS).astype(int))
     drawn = {}
     for name, certainty in selective.CERTAINTIES.items():
         coverage, risk = selective.risk_coverage(certainty(p), wrong)
-        keep = np.unique(np.linspace(0, len(p) - 1, POINTS).astype(int))
         drawn[name] = {"coverage": coverage[keep], "risk": risk[keep]}
     return drawn
 
@@ -111,8 +92,8 @@ def _curves(
 def vote_risks(p: NDArray[np.float64], part: fer.Part, limit: float) -> report.Row:
     """Return how often the top emotion is one that too few voters saw."""
     known, votes = part.vote_probabilities()
-    seen = multilabel_metrics.at_or_above(votes, PRESENCE)
-    wrong = ~(seen & multilabel_metrics.only_the_top(p[known])).any(axis=1)
+    seen = at_or_above(votes, PRESENCE)
+    wrong = ~(seen & only_the_top(p[known])).any(axis=1)
     answered = selective.top_probability(p[known]) >= limit
     boot = Bootstrap.of(len(known))
     return {
@@ -126,37 +107,24 @@ def draw(rows: Sequence[report.Row], path: Path) -> None:
     figure, axes = plots.panels(len(rows))
     for axis, row in zip(axes, rows, strict=True):
         lines = [
-            (name, [100 * v for v in xy["coverage"]], [100 * v for v in xy["risk"]])
-            for name, xy in row["curves"].items()
+            (name, 100 * xy["coverage"], 100 * xy["risk"]) for name, xy in row["curves"].items()
         ]
-        plots.draw_lines(axis, lines, "faces answered (%)", "wrong among them (%)")
+        title = f"{row['classifier']}, unsure below {row['unsure_below']:.2f}"
+        plots.draw_lines(axis, lines, "faces answered (%)", "wrong among them (%)", title)
         axis.plot(100 * row["coverage"], 100 * row["risk"], "ko", markersize=5)
-        axis.set_title(f"{row['classifier']}, unsure below {row['unsure_below']:.2f}", fontsize=9)
         axis.set(xlim=(0, 100), ylim=(0, None))
     plots.save(figure, path)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = fer.make_parser(COMMAND, __doc__, votes_required=False)
-    result.add_argument(
-        "--coverage",
-        type=command.fraction,
-        default=COVERAGE,
-        metavar="SHARE",
-        help="share of PublicTest's faces that keep an answer (default %(default)s)",
-    )
-    return result
+def _add_options(parser: ArgumentParser) -> None:
+    fer.add_options(parser)
+    text = "share of PublicTest's faces that keep an answer"
+    options.add_share_option(parser, "--coverage", COVERAGE, text)
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
-    report.check_out(arguments.out)
-    report.check_out(arguments.picture)
+def _evaluate(arguments: Namespace) -> None:
     classifiers = options.load_classifiers(arguments.classifier, arguments.device)
-    splits = (fer.SELECTION_SPLIT, arguments.split)
-    parts = fer.open_parts(arguments.data, splits, arguments.ferplus)
-    about = parts[1].about() | report.provenance(made_by, arguments.device)
+    parts = fer.open_selection_and_reported(arguments)
     rows = []
     for classifier in classifiers:
         selection, reported = (_wrong_answers(classifier, part) for part in parts)
@@ -164,24 +132,17 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         row |= measure(selection, reported, arguments.coverage)
         if arguments.ferplus is not None:
             row |= vote_risks(reported[0], parts[1], row["unsure_below"])
-        rows.append(row | about)
+        rows.append(row | parts[1].about())
     SECTION.publish(arguments, rows, draw)
     print(f"In use: unsure below {UNSURE_BELOW} (faces.types.UNSURE_BELOW).")
-    return 0
 
 
-def _wrong_answers(
-    classifier: EmotionClassifier, part: fer.Part
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return probabilities (N, 7), and which answers are wrong (N,)."""
+def _wrong_answers(classifier: EmotionClassifier, part: fer.Part) -> Answers:
     p = fer.probabilities(classifier, part.data)
     return p, p.argmax(axis=1) != part.data.labels
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    return options.run_command(COMMAND, parser(), evaluate, argv)
-
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

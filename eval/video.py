@@ -8,7 +8,7 @@ Definitions
         at an IoU of match_iou: 0.5, or 0.3 where crops stand for boxes, which detectors draw
         smaller. Faces of which less than 60 % is visible need not be found and do not count.
     accuracy: faces found whose most likely emotion, in this frame alone, is right, of all found.
-    mood_accuracy: the same for the smoothed mood; faces without a track keep their own answer.
+    mood_accuracy: the same for the smoothed mood.
     settled_…: of the faces that have shown their emotion for a second already.
     flicker, mood_flicker: changes of the most likely emotion, and of the mood, per second and face.
     true_changes: changes of the true emotion per second and face.
@@ -20,11 +20,10 @@ Speed is measured by ``benchmarks.video``.
 
 from __future__ import annotations
 
-import argparse
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,43 +35,31 @@ from tqdm import tqdm
 from eval.data import options
 from eval.metrics.bootstrap import Bootstrap, Metric, ratio_metric
 from eval.records import report
-from eval.records.sections import Section
-from faces import command
+from eval.records.sections import Section, columns
 from faces.boxes import MATCH_IOU, iou_matrix
 from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.pipeline import Pipeline
-from faces.provenance import command_line
-from video.analyze import Follower, VideoFace, VideoOptions, look_at, tracking_options
+from video.analyze import Follower, VideoFace, VideoOptions, look_at, settled, tracking_options
 from video.mood import SmoothingOptions
 
 COMMAND = "eval.video"
 
-COLUMNS = {
-    "record": "text",
-    "detector": "text",
-    "classifier": "text",
-    "clips": "count",
-    "detect_every": "count",
-    "smoothing_seconds": "number",
-    "smoothing_lead": "number",
-    "idf1": "percent",
-    "idf1_ci": "interval",
-    "mota": "percent",
-    "recall": "percent",
-    "switches": "count",
-    "accuracy": "percent",
-    "mood_accuracy": "percent",
-    "mood_gain_ci": "interval",
-    "flicker": "number",
-    "mood_flicker": "number",
-    "true_changes": "number",
-}
-
 SECTION = Section(
     kind="video",
     title="Faces followed through composed clips",
-    columns=COLUMNS,
+    columns=columns(
+        "text: record detector classifier",
+        "count: clips detect_every",
+        "number: smoothing_seconds",
+        "percent: idf1",
+        "interval: idf1_ci",
+        "percent: mota recall",
+        "count: switches",
+        "percent: accuracy mood_accuracy",
+        "interval: mood_gain_ci",
+        "number: flicker mood_flicker true_changes",
+    ),
     headings={"idf1_ci": "95 % interval", "mood_gain_ci": "gained by smoothing, 95 %"},
 )
 
@@ -129,7 +116,8 @@ def follow(
         tracking = tracking_options(pipeline, settings)
         follower = Follower(clip.path.name, tracking, settings.smoothing)
         looks = read_looks(folder / f"{number}.notes", {"clip": number})
-        counts.append(count_clip(clip, (follower.take(look).faces for look in looks), iou))
+        frames = settled((follower.take(look) for look in looks), settings.smoothing)
+        counts.append(count_clip(clip, (frame.faces for frame in frames), iou))
     return counts
 
 
@@ -207,7 +195,7 @@ def summarise(clips: Sequence[_Counts]) -> report.Row:
         return ratio_metric([getattr(c, part) for c in clips], [getattr(c, whole) for c in clips])
 
     def tracks(*names: str) -> NDArray[np.float64]:
-        return np.array([[one.tracks[name] for one in clips] for name in names]).sum(axis=0)
+        return np.asarray(sum(np.array([one.tracks[name] for one in clips]) for name in names))
 
     objects = tracks("num_objects")
     wrong = tracks("num_misses", "num_false_positives", "num_switches")
@@ -234,37 +222,24 @@ def summarise(clips: Sequence[_Counts]) -> report.Row:
     }
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = options.make_parser(COMMAND, __doc__)
-    result.add_argument(
-        "--clips", type=Path, required=True, metavar="DIR", help="of eval.scenes --video"
-    )
-    options.add_models(result, "detector")
-    options.add_models(result, "classifier")
-    result.add_argument(
-        "--detect-every",
-        type=int,
-        nargs="+",
-        default=[1],
-        metavar="N",
-        help="as of twostage video; several are compared (default 1)",
+def _add_options(parser: ArgumentParser) -> None:
+    text = "of eval.scenes --video"
+    parser.add_argument("--clips", type=Path, required=True, metavar="DIR", help=text)
+    options.add_models(parser, "detector")
+    options.add_models(parser, "classifier")
+    text = "as of twostage video; several are compared (default 1)"
+    parser.add_argument(
+        "--detect-every", type=options.positive, nargs="+", default=[1], metavar="N", help=text
     )
     default = SmoothingOptions()
-    result.add_argument(
-        "--smoothing", type=float, nargs="+", default=[default.seconds], metavar="SECONDS",
-        help="time constants to try (default %(default)s)",
-    )  # fmt: skip
-    result.add_argument(
-        "--lead", type=float, nargs="+", default=[default.lead], metavar="P",
-        help="leads to try (default %(default)s)",
-    )  # fmt: skip
-    options.add_common_options(result)
-    return result
+    text = "seconds to either side to try (default %(default)s)"
+    parser.add_argument(
+        "--smoothing", type=float, nargs="+", default=[default.seconds], metavar="S", help=text
+    )
+    options.add_common_options(parser)
 
 
-def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
+def _evaluate(arguments: Namespace) -> None:
     try:
         import motmetrics  # noqa: F401
 
@@ -273,11 +248,8 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
         raise UserError(
             f"{COMMAND} needs PyAV and motmetrics; run `make setup EXTRAS=video`"
         ) from error
-    report.check_out(arguments.out)
-    if min(arguments.detect_every) < 1:
-        raise UserError("--detect-every must be 1 or more")
-    if min(arguments.smoothing) < 0 or min(arguments.lead) < 0:
-        raise UserError("--smoothing and --lead must be 0 or more")
+    if min(arguments.smoothing) < 0:
+        raise UserError("--smoothing must be 0 or more")
     clips, info = read_clips(arguments.clips)
     iou = float(info.get("match_iou", MATCH_IOU))
     detectors = options.load_detectors(arguments.detector or ["default"], arguments.device)
@@ -289,38 +261,30 @@ def evaluate(arguments: argparse.Namespace, made_by: str) -> int:
             about: report.Row = {"detector": detector.name, "classifier": classifier.name}
             about |= {"clips": len(clips)}
             about |= {"match_iou": iou, "clips_command": info["command"]}
-            about |= report.provenance(made_by, arguments.device)
             rows += [about | row for row in _measure(pipeline, clips, arguments, iou)]
     SECTION.publish(arguments, rows)
     print(f"\n{info['limits']}")
-    return 0
 
 
 def _measure(
-    pipeline: Pipeline, clips: Sequence[Any], arguments: argparse.Namespace, iou: float
+    pipeline: Pipeline, clips: Sequence[Any], arguments: Namespace, iou: float
 ) -> Iterator[report.Row]:
     """Yield a row per way of detecting and smoothing."""
     for detect_every in arguments.detect_every:
         with TemporaryDirectory() as folder:
             settings = VideoOptions(detect_every=detect_every)
             look_through(pipeline, clips, settings, Path(folder))
-            for seconds, lead in product(arguments.smoothing, arguments.lead):
-                tried = replace(settings, smoothing=SmoothingOptions(seconds, lead))
+            for seconds in arguments.smoothing:
+                tried = replace(settings, smoothing=SmoothingOptions(seconds))
                 counts = follow(pipeline, clips, tried, Path(folder), iou)
                 yield {
                     "detect_every": detect_every,
                     "smoothing_seconds": seconds,
-                    "smoothing_lead": lead,
                     **summarise(counts),
                 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    made_by = command_line(COMMAND, argv)
-    return command.run(COMMAND, lambda: evaluate(arguments, made_by))
-
+main = options.Command(COMMAND, __doc__, _add_options, _evaluate)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

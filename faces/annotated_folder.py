@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faces.command import UserError
-from faces.draw import annotated_origin, is_annotated, write_annotated
+from faces.draw import annotated_origin, write_annotated
 from faces.files import replacing
-from faces.paths import PICTURE_SUFFIXES, ImageError
+from faces.paths import IMAGE_SUFFIXES, ImageError
 
 LONGEST_STEM = 230
 """Longest name in bytes, without its number and ending; most file systems take 255."""
@@ -24,15 +24,11 @@ class AnnotatedFolder:
     """A folder of annotated images, each under a name of its own.
 
     An image that is analysed again gets its name again. What a folder holds of other images, also
-    of an earlier run, is never overwritten: the next gets a number.
-
-    Args:
-        folder: made if missing.
-        inputs: what the user named as photos.
+    of an earlier run, is never overwritten: the next gets a number. A missing folder is made.
 
     Raises:
-        UserError: the folder cannot be made or written to, is the photos' own, or holds images
-            that were not written here.
+        UserError: it cannot be made or written to, is that of the photos ``inputs``, or holds
+            images that were not written here.
     """
 
     def __init__(self, folder: Path, inputs: Sequence[str]) -> None:
@@ -49,7 +45,7 @@ class AnnotatedFolder:
         if not os.access(folder, os.W_OK):
             raise UserError(f"--annotated {folder}: may not be written to")
         for path in folder.iterdir():
-            if path.suffix.lower() in PICTURE_SUFFIXES and not is_annotated(path):
+            if path.suffix.lower() in IMAGE_SUFFIXES and annotated_origin(path) is None:
                 raise UserError(
                     f"--annotated {folder}: holds images that were not made here, such as "
                     f"{path.name}, and could be overwritten; name a new folder"
@@ -63,11 +59,9 @@ class AnnotatedFolder:
     def write(self, source: str, image: NDArray[np.uint8]) -> None:
         """Write the annotated ``source``: ``photo.jpg`` → ``photo.png``, the next ``photo-2.png``.
 
-        Names that are too long for a file system are cut. Once the disk is full or read-only,
-        images are passed over without another word.
-
-        Raises:
-            ImageError: writing failed; nothing is left half written.
+        Names that are too long for a file system are cut. After an ``ImageError`` nothing is left
+        half written. Once the disk is full or read-only, images are passed over without another
+        word.
         """
         if self._full:
             return

@@ -44,13 +44,9 @@ def inside_matrix(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
 
 
 def turned_back(box: Box, turned: int, width: int, height: int) -> Box:
-    """Return a box of a turned image in the image as it was.
+    """Return where a box of an image turned clockwise by 0, 90, 180 or 270° lies in it as it was.
 
-    Args:
-        box: in the image after it was turned clockwise.
-        turned: by 0, 90, 180 or 270 degrees.
-        width: of the image before, in pixels.
-        height: of the image before, in pixels.
+    That one has ``width`` × ``height`` pixels.
     """
     x1, y1, x2, y2 = box.as_tuple()
     return {
@@ -67,20 +63,15 @@ class Verdict(IntEnum):
     MATCHED = 0
     DUPLICATE = 1
     IGNORED = 2
-    FALSE = 3
+    FALSE_POSITIVE = 3
 
 
 @dataclass(frozen=True)
 class Matching:
-    """The detections of one image held against its ground-truth faces.
+    """The detections of one image held against its ground-truth faces."""
 
-    Attributes:
-        face: shape (N,), int64: index of the face that each detection found, -1 for none.
-        verdict: shape (N,), int64: a ``Verdict`` per detection.
-    """
-
-    face: NDArray[np.int64]
-    verdict: NDArray[np.int64]
+    face: NDArray[np.int64]  # index of the face that each detection found, -1 for none; shape (N,)
+    verdict: NDArray[np.int64]  # a ``Verdict`` per detection, shape (N,)
 
     def count(self, verdict: Verdict) -> int:
         """Return how many detections got this verdict."""
@@ -94,13 +85,10 @@ def match(boxes: ArrayLike, scores: ArrayLike, faces: ArrayLike, ignored: ArrayL
     ``MATCH_IOU``. One that finds no free face is, in this order: *ignored*, if at least
     ``MATCH_IOU`` of its area lies inside one ignored face or region (COCO's rule for crowds); a
     *duplicate*, if it overlaps a face that a higher score has found (IoU at least ``MATCH_IOU``, or
-    at least ``DUPLICATE_INSIDE`` of its area inside); else *false*.
+    at least ``DUPLICATE_INSIDE`` of its area inside); else a *false positive*.
 
-    Args:
-        boxes: N detected boxes.
-        scores: N scores, finite.
-        faces: M ground-truth boxes, the ignored ones included.
-        ignored: M booleans: this face need not be found, nor does finding it count.
+    ``boxes`` are N with N finite ``scores``; ``faces`` are M with M booleans, ``ignored``: this
+    face need not be found, nor does finding it count.
     """
     found, truth = _boxes(boxes), _boxes(faces)
     ranks, skip = np.asarray(scores, np.float64).reshape(-1), np.asarray(ignored, bool).reshape(-1)
@@ -108,7 +96,7 @@ def match(boxes: ArrayLike, scores: ArrayLike, faces: ArrayLike, ignored: ArrayL
         raise ValueError("expected one score per detection and one flag per face")
     overlap, inside = iou_matrix(found, truth), inside_matrix(found, truth)
     face = np.full(len(found), -1, np.int64)
-    verdict = np.full(len(found), Verdict.FALSE, np.int64)
+    verdict = np.full(len(found), Verdict.FALSE_POSITIVE, np.int64)
     free = ~skip
     taken = np.zeros(len(truth), bool)
     for index in np.argsort(-ranks, kind="stable"):

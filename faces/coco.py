@@ -36,39 +36,25 @@ MAX_PIXELS = 1e9
 
 @dataclass(frozen=True, slots=True)
 class GroundTruthFace:
-    """One annotated face.
+    """One annotated face."""
 
-    Attributes:
-        box: in pixels of the upright image, clipped to it where its size is known.
-        category: name of its category, as in the file.
-        ignored: need not be found; detections on it do not count (``iscrowd``, or set aside).
-        doubtful: people may argue about its category (the key ``doubtful`` of some sets).
-    """
-
-    box: Box
-    category: str
-    ignored: bool
+    box: Box  # in pixels of the upright image, clipped to it where its size is known
+    category: str  # its name, as in the file
+    ignored: bool  # need not be found; detections on it do not count (``iscrowd``, or set aside)
+    # people may argue about its category (the key ``doubtful`` of some sets)
     doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
-    """One annotated image.
+    """One annotated image."""
 
-    Attributes:
-        id: as in the file.
-        file_name: as in the file.
-        size: (width, height) in pixels, or None where the file does not say.
-        unlabelled_faces: the image shows faces that are not annotated, so none of its detections
-            is known to be false.
-        faces: possibly none.
-    """
-
-    id: ImageId
-    file_name: str
-    size: tuple[int, int] | None
+    id: ImageId  # as in the file
+    file_name: str  # as in the file
+    size: tuple[int, int] | None  # (width, height) in pixels, or None where the file does not say
+    # shows faces that are not annotated, so no detection is known to be false
     unlabelled_faces: bool
-    faces: tuple[GroundTruthFace, ...]
+    faces: tuple[GroundTruthFace, ...]  # possibly none
 
     @property
     def boxes(self) -> NDArray[np.float64]:
@@ -87,14 +73,14 @@ class GroundTruth:
 
     Attributes:
         path: where it was read from.
-        scenes: its annotated images, in the file's order.
+        images: its annotated images, in the file's order.
         fingerprint: SHA-256 (hex) of the file.
         faults: what was passed over, one line each.
         limits: what figures on this file cannot show, as its ``info`` says; "" where it does not.
     """
 
     path: Path
-    scenes: tuple[AnnotatedImage, ...]
+    images: tuple[AnnotatedImage, ...]
     fingerprint: str
     faults: tuple[str, ...] = ()
     limits: str = ""
@@ -102,15 +88,11 @@ class GroundTruth:
     @property
     def faces(self) -> int:
         """How many faces are to be found."""
-        return sum(not face.ignored for image in self.scenes for face in image.faces)
+        return sum(not face.ignored for image in self.images for face in image.faces)
 
     def require_sizes(self) -> None:
-        """Check that the file gives every image's size, which training needs.
-
-        Raises:
-            UserError: it does not; the message names the first such image.
-        """
-        for image in self.scenes:
+        """Raise a ``UserError`` if the file lacks an image's size, which training needs."""
+        for image in self.images:
             if image.size is None:
                 raise UserError(
                     f"{self.path}: image {image.id!r} ({image.file_name}) has no width and height; "
@@ -122,7 +104,7 @@ def load_coco(path: Path) -> GroundTruth:
     """Read and check COCO ground truth; the module's docstring says what counts.
 
     Raises:
-        UserError: the file is no COCO ground truth, contradicts itself, or has no face to find.
+        UserError: the file is none, contradicts itself, or has no face to find.
     """
     file = _File.read(path)
     if not isinstance(file.content, dict) or "images" not in file.content:
@@ -230,15 +212,10 @@ def _has_area(corners: Corners) -> bool:
 
 @dataclass(frozen=True)
 class Detections:
-    """The detections in one image.
+    """The detections in one image."""
 
-    Attributes:
-        boxes: shape (N, 4), (x1, y1, x2, y2) in pixels.
-        scores: shape (N,).
-    """
-
-    boxes: NDArray[np.float64]
-    scores: NDArray[np.float64]
+    boxes: NDArray[np.float64]  # shape (N, 4), (x1, y1, x2, y2) in pixels
+    scores: NDArray[np.float64]  # shape (N,)
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[Corners, float]]) -> Detections:
@@ -253,20 +230,15 @@ class Detections:
 
 
 def load_results(path: Path, images: Collection[AnnotatedImage]) -> dict[ImageId, Detections]:
-    """Read detections that another program made.
+    """Read detections that another program made: image → detections, images without any included.
 
-    Args:
-        path: a COCO result file, ``[{"image_id":…, "bbox":[x, y, width, height], "score":…}, …]``;
-            or an object with ``images`` and scored ``annotations``, whose images are told by
-            ``file_name`` (what ``twostage analyze --out NAME.coco.json`` writes). Categories are
-            not told apart.
-        images: the annotated images.
-
-    Returns:
-        Image → detections, images without any included.
+    The file is a COCO result file, ``[{"image_id":…, "bbox":[x, y, width, height], "score":…},
+    …]``; or an object with ``images`` and scored ``annotations``, whose images are told by
+    ``file_name`` (what ``twostage analyze --out NAME.coco.json`` writes). Categories are not told
+    apart.
 
     Raises:
-        UserError: the file has another form, or a detection is broken or of no known image.
+        UserError: the file has another form, or a detection is broken or of no image of ``images``.
     """
     # both forms of the file become rows
     file = _File.read(path)

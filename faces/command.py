@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import signal
 import sys
 import threading
-from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 
 class UserError(ValueError):
@@ -21,6 +23,33 @@ class UserError(ValueError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP, which acts like Ctrl-C but did not reach the processes started here."""
+
+
+def make_parser(command: str, text: str | None) -> ArgumentParser:
+    """Return the parser of ``python -m COMMAND``, with its module's docstring as help."""
+    return ArgumentParser(
+        prog=f"python -m {command}",
+        description=(text or "").replace("%", "%%"),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+
+
+def run_command(
+    command: str,
+    parser: ArgumentParser,
+    action: Callable[[Namespace, str], int],
+    argv: Sequence[str] | None,
+    stopped: str = "",
+) -> int:
+    """Parse ``argv`` (None: this process's own) and call ``action`` as ``run`` does.
+
+    The action gets the options, and the command line as cards and records have it.
+    """
+    from faces.provenance import command_line  # here, as it needs UserError
+
+    arguments = parser.parse_args(argv)
+    made_by = command_line(command, argv)
+    return run(command, lambda: action(arguments, made_by), stopped)
 
 
 def run(command: str, action: Callable[[], int], stopped: str = "") -> int:
@@ -104,6 +133,18 @@ def _signals_as_ctrl_c() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+@contextmanager
+def handling_stops(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let ``handler`` get Ctrl-C and SIGTERM inside the block, for work that ends by itself."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
 def expect_interrupts(package: str) -> None:
     """End a command that is still importing with one line and status 130 at Ctrl-C.
 
@@ -150,34 +191,26 @@ def printable(text: str) -> str:
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def positive_pixels(text: str) -> float:
-    """Parse a size in pixels, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise ArgumentTypeError(f"expected a size in pixels, 0 or more, got {text!r}")
-    return value
+def number_for(
+    expected: str, allowed: Callable[[float], bool], kind: Callable[[str], float] = float
+) -> Callable[[str], Any]:
+    """Return what parses a number for argparse, and says what was ``expected`` if none is given."""
+
+    def parse(text: str) -> float:
+        with suppress(ValueError):
+            if allowed(value := kind(text)):
+                return value
+        raise ArgumentTypeError(f"expected {expected}, got {text!r}")
+
+    return parse
 
 
-def fraction(text: str) -> float:
-    """Parse a number above 0 and below 1, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1:
-        raise ArgumentTypeError(f"expected a number above 0 and below 1, got {text!r}")
-    return value
+positive_pixels = number_for("a size in pixels, 0 or more", lambda x: 0 <= x < math.inf)
+fraction = number_for("a number above 0 and below 1", lambda x: 0 < x < 1)
 
 
 def existing(path: Path, option: str) -> Path:
-    """Return ``path`` if it exists.
-
-    Raises:
-        UserError: it does not.
-    """
+    """Return ``path``, or raise a ``UserError`` if it does not exist."""
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; check {option}")
     return path

@@ -26,23 +26,23 @@ _MAX_SIDE = 2.0
 def crop_face(image: NDArray[np.uint8], box: Box, margin: float = CROP_MARGIN) -> NDArray[np.uint8]:
     """Cut the square around a box out of an image, without resizing.
 
-    With (cx, cy) the box's centre and L its longer side, the square has the side
-    S = max(1, round(L * (1 + 2 * margin))) and its top left pixel at
-    (round(cx - S / 2), round(cy - S / 2)), where halves are rounded up. So a box moved by whole
-    pixels gives a square moved by as many, and a square box with whole-pixel corners and margin 0
-    gives its own pixels. Where the square leaves the image, the image's nearest pixel is
-    repeated. S is at most twice the image's longer side, which bounds memory.
+    With (cx, cy) the box's centre and L its longer side, the square has the side S = max(1, round(L
+    * (1 + 2 * margin))) and its top left pixel at (round(cx - S / 2), round(cy - S / 2)), where
+    halves are rounded up. So a box moved by whole pixels gives a square moved by as many, and a
+    square box with whole-pixel corners and margin 0 gives its own pixels. Where the square leaves
+    the image, the image's nearest pixel is repeated. S is at most twice the image's longer side,
+    which bounds memory.
 
     Args:
         image: the upright image, (H, W, 3) uint8 RGB, not empty.
         box: any box, also one partly or wholly outside the image or smaller than a pixel.
-        margin: margin on each side as a fraction of L, above -0.5.
+        margin: on each side as a fraction of L, finite and above -0.5.
 
     Returns:
         The crop, (S, S, 3) uint8 RGB, contiguous, sharing no memory with ``image``.
 
     Raises:
-        ValueError: ``image`` is no (H, W, 3) uint8 array or is empty; ``margin`` is out of range.
+        ValueError: ``image`` or ``margin`` is not as above.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(
@@ -61,16 +61,9 @@ def crop_face(image: NDArray[np.uint8], box: Box, margin: float = CROP_MARGIN) -
 def pad_to_square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Make a face crop of any shape square: centred, its edge pixels repeated on the shorter sides.
 
-    This is the crop rule for the box that is the whole image; a square comes back unchanged.
-
-    Args:
-        image: a face crop, (H, W, 3) uint8 RGB.
-
-    Returns:
-        The square, (S, S, 3) uint8 RGB with S = max(H, W), sharing no memory with ``image``.
-
-    Raises:
-        ValueError: ``image`` is no (H, W, 3) uint8 array or is empty.
+    This is the crop rule for the box that is the whole image: (H, W, 3) uint8 RGB becomes (S, S, 3)
+    with S = max(H, W), and a square comes back unchanged; no memory is shared. Errors are
+    ``crop_face``'s.
     """
     height, width = image.shape[:2]
     return crop_face(image, Box(0.0, 0.0, max(width, 1), max(height, 1)), margin=0.0)

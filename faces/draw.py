@@ -42,6 +42,8 @@ PREVIEW_SIDE = 800
 """Longer side in pixels of what a notebook shows of an image."""
 
 _Area = tuple[int, int, int, int]
+_Colour = tuple[int, int, int]
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw_faces(
@@ -60,14 +62,11 @@ def draw_faces(
     box, where it covers least of other labels and faces; inside the image, if that has the room.
 
     Args:
-        image: the upright image, (H, W, 3) uint8 RGB, any size.
+        image: the upright image, (H, W, 3) uint8 RGB, any size; so is what is returned.
         result: what was found in it; boxes may lie partly or wholly outside.
         threshold: from which probability on an emotion is a label.
         notes: number of a face → one more line of its label.
         size: of lines and letters; more than 1 for an image that will be shown smaller.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
     """
     canvas = Image.fromarray(np.ascontiguousarray(image))
     draw = ImageDraw.Draw(canvas)
@@ -95,13 +94,10 @@ def draw_suppressed(
     """Return a copy of an image with boxes that do not count as faces: dashed, grey, with a word.
 
     Args:
-        image: the upright image, (H, W, 3) uint8 RGB, any size.
-        boxes: each in pixels of the image, partly or wholly outside perhaps; and what stands
-            below it, which may be nothing.
+        image: the upright image, (H, W, 3) uint8 RGB, any size; so is what is returned.
+        boxes: each in pixels of the image, partly or wholly outside perhaps; and what stands below
+            it, which may be nothing.
         size: see ``draw_faces``.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
     """
     canvas = Image.fromarray(np.ascontiguousarray(image))
     draw = ImageDraw.Draw(canvas)
@@ -138,7 +134,7 @@ def label_lines(
     return [f"{number} {first}", *others]
 
 
-def _colour(face: Face, threshold: float | Mapping[str, float]) -> tuple[int, int, int]:
+def _colour(face: Face, threshold: float | Mapping[str, float]) -> _Colour:
     if face.emotions.unsure(threshold):
         return UNSURE_COLOUR
     return COLOURS[face.emotions.labels(threshold)[0]]
@@ -164,11 +160,7 @@ def _area(area: _Area) -> int:
 
 
 def _outline(
-    draw: ImageDraw.ImageDraw,
-    box: _Area,
-    colour: tuple[int, int, int],
-    line: int,
-    size: tuple[int, int],
+    draw: ImageDraw.ImageDraw, box: _Area, colour: _Colour, line: int, size: tuple[int, int]
 ) -> None:
     """Draw a coloured frame between two dark ones, around the box as far as the image goes."""
     gap = _gap(line)
@@ -205,9 +197,7 @@ def _gap(line: int) -> int:
     return line + 2 * _edge(line)
 
 
-def _font(
-    draw: ImageDraw.ImageDraw, lines: Sequence[str], size: int, width: int
-) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(draw: ImageDraw.ImageDraw, lines: Sequence[str], size: int, width: int) -> _Font:
     """Return Pillow's own font, as large as wished or as fits the image's width."""
     while True:
         font = _font_of(size)
@@ -217,23 +207,19 @@ def _font(
 
 
 @lru_cache(maxsize=32)
-def _font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font_of(size: int) -> _Font:
     return ImageFont.load_default(size)
 
 
-def _padding(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
+def _padding(font: _Font) -> int:
     return max(1, round(getattr(font, "size", 10) / 5))
 
 
-def _line_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
+def _line_height(font: _Font) -> int:
     return round(getattr(font, "size", 10) * 1.25)
 
 
-def _text_size(
-    draw: ImageDraw.ImageDraw,
-    lines: Sequence[str],
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-) -> tuple[int, int]:
+def _text_size(draw: ImageDraw.ImageDraw, lines: Sequence[str], font: _Font) -> tuple[int, int]:
     width = max(draw.textlength(text, font=font) for text in lines)
     padding = _padding(font)
     return int(width + 1) + 2 * padding, _line_height(font) * len(lines) + 2 * padding
@@ -279,8 +265,8 @@ def _label(
     draw: ImageDraw.ImageDraw,
     area: _Area,
     lines: Sequence[str],
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    colour: tuple[int, int, int],
+    font: _Font,
+    colour: _Colour,
 ) -> None:
     """Fill the label with its colour and write on it in black or white, whichever reads better."""
     draw.rectangle(area, fill=colour, outline="black")
@@ -291,7 +277,7 @@ def _label(
         draw.text((area[0] + padding, y), line, fill=text, font=font, anchor="lm")
 
 
-def _luminance(colour: tuple[int, int, int]) -> float:
+def _luminance(colour: _Colour) -> float:
     """Relative luminance after WCAG 2: black and white contrast equally with 0.179."""
     linear = [
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
@@ -309,12 +295,10 @@ def shrink(image: NDArray[np.uint8], side: int = PREVIEW_SIDE) -> NDArray[np.uin
 
 
 def preview_png(result: ImageResult) -> bytes | None:
-    """Return the annotated image of a result as a small PNG.
+    """Return the annotated image of a result as a small PNG, for notebooks.
 
-    The image is ``result.preview``; where there is none, ``result.source`` is read again.
-
-    Returns:
-        None where the image cannot be read, or has another size by now.
+    The image is ``result.preview``; where there is none, ``result.source`` is read again, and None
+    returned if that cannot be read or has another size by now.
     """
     small = result.preview
     if small is None:
@@ -339,24 +323,13 @@ def preview_png(result: ImageResult) -> bytes | None:
 def write_annotated(image: NDArray[np.uint8], file: Path | IO[bytes], origin: str = "") -> None:
     """Write an annotated image (H, W, 3) uint8 as PNG that says who wrote it.
 
-    Args:
-        image: the pixels.
-        file: where they go.
-        origin: tells, for ``annotated_origin``, of which image this is.
-
-    Raises:
-        OSError: writing failed.
+    ``origin`` tells, for ``annotated_origin``, of which image this is.
     """
     made_by = PngInfo()
     made_by.add_text("Software", SOFTWARE)
     if origin:
         made_by.add_text("Origin", origin)
     Image.fromarray(image).save(file, format="png", compress_level=3, pnginfo=made_by)
-
-
-def is_annotated(path: Path) -> bool:
-    """Tell whether a file is an image of ``write_annotated``."""
-    return annotated_origin(path) is not None
 
 
 def annotated_origin(path: Path) -> str | None:

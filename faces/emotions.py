@@ -40,8 +40,7 @@ angry; ``valence`` counts surprise as positive, as most do, though a surprise ma
 def canonical_emotion(name: str) -> str:
     """Return the name in ``EMOTIONS`` that ``name`` stands for, whatever its case or usual alias.
 
-    Raises:
-        ValueError: ``name`` is no known emotion; the message lists the ones that are.
+    A ``ValueError`` lists the known ones, if it is none of these.
     """
     key = name.strip().lower()
     key = ALIASES.get(key, key)

@@ -21,27 +21,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, Queue
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from tqdm import tqdm
+from urllib3 import exceptions
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    LocationValueError,
-    NameResolutionError,
-    NewConnectionError,
-    ProtocolError,
-    ReadTimeoutError,
-    SSLError,
-)
 from urllib3.util.connection import create_connection
 
 from faces.files import replacing
@@ -81,25 +71,15 @@ LONGEST_NAME = 240
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of a fetch.
+    """Limits of a fetch."""
 
-    Attributes:
-        bytes: size of an image in bytes.
-        connect: seconds until a connection stands.
-        read: seconds between two pieces of an answer.
-        total: seconds for one attempt, redirects included.
-        attempts: how often at most.
-        pause: seconds before the second attempt; twice that before the third, and so on.
-        redirects: how many in a row.
-    """
-
-    bytes: int = 25_000_000
-    connect: float = 10.0
-    read: float = 15.0
-    total: float = 60.0
-    attempts: int = 3
-    pause: float = 1.0
-    redirects: int = 5
+    bytes: int = 25_000_000  # size of an image
+    connect: float = 10.0  # seconds until a connection stands
+    read: float = 15.0  # seconds between two pieces of an answer
+    total: float = 60.0  # seconds for one attempt, redirects included
+    attempts: int = 3  # how often at most
+    pause: float = 1.0  # seconds before the second attempt; twice that before the third, and so on
+    redirects: int = 5  # how many in a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,26 +92,18 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of fetching one image.
-
-    Attributes:
-        url: its address.
-        name: its file.
-        status: ``fetched``, ``there`` (before) or ``dead``.
-        cause: why it is dead, else "".
-    """
+    """The outcome of fetching one image."""
 
     url: str
     name: str
-    status: str
-    cause: str = ""
+    status: str  # ``fetched``, ``there`` (before) or ``dead``
+    cause: str = ""  # why it is dead, else ""
 
 
 class DeadLinkError(Exception):
     """An address gives no image; the message says why.
 
-    Attributes:
-        passing: whether another attempt may succeed.
+    ``passing`` says whether another attempt may succeed.
     """
 
     def __init__(self, cause: str, passing: bool = False) -> None:
@@ -143,7 +115,7 @@ class ForbiddenLinkError(DeadLinkError):
     """An address that is not on the public internet; the message names the IP address."""
 
 
-class _ForbiddenAddressError(HTTPError):
+class _ForbiddenAddressError(exceptions.HTTPError):
     """A name stands for an address that is not on the public internet."""
 
 
@@ -169,17 +141,15 @@ def fetch_all(
     workers: int = 16,
     private: bool = False,
 ) -> Iterator[Outcome]:
-    """Fetch images into a folder, several at a time.
+    """Fetch images into a folder, several at a time; yield outcomes in the order of ``wanted``.
+
+    A missing folder is made; files that are in it already are kept, and not fetched.
 
     Args:
         wanted: the images, each name once.
-        folder: made if missing; files in it are kept.
         limits: of each image; None for the defaults.
         workers: how many at a time.
         private: allow addresses of this machine and its network too: for tests, or a mirror there.
-
-    Yields:
-        One outcome per image, in the order of ``wanted``.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -210,12 +180,7 @@ def fetch_all(
 
 
 def fetch_image(url: str, limits: Limits | None = None, private: bool = False) -> bytes:
-    """Return the bytes of the image at an address.
-
-    Args:
-        url: of ``http`` or ``https``.
-        limits: None for the defaults.
-        private: as in ``fetch_all``.
+    """Return the bytes of the image at an address of ``http`` or ``https``; see ``fetch_all``.
 
     Raises:
         DeadLinkError: there is none; a ``ForbiddenLinkError`` if the address is not public.
@@ -224,11 +189,7 @@ def fetch_image(url: str, limits: Limits | None = None, private: bool = False) -
 
 
 def check_name(name: str) -> None:
-    """Make sure that a name is that of a plain file in its folder.
-
-    Raises:
-        DeadLinkError: it is not.
-    """
+    """Raise a ``DeadLinkError`` if a name is not that of a plain file in its folder."""
     bad = not name or name.startswith(".") or any(c in name for c in "/\\\0")
     bad = bad or name.casefold() == REPORT
     if bad or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
@@ -265,11 +226,7 @@ class _Fetcher:
         self._http.pool_classes_by_scheme = _pools(private)
 
     def image(self, url: str) -> bytes:
-        """Return the bytes of the image at an address.
-
-        Raises:
-            DeadLinkError: there is none, or not after all attempts.
-        """
+        """Return the image at an address, or raise a ``DeadLinkError`` after all attempts."""
         for attempt in itertools.count(1):
             try:
                 return self._attempt(url)
@@ -291,7 +248,7 @@ class _Fetcher:
             attempt.within(self._decode, data, url)
         except ImageError as error:
             raise DeadLinkError(f"no image ({kind}): {error.cause}") from error
-        except (HTTPError, OSError, ValueError) as error:
+        except (exceptions.HTTPError, OSError, ValueError) as error:
             raise (late if attempt.over.is_set() else _dead(error)) from error
         finally:
             cut.cancel()
@@ -358,11 +315,7 @@ class _Attempt:
         self.ends.append(lambda: twin.shutdown(socket.SHUT_RDWR))
 
     def left(self) -> float:
-        """Return the seconds left.
-
-        Raises:
-            TimeoutError: there are none.
-        """
+        """Return the seconds left, or raise a ``TimeoutError`` if there are none."""
         left = self.deadline - time.monotonic()
         if left <= 0:
             self.over.set()
@@ -370,28 +323,23 @@ class _Attempt:
         return left
 
     def within(self, action: Callable[..., T], *arguments: Any) -> T:
-        """Call something that cannot be interrupted; it is left to itself when the time is over.
+        """Call something that cannot be interrupted; when the time is over, leave it to itself.
 
-        Raises:
-            TimeoutError: it was.
+        A ``TimeoutError`` says that it was.
         """
-        results: Queue[tuple[T | None, Exception | None]] = Queue()
+        outcome: Future[T] = Future()
 
         def call() -> None:
             try:
-                results.put((action(*arguments), None))
+                outcome.set_result(action(*arguments))
             except Exception as error:
-                results.put((None, error))
+                outcome.set_exception(error)
 
         threading.Thread(target=call, daemon=True).start()
-        try:
-            result, error = results.get(timeout=self.left())
-        except Empty:
+        if not wait([outcome], timeout=self.left()).done:
             self.over.set()
-            raise TimeoutError("the time is over") from None
-        if error is not None:
-            raise error
-        return cast(T, result)
+            raise TimeoutError("the time is over")
+        return outcome.result()
 
     def cut(self) -> None:
         """End the connections; the thread that reads from them then goes on."""
@@ -421,13 +369,13 @@ def _dead(error: Exception) -> DeadLinkError:
 
 
 _CAUSES: tuple[tuple[type[Exception], str, bool], ...] = (
-    (NameResolutionError, "no such host", False),
-    (NewConnectionError, "no connection", True),
-    (ConnectTimeoutError, "no connection in time", True),
-    (ReadTimeoutError, "no answer in time", True),
-    (SSLError, "the host's certificate is not valid", False),
-    (ProtocolError, "the answer broke off", True),
-    (LocationValueError, "no usable address", False),
+    (exceptions.NameResolutionError, "no such host", False),
+    (exceptions.NewConnectionError, "no connection", True),
+    (exceptions.ConnectTimeoutError, "no connection in time", True),
+    (exceptions.ReadTimeoutError, "no answer in time", True),
+    (exceptions.SSLError, "the host's certificate is not valid", False),
+    (exceptions.ProtocolError, "the answer broke off", True),
+    (exceptions.LocationValueError, "no usable address", False),
     (ValueError, "no usable address or answer", False),
 )
 """What urllib3 raises → what the report says, and whether another attempt may succeed."""
@@ -438,14 +386,14 @@ def _connect(made_for: HTTPConnection, private: bool) -> socket.socket:
 
     Raises:
         _ForbiddenAddressError: one of them is not public.
-        NewConnectionError: the host is unknown or does not answer.
+        HTTPError: the host is unknown or does not answer.
     """
     host, port = made_for.host.strip("[]"), made_for.port
     attempt: _Attempt = _ATTEMPT.now
     try:
         resolved = attempt.within(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except (socket.gaierror, UnicodeError) as error:
-        raise NameResolutionError(host, made_for, socket.gaierror(str(error))) from error
+        raise exceptions.NameResolutionError(host, made_for, socket.gaierror(str(error))) from error
     addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in resolved))
     for address in addresses:
         if not private and not is_public(ipaddress.ip_address(address)):
@@ -462,8 +410,8 @@ def _connect(made_for: HTTPConnection, private: bool) -> socket.socket:
         attempt.watch(opened)
         return opened
     if isinstance(failure, TimeoutError):
-        raise ConnectTimeoutError(made_for, "no answer") from failure
-    raise NewConnectionError(made_for, str(failure)) from failure
+        raise exceptions.ConnectTimeoutError(made_for, "no answer") from failure
+    raise exceptions.NewConnectionError(made_for, str(failure)) from failure
 
 
 def _pools(private: bool) -> dict[str, type[HTTPConnectionPool]]:

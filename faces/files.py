@@ -18,8 +18,7 @@ from faces.command import UserError
 def regular_file(path: Path) -> Path:
     """Return ``path`` if it is a file with an end; opening a pipe would wait for its other end.
 
-    Raises:
-        UserError: it is missing, a folder, a pipe or a device, or cannot be looked at.
+    A ``UserError`` says that it is missing, a folder, a pipe or a device, or cannot be looked at.
     """
     try:
         mode = path.stat().st_mode
@@ -37,8 +36,7 @@ def regular_file(path: Path) -> Path:
 def new_part(path: Path) -> Path:
     """Make an empty file beside ``path``, under a name that no other process has.
 
-    Raises:
-        OSError: it cannot be made; ``filename`` is ``path``.
+    An ``OSError`` names ``path`` as its ``filename``.
     """
     name = path.name.encode("utf-8", "surrogateescape")[:200].decode("utf-8", "ignore")
     part = path.with_name(f"{name}.{secrets.token_hex(4)}.part")
@@ -51,11 +49,7 @@ def new_part(path: Path) -> Path:
 
 
 def publish(part: Path, path: Path) -> None:
-    """Let a written part become ``path``, once it is on the disk.
-
-    Raises:
-        OSError: that failed; ``filename`` is ``path``.
-    """
+    """Let a written part become ``path``, once it is on the disk; an ``OSError`` names ``path``."""
     try:
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
@@ -69,11 +63,9 @@ def publish(part: Path, path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a file to write, beside ``path``; it becomes ``path`` at the end, whole and on disk.
 
-    After an error, or Ctrl-C, the former file is as it was and nothing is left beside it. Two
-    processes that write one path do not meet: each has a file of its own, the last one stays.
-
-    Raises:
-        OSError: it cannot be written; ``filename`` is ``path``.
+    After an error, or Ctrl-C, the former file is as it was and nothing is left beside it; an
+    ``OSError`` names ``path``. Two processes that write one path do not meet: each has a file of
+    its own, the last one stays.
     """
     part = new_part(path)
     try:

@@ -68,28 +68,21 @@ _MAX_STREAM_BYTES = 1 << 30
 _HEAD_BYTES = 1024
 
 _RAW = "a camera's RAW file"
-_FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
-    (4, b"ftypcrx", _RAW, "export it as JPEG"),
-    (4, b"ftypisom", "a video", "save a frame as JPEG"),
-    (4, b"ftypmp4", "a video", "save a frame as JPEG"),
-    (4, b"ftypqt", "a video", "save a frame as JPEG"),
-    (0, b"\x1aE\xdf\xa3", "a video", "save a frame as JPEG"),
-    (0, b"FUJIFILMCCD-RAW", _RAW, "export it as JPEG"),
-    (0, b"II*\x00\x10\x00\x00\x00CR", _RAW, "export it as JPEG"),
-    (0, b"IIU\x00", _RAW, "export it as JPEG"),
-    (0, b"IIRO", _RAW, "export it as JPEG"),
-    (0, b"IIRS", _RAW, "export it as JPEG"),
-    (0, b"\xff\x0a", "JPEG XL", "convert it to JPEG"),
-    (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL", "convert it to JPEG"),
-    (0, b"8BPS", "a Photoshop file", "export it as JPEG"),
-    (0, b"%PDF", "PDF", "export the page as JPEG"),
-    (0, b"%!PS", "PostScript", "export it as JPEG"),
-    (0, b"\xc5\xd0\xd3\xc6", "PostScript", "export it as JPEG"),
-    (0, b"PK\x03\x04", "a zip archive", "unpack it and take the images in it"),
-    (0, b"\x1f\x8b", "a gzip archive", "unpack it and take the images in it"),
-    (0, b"\x00\x00\x01\x00", "an icon (ICO)", "convert it to PNG"),
+_FOREIGN: tuple[tuple[int, tuple[bytes, ...], str, str], ...] = (
+    (4, (b"ftypcrx",), _RAW, "export it as JPEG"),
+    (4, (b"ftypisom", b"ftypmp4", b"ftypqt"), "a video", "save a frame as JPEG"),
+    (0, (b"\x1aE\xdf\xa3",), "a video", "save a frame as JPEG"),
+    (0, (b"FUJIFILMCCD-RAW", b"II*\x00\x10\x00\x00\x00CR"), _RAW, "export it as JPEG"),
+    (0, (b"IIU\x00", b"IIRO", b"IIRS"), _RAW, "export it as JPEG"),
+    (0, (b"\xff\x0a", b"\x00\x00\x00\x0cJXL "), "JPEG XL", "convert it to JPEG"),
+    (0, (b"8BPS",), "a Photoshop file", "export it as JPEG"),
+    (0, (b"%PDF",), "PDF", "export the page as JPEG"),
+    (0, (b"%!PS", b"\xc5\xd0\xd3\xc6"), "PostScript", "export it as JPEG"),
+    (0, (b"PK\x03\x04",), "a zip archive", "unpack it and take the images in it"),
+    (0, (b"\x1f\x8b",), "a gzip archive", "unpack it and take the images in it"),
+    (0, (b"\x00\x00\x01\x00",), "an icon (ICO)", "convert it to PNG"),
 )
-"""Offset, bytes found there, what such a file is, the way out."""
+"""Offset, one of which bytes is found there, what such a file is, the way out."""
 
 _RAW_SUFFIXES = frozenset(
     ".dng .nef .nrw .arw .sr2 .srf .pef .srw .erf .3fr .dcr .kdc .iiq".split()
@@ -162,11 +155,7 @@ def source_name(source: object) -> str:
 
 
 def _checked_array(image: NDArray[Any], name: str, max_pixels: int) -> NDArray[np.uint8]:
-    """Return an array that is an image as it is, contiguous.
-
-    Raises:
-        ImageError: it is none; the message says how to make it one.
-    """
+    """Return an array that is an image as it is, contiguous; else say how to make it one."""
     shape = image.shape
     way_out = ""
     if image.ndim == 2:
@@ -250,8 +239,7 @@ def _rewound(stream: BinaryIO, name: str) -> BinaryIO:
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return (width, height) in pixels of the upright image in a file, from its header.
 
-    Raises:
-        ImageError: it is no image; damage behind the header stays unseen.
+    An ``ImageError`` says that it is no image; damage behind the header stays unseen.
     """
     name = os.fspath(path)
     with _open_file(name, name) as stream, _opened(stream, name)[0] as picture:
@@ -294,11 +282,7 @@ def _whole_jpeg(stream: BinaryIO) -> tuple[BinaryIO, Jpeg | None]:
 
 
 def _load_intact(opened: Image.Image, stream: BinaryIO, jpeg: Jpeg | None) -> None:
-    """Decode an image and look for the damage that its decoder passes over.
-
-    Raises:
-        OSError: there is some; Pillow's plugins raise other exceptions too.
-    """
+    """Decode an image; raise an ``OSError``, or what a plugin raises, where it is damaged."""
     problem = jpeg.problem_before() if jpeg else ""
     at = stream.tell()
     if opened.format == "PNG":
@@ -315,16 +299,12 @@ def _load_intact(opened: Image.Image, stream: BinaryIO, jpeg: Jpeg | None) -> No
 
 
 def _opened(stream: BinaryIO, name: str) -> tuple[Image.Image, bytes]:
-    """Return an image whose header is read, and the first bytes of its file.
-
-    Raises:
-        ImageError: it is no image of a kind that is read.
-    """
+    """Return an image of a kind that is read, its header read, and the first bytes of its file."""
     head = stream.read(_HEAD_BYTES)
     if not head:
         raise ImageError(name, "is empty (0 bytes); get it again")
-    for offset, magic, kind, way_out in _FOREIGN:
-        if head.startswith(magic, offset):
+    for offset, marks, kind, way_out in _FOREIGN:
+        if head.startswith(marks, offset):
             raise ImageError(name, f"{kind} is not supported; {way_out}")
     # Pillow's plugins raise nearly every exception there is on damaged files.
     opened: Image.Image | None
@@ -357,9 +337,6 @@ def _pixels(
         max_pixels: images with more are refused.
         damage: puts into words what ``load`` raises.
         load: decodes the image; by default its own method.
-
-    Raises:
-        ImageError: it is too large, a camera's RAW file, of an unknown mode, or damaged.
     """
     width, height = opened.size
     if width < 1 or height < 1:
@@ -423,11 +400,7 @@ def _open_image(stream: BinaryIO, head: bytes) -> ImageFile.ImageFile | None:
 
 
 def _open_heif(stream: BinaryIO, name: str) -> Image.Image:
-    """Decode a HEIF image; libheif turns it as it says, so that its EXIF orientation is done.
-
-    Raises:
-        ImageError: it is too large, or the package that reads it is missing.
-    """
+    """Decode a HEIF image; libheif turns it as it says, so that its EXIF orientation is done."""
     try:
         import pi_heif
     except ImportError:

@@ -51,9 +51,8 @@ class _Scan:
 class Jpeg:
     """What the markers of a JPEG file say, up to the end of its first image.
 
-    Attributes:
-        data: the file; its end marker is supplied if that lacks.
-        ended: whether the file has it.
+    ``data`` is the file, whose end marker is supplied if that lacks, and ``ended`` whether it has
+    one.
     """
 
     data: bytes
@@ -203,10 +202,7 @@ def _small(data: bytes, share: int) -> bytes | None:
 def problem_of_png(stream: BinaryIO, bits: int, size: tuple[int, int]) -> str:
     """Say which part of a PNG is damaged; empty if none is.
 
-    Args:
-        stream: the file.
-        bits: of a pixel, at least.
-        size: (width, height) in pixels.
+    A pixel has ``bits`` at least, and the image ``size`` (width, height) pixels.
     """
     held = 0
     stream.seek(8)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from faces.command import UserError, printable
 
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .tif .tiff .bmp .dib "
     ".ppm .pgm .pbm .pnm .avif .jp2 .j2k .jpx .heic .heif".split()
 )
@@ -21,13 +21,9 @@ _WILDCARDS = re.compile(r"[*?[]")
 
 
 class ImageError(UserError):
-    """An image that cannot be read, or a path that names none.
+    """An image (``source``, as the user named it) that cannot be read, or a path that names none.
 
-    The message names it, the cause and, where there is one, the way out.
-
-    Attributes:
-        source: the image or path, as the user named it.
-        cause: what is wrong with it.
+    The message names it, the ``cause`` and, where there is one, the way out.
     """
 
     def __init__(self, source: str, cause: str) -> None:
@@ -45,10 +41,10 @@ def iter_image_paths(
     """Expand what a user names into image files, lazily and each once.
 
     - A path that exists is taken as it stands, also one with ``*``, ``?`` or ``[`` in its name: a
-      file whatever its suffix; a folder for the files below it with one of ``PICTURE_SUFFIXES``.
+      file whatever its suffix; a folder for the files below it with one of ``IMAGE_SUFFIXES``.
     - Anything else with ``*``, ``?`` or ``[`` in it is a pattern, as in a shell; ``**`` stands for
       any number of folders. A folder that it matches counts as if named, unless there is a ``**``.
-      Files need one of ``PICTURE_SUFFIXES``, unless the pattern's last part has a dot (``*.dat``).
+      Files need one of ``IMAGE_SUFFIXES``, unless the pattern's last part has a dot (``*.dat``).
     - Hidden files and folders (``.name``) are passed over unless spelled out. Folders that are
       symbolic links are entered only where they are named, so that loops cannot occur.
 
@@ -116,7 +112,7 @@ def _exists(path: str) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _entries(folder: str) -> tuple[list[str], list[str]] | ImageError:

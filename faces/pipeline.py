@@ -54,9 +54,7 @@ class Detector(Protocol):
 class Merged:
     """A box that a detector dropped because a better one shows the same face.
 
-    Attributes:
-        detection: the box and its score.
-        into: which of the reported detections has the better box, counted from 0.
+    ``into`` is which of the reported detections has the better box, counted from 0.
     """
 
     detection: Detection
@@ -90,8 +88,7 @@ class ScalingDetector(Detector, Protocol):
 class WholeImage:
     """Stands for stage 1 where each image is one face already: its box is the whole image.
 
-    ``Pipeline`` then gives the image itself to stage 2 (``Pipeline.classify_crops``), without a
-    margin around it.
+    ``Pipeline`` then gives the image itself to stage 2, without a margin around it.
     """
 
     name = "whole image"
@@ -112,35 +109,23 @@ class EmotionClassifier(Protocol):
     def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         """Return probabilities, (N, 7) float32 in the order of ``EMOTIONS``, rows summing to 1.
 
-        Args:
-            crops: N square face crops of any size, each (S, S, 3) uint8 RGB. The classifier
-                converts them to the size and colour it was trained on. N may be 0.
+        ``crops`` are N square faces of any size, each (S, S, 3) uint8 RGB, which the classifier
+        converts to the size and colour it was trained on. N may be 0.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What stage 1 says about one image.
+    """What stage 1 says about one image."""
 
-    Attributes:
-        width: of the image in pixels.
-        height: of the image in pixels.
-        detections: highest score first.
-        merged: boxes that were dropped because one of the detections has a better one; () unless
-            the detector is an ``ExplainingDetector``.
-        seconds: wall-clock time of stage 1.
-        smallest_face: see ``ImageResult``.
-        turned: see ``ImageResult``.
-    """
-
-    width: int
+    width: int  # of the image in pixels
     height: int
-    detections: tuple[Detection, ...]
-    merged: tuple[Merged, ...]
-    seconds: float
-    smallest_face: float | None = None
-    turned: int = 0
+    detections: tuple[Detection, ...]  # highest score first
+    merged: tuple[Merged, ...]  # dropped as worse boxes of these; () unless the detector explains
+    seconds: float  # wall-clock time of stage 1
+    smallest_face: float | None = None  # see ``ImageResult``
+    turned: int = 0  # see ``ImageResult``
 
     def above(self, score: float) -> Located:
         """Return the same with only the detections from ``score`` on, and what they merged."""
@@ -220,12 +205,9 @@ class Pipeline:
         return self.detector.smallest_face(image.shape[1], image.shape[0])
 
     def classify(self, image: Image, located: Located, source: str = "") -> ImageResult:
-        """Run stage 2 on what ``locate`` found in the same image.
+        """Run stage 2 on what ``locate`` found in the same image, ``source`` in the result.
 
-        Args:
-            image: upright, (H, W, 3) uint8 RGB.
-            located: its detections become the faces, in their order.
-            source: what the result calls the image.
+        The detections become the faces, in their order.
         """
         start = time.perf_counter()
         boxes = [detection.box for detection in located.detections]
@@ -238,10 +220,8 @@ class Pipeline:
     ) -> NDArray[np.float32]:
         """Return the probabilities, (N, 7) float32, of the faces in N boxes of an image.
 
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            boxes: in pixels of the image.
-            turned: by how many degrees the crops are turned clockwise to stand upright.
+        The image is (H, W, 3) uint8 RGB, and boxes are in its pixels. Crops are turned clockwise by
+        ``turned`` degrees, to stand upright.
         """
         crops = (self._crop(image, box) for box in boxes)
         return self.classify_crops([_turn(crop, turned) for crop in crops])
@@ -252,14 +232,10 @@ class Pipeline:
         )
 
     def classify_crops(self, crops: Iterable[ImageSource]) -> NDArray[np.float32]:
-        """Return the probabilities, (N, 7) float32, of N images that are one face each.
+        """Return the probabilities, (N, 7) float32, of N images that are one face each; N may be 0.
 
-        Args:
-            crops: of any kind that ``read_image`` reads; what is not square is padded
-                (``faces.crops.pad_to_square``). N may be 0.
-
-        Raises:
-            ImageError: one of them cannot be read.
+        They are of any kind that ``read_image`` reads, which raises an ``ImageError`` where one
+        cannot be read; what is not square is padded (``faces.crops.pad_to_square``).
         """
         squares = [pad_to_square(read_image(crop)) for crop in crops]
         if not squares:

@@ -20,8 +20,7 @@ class CardError(UserError):
 def read_card(path: Path) -> dict[str, Any]:
     """Read a model card, or another JSON object beside a model.
 
-    Raises:
-        CardError: it cannot be read, or holds something else.
+    A ``CardError`` says that it cannot be read, or holds something else.
     """
     try:
         card = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
@@ -41,10 +40,8 @@ def _no_constant(name: str) -> float:
 def command_line(module: str, argv: Sequence[str] | None = None) -> str:
     """Return the shell command that does the whole of what this process does.
 
-    Args:
-        module: that is run.
-        argv: its arguments, None for this process's own. ``--resume`` is left out: who repeats a
-            run starts at its beginning.
+    ``argv`` are the module's arguments, None for this process's own. ``--resume`` is left out: who
+    repeats a run starts at its beginning.
     """
     words = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--resume"]
     return shlex.join(["python", "-m", module, *words])

@@ -17,23 +17,17 @@ from faces.coco import AnnotatedImage, Detections
 class RankedDetections:
     """All detections on a data set by falling score, without the ignored ones.
 
-    Attributes:
-        scores: shape (N,).
-        verdict: a ``Verdict`` each, shape (N,): matched, duplicate or false. Matching is greedy by
-            score, so those from any threshold on are judged as if there were no others.
-        counts: whether a false positive is known to be one, shape (N,): its image shows no face
-            that is not annotated.
-        faces: how many there are to be found.
-        images: how many there are.
-        images_for_false: how many show no face that is not annotated.
+    Matching is greedy by score, so those from any threshold on are judged as if there were no
+    others.
     """
 
-    scores: NDArray[np.float64]
-    verdict: NDArray[np.int64]
+    scores: NDArray[np.float64]  # shape (N,)
+    verdict: NDArray[np.int64]  # a ``Verdict`` each, shape (N,): matched, duplicate or false
+    # whether a false positive is known to be one, shape (N,): all faces of its image are annotated
     counts: NDArray[np.bool_]
-    faces: int
+    faces: int  # to be found
     images: int
-    images_for_false: int
+    images_for_false: int  # images whose faces are all annotated
 
     @property
     def is_threshold(self) -> NDArray[np.bool_]:
@@ -60,13 +54,10 @@ class RankedDetections:
         return np.asarray(wrong.cumsum() / max(self.images_for_false, 1))
 
     def miss_rate(self, fppi: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the lowest share of faces missed at no more than these FPPI.
+        """Return the lowest share of faces missed at no more than these FPPI, shape (K,) each.
 
-        Args:
-            fppi: false positives (duplicates included) per image, shape (K,).
-
-        Returns:
-            Shape (K,); 1 where the first detection already exceeds it; nan where there is no face.
+        FPPI are false positives, duplicates included, per image. The share is 1 where the first
+        detection already exceeds them; nan where there is no face.
         """
         if not self.faces:
             return np.full(len(fppi), np.nan)
@@ -80,13 +71,9 @@ class RankedDetections:
     ) -> int | None:
         """Select a score threshold by F1: of those as good as the best, the lowest.
 
-        Args:
-            tolerance: F1 this much below the best counts as equal to it.
-            max_duplicates: duplicates per image stay below this.
-
-        Returns:
-            The index of the last detection that the threshold shows; None where no face is matched
-            or no threshold is allowed.
+        F1 up to ``tolerance`` below the best counts as equal to it; duplicates per image stay below
+        ``max_duplicates``. Returns the index of the last detection that the threshold shows; None
+        where no face is matched or no threshold is allowed.
         """
         allowed = self.is_threshold & (self.duplicates_per_image() < max_duplicates)
         if not self.faces or not allowed.any() or not self.matched.any():

@@ -21,17 +21,12 @@ For smaller ones an image would have to be enlarged."""
 class Scope:
     """How closely a detector looks at images.
 
-    Attributes:
-        detail: one of ``DETAILS``.
-        min_face: the shorter side of the smallest faces to look for, in pixels of the image. With
-            ``fast`` the image's size decides.
-
     Raises:
         UserError: another ``detail``, or ``min_face`` is below 4 or not finite.
     """
 
-    detail: str = "standard"
-    min_face: float = MIN_FACE
+    detail: str = "standard"  # one of ``DETAILS``
+    min_face: float = MIN_FACE  # shorter side, pixels of the image; ``fast``: its size decides
 
     def __post_init__(self) -> None:
         if self.detail not in DETAILS:

@@ -180,6 +180,15 @@ class Sink(ABC):
         self._at = _Position(end=len(self._head))
         return self
 
+    @property
+    def head(self) -> bytes:
+        """What the file begins with, before the first image."""
+        return self._head
+
+    def encode(self, result: ImageResult) -> bytes:
+        """Return what an image adds to a file of lines (``.jsonl``, ``.csv``)."""
+        return self._record(result)[0]
+
     def write(self, result: ImageResult) -> None:
         """Add one image; once this returns, a crash of the program does not lose it."""
         if self._file is None or self._waiting is None:

@@ -28,8 +28,7 @@ UNSURE_BELOW = 0.4
 class Box:
     """An axis-aligned rectangle (x1, y1, x2, y2) in pixels, with x1 < x2 and y1 < y2.
 
-    Raises:
-        ValueError: a coordinate is not finite, or the area is not positive.
+    Coordinates that are not finite, or enclose no area, are a ``ValueError``.
     """
 
     x1: float
@@ -90,8 +89,7 @@ class Detection:
 class EmotionProbabilities:
     """The seven probabilities of one face, in the order of ``EMOTIONS``, summing to 1 (±1e-3).
 
-    Raises:
-        ValueError: not seven finite values in [0, 1], or another sum.
+    Other than seven finite values in [0, 1], or another sum, are a ``ValueError``.
     """
 
     probabilities: tuple[float, ...]

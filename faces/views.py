@@ -56,18 +56,10 @@ def expand_views(crop: NDArray[np.uint8], views: str) -> list[NDArray[np.uint8]]
 def probabilities_over_views(
     classifier: _Classifier, crops: Sequence[NDArray[np.uint8]], views: str
 ) -> NDArray[np.float32]:
-    """Return a classifier's probabilities, averaged over each crop's views.
+    """Return a classifier's probabilities, averaged over the views (``expand_views``) of each crop.
 
-    Args:
-        classifier: stage 2.
-        crops: N square face crops, each (S, S, 3) uint8 RGB; N may be 0.
-        views: one of ``VIEWS``.
-
-    Returns:
-        (N, 7) float32, rows summing to 1.
-
-    Raises:
-        ValueError: as ``expand_views``.
+    ``crops`` are N square faces, each (S, S, 3) uint8 RGB, N may be 0; the answer is (N, 7)
+    float32, rows summing to 1.
     """
     expanded = [view for crop in crops for view in expand_views(crop, views)]
     scores = np.asarray(classifier.probabilities(expanded), np.float32)

@@ -13,11 +13,7 @@ from faces.command import UserError
 
 
 def run_share(text: str) -> tuple[str, float]:
-    """Parse RUN=SHARE, one member of a mean of runs, for argparse.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not of that form, or the share is not in 0..1.
-    """
+    """Parse RUN=SHARE, one member of a mean of runs, the share in 0..1, for argparse."""
     name, _, number = text.rpartition("=")
     try:
         share = float(number)
@@ -28,12 +24,15 @@ def run_share(text: str) -> tuple[str, float]:
     return name, share
 
 
-def check_shares(shares: Sequence[float]) -> None:
-    """Check that shares sum to 1, to within 1e-6.
+def add_members(parser: argparse.ArgumentParser) -> None:
+    """Add what a command averages: RUN=SHARE, at least one."""
+    parser.add_argument(
+        "members", nargs="+", type=run_share, metavar="RUN=SHARE", help="a run folder"
+    )
 
-    Raises:
-        UserError: they do not.
-    """
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Raise a ``UserError`` unless shares sum to 1, to within 1e-6."""
     if not math.isclose(math.fsum(shares), 1, abs_tol=1e-6):
         raise UserError("the shares do not sum to 1; change them")
 
@@ -41,11 +40,8 @@ def check_shares(shares: Sequence[float]) -> None:
 def weighted_mean(members: Iterable[tuple[Mapping[str, Tensor], float]]) -> dict[str, Tensor]:
     """Return the mean of networks' weights, one network in memory at a time.
 
-    Args:
-        members: weights by name, and share, of each. All have the same names and shapes.
-
-    Returns:
-        Floating-point values as float32; others, such as counters, are the first member's.
+    Members are weights by name, and a share; all have the same names and shapes. Floating-point
+    values become float32; others, such as counters, are the first member's.
     """
     mean: dict[str, Tensor] = {}
     for state, share in members:

@@ -8,8 +8,7 @@ from faces.command import UserError
 def usable_device(name: str | None) -> str:
     """Return ``name``, or ``cuda`` where there is a GPU and else ``cpu`` if it is None.
 
-    Raises:
-        UserError: this machine lacks the device, or PyTorch knows none of that name.
+    A ``UserError`` says that this machine lacks the device, or PyTorch knows none of that name.
     """
     import torch  # here, as not every command that could say --device needs it
 

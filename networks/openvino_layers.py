@@ -23,15 +23,10 @@ Builders = Mapping[type[nn.Module], Callable[[Any, Node], Node]]
 
 
 def layer(module: nn.Module, x: Node, others: Builders) -> Node:
-    """Add a module in evaluation mode to the graph.
+    """Add a module in evaluation mode to the graph; x is (N, C, H, W).
 
-    Args:
-        module: of a kind of ``others``, one of PyTorch's that is known here, or a sequence of such.
-        x: (N, C, H, W).
-        others: kinds that the caller knows; they come first.
-
-    Raises:
-        TypeError: nobody knows this kind of module, or its form.
+    Kinds in ``others`` come first, then those of PyTorch's that are known here, and sequences of
+    such; another kind, or another form of one, is a ``TypeError``.
     """
     kind = type(module)
     builder = others.get(kind) or _BUILDERS.get(kind)

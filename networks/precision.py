@@ -75,15 +75,7 @@ def best_dtype(device: torch.device) -> torch.dtype:
 
 
 def use_bf16(mode: str, device: torch.device) -> bool:
-    """Resolve the configuration value ``MODEL.BF16`` for one device.
-
-    Args:
-        mode: ``auto`` (where the hardware has it), ``on`` or ``off``.
-        device: where the model runs.
-
-    Raises:
-        UserError: another mode.
-    """
+    """Resolve ``MODEL.BF16``: ``auto`` (where the device's hardware has it), ``on`` or ``off``."""
     if mode == "auto":
         return best_dtype(device) == torch.bfloat16
     if mode not in ("on", "off"):

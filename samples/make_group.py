@@ -29,23 +29,14 @@ HEIGHT = 512
 
 @dataclass(frozen=True)
 class Portrait:
-    """Where a portrait lies, and which part of it stands in the group.
+    """Where a portrait lies, and which part of it stands in the group."""
 
-    Attributes:
-        archive: pattern of the package file's name.
-        member: path inside it.
-        sha256: of that member.
-        height: pixels that it is scaled to, width in proportion.
-        left: first column taken, after scaling.
-        width: columns taken, after scaling.
-    """
-
-    archive: str
-    member: str
-    sha256: str
-    height: int
-    left: int
-    width: int
+    archive: str  # pattern of the package file's name
+    member: str  # path inside it
+    sha256: str  # of that member
+    height: int  # pixels that it is scaled to, width in proportion
+    left: int  # first column taken, after scaling
+    width: int  # columns taken, after scaling
 
 
 PORTRAITS = {
@@ -77,8 +68,7 @@ SINGLE = ("collins", "hopper")
 def read_portrait(folder: Path, portrait: Portrait) -> NDArray[np.uint8]:
     """Return a portrait, (H, W, 3) uint8 RGB, from the package file in a folder.
 
-    Raises:
-        ValueError: the package file is missing or holds another picture.
+    A ``ValueError`` says that the file is missing or holds another picture.
     """
     archives = sorted(folder.glob(portrait.archive))
     if not archives:

@@ -33,17 +33,11 @@ LOCAL = ("twostage", "detectron2")
 
 @dataclass
 class Package:
-    """A file that pip would install.
+    """A file that pip would install."""
 
-    Attributes:
-        version: without a local label (2.14.1+cu130), which names one builder's file.
-        sha256: of the file.
-        extras: those that need it; empty if every environment does.
-    """
-
-    version: str
-    sha256: str
-    extras: list[str] = field(default_factory=list)
+    version: str  # without a local label (2.14.1+cu130), which names one builder's file
+    sha256: str  # of the file
+    extras: list[str] = field(default_factory=list)  # those that need it
 
 
 def packages(report: dict[str, Any]) -> dict[str, Package]:
@@ -75,11 +69,7 @@ class Resolver:
     """pip in an empty environment, asked what it would install."""
 
     def __init__(self, root: Path, scratch: Path) -> None:
-        """Make the environment and the Detectron2 wheel in the folder ``scratch``.
-
-        Raises:
-            SetupError: one of them cannot be made.
-        """
+        """Make the environment and the Detectron2 wheel in the folder ``scratch``."""
         self.root, self.scratch = root, scratch
         self.python = scratch / "venv" / "bin" / "python"
         run([sys.executable, "-m", "venv", scratch / "venv"], "python -m venv failed")
@@ -92,14 +82,9 @@ class Resolver:
         self.wheel = run(builder, "no Detectron2 wheel").strip()
 
     def resolve(self, extras: Iterable[str], pins: str = "") -> dict[str, Package]:
-        """Return what the project needs with some of its extras.
+        """Return what the project needs with some of its extras, under lines of constraints.
 
-        Args:
-            extras: of pyproject.toml.
-            pins: lines of constraints.
-
-        Raises:
-            SetupError: pip cannot resolve the requirements.
+        A ``SetupError`` says that pip cannot resolve the requirements.
         """
         report, pinned = self.scratch / "report.json", self.scratch / "pins.txt"
         pinned.write_text(pins)
@@ -111,15 +96,7 @@ class Resolver:
 
 
 def lock(root: Path, pins: str = "") -> dict[str, Package]:
-    """Resolve everything, then find which extras need what.
-
-    Args:
-        root: the clone.
-        pins: versions to keep, lines of constraints.
-
-    Raises:
-        SetupError: the requirements cannot be resolved.
-    """
+    """Resolve everything, under lines of constraints, then find which extras need what."""
     with tempfile.TemporaryDirectory() as scratch:
         resolver = Resolver(root, Path(scratch))
         found = resolver.resolve(known_extras(root), pins)

@@ -35,6 +35,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from environment import SetupError
+
 SDIST_NAME = "pb1-detectron2"
 SDIST_VERSION = "0.6"
 SDIST_SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
@@ -127,27 +129,15 @@ prepare_metadata_for_build_wheel = __legacy__.prepare_metadata_for_build_wheel
 '''
 
 
-class SetupError(Exception):
-    """The wheel cannot be built; the message says why and what to do."""
-
-
 @dataclass(frozen=True)
 class Patch:
-    """A replacement in the sources.
+    """A replacement in the sources."""
 
-    Attributes:
-        path: file inside the archive's root folder, or "" for every Python file.
-        pattern: regular expression.
-        replacement: what every match becomes.
-        count: how often it must match, so that another archive does not pass unnoticed.
-        reason: what made it necessary.
-    """
-
-    path: str
-    pattern: str
-    replacement: str
-    count: int
-    reason: str
+    path: str  # inside the archive's root folder, or "" for every Python file
+    pattern: str  # regular expression
+    replacement: str  # what every match becomes
+    count: int  # how often it must match, so that another archive does not pass unnoticed
+    reason: str  # what made it necessary
 
 
 PATCHES = (
@@ -191,17 +181,11 @@ PATCHES = (
 
 
 def fetch_sdist(folder: Path, python: str = sys.executable) -> Path:
-    """Let pip download the source archive into ``folder`` and return its path.
+    """Let pip download the source archive into an existing folder and return its path.
 
     pip asks an archive's build system for its metadata even where it only downloads. Ours stands in
-    for it, so that ``setup.py`` (which imports PyTorch) never runs.
-
-    Args:
-        folder: an existing folder.
-        python: the interpreter whose pip is asked.
-
-    Raises:
-        SetupError: pip could not get the archive, or got one with another hash.
+    for it, so that ``setup.py`` (which imports PyTorch) never runs. A ``SetupError`` says that the
+    pip of ``python`` could not get the archive, or got one with another hash.
     """
     with tempfile.TemporaryDirectory() as scratch:
         backend = Path(scratch, "backend", "setuptools")
@@ -240,8 +224,7 @@ def fetch_sdist(folder: Path, python: str = sys.executable) -> Path:
 def read_sources(sdist: Path) -> dict[str, bytes]:
     """Return the files to keep, by their path relative to the archive's root folder.
 
-    Raises:
-        SetupError: the archive is not the pinned one.
+    A ``SetupError`` says that the archive is not the pinned one.
     """
     try:
         digest = hashlib.sha256(sdist.read_bytes()).hexdigest()
@@ -271,8 +254,7 @@ def patch_sources(
 ) -> dict[str, bytes]:
     """Return ``files`` with every patch applied and every changed file marked as changed.
 
-    Raises:
-        SetupError: a patch matches another number of times than it should.
+    A patch that matches another number of times than it should is a ``SetupError``.
     """
     texts = {name: data.decode() for name, data in files.items() if name.endswith(".py")}
     reasons: dict[str, list[str]] = {}
@@ -334,11 +316,7 @@ def _record(content: Mapping[str, bytes], record: str) -> str:
 
 
 def build(folder: Path, sdist: Path | None = None) -> Path:
-    """Build the wheel into ``folder``, from ``sdist`` or else from the archive that pip finds.
-
-    Raises:
-        SetupError: the archive cannot be had or is not the expected one.
-    """
+    """Build the wheel into ``folder``, from ``sdist`` or else from the archive that pip finds."""
     if sdist is not None:
         return write_wheel(patch_sources(read_sources(sdist)), folder)
     with tempfile.TemporaryDirectory() as scratch:

@@ -105,7 +105,7 @@ print(json.dumps(found))
 
 
 class SetupError(Exception):
-    """The environment cannot be made ready; the message says why and what to do."""
+    """The environment, or what goes into it, cannot be made; the message says what to do."""
 
 
 def missing_from_machine(venv: Path, needed_gb: int = DISK_NEEDED_GB) -> list[str]:
@@ -142,13 +142,7 @@ def known_extras(root: Path) -> list[str]:
 def wanted_extras(root: Path, venv: Path, asked: str) -> list[str]:
     """Return the extras that every environment has, those it was given before, and ``asked``.
 
-    Args:
-        root: the clone.
-        venv: the environment.
-        asked: names between commas or spaces.
-
-    Raises:
-        SetupError: pyproject.toml has no such extra.
+    The last are names between commas or spaces; one that pyproject.toml lacks is a ``SetupError``.
     """
     names = [name for name in re.split(r"[,\s]+", asked) if name]
     known = known_extras(root) if names else []
@@ -170,8 +164,7 @@ def fingerprint(root: Path, venv: Path, extras: Sequence[str] = EXTRAS) -> str:
 def run(command: Sequence[str | Path], problem: str) -> str:
     """Run ``command``, show its notable steps as they come, and return its output.
 
-    Raises:
-        SetupError: it failed; the message is the end of what it wrote, and ``problem``.
+    If it fails, the ``SetupError`` is the end of what it wrote, and ``problem``.
     """
     lines = []
     with tempfile.TemporaryFile("w+") as errors:
@@ -209,14 +202,11 @@ def has_official_detectron2(distributions: dict[str, str]) -> bool:
 
 
 def keeping(distributions: dict[str, str], pins: Sequence[str]) -> list[str]:
-    """Return the constraints that keep ``distributions`` as they are.
+    """Return the constraints that keep ``distributions`` (normalised name → version) as they are.
 
     Only setuptools may change, as far as Detectron2's official sources bear it (``pkg_resources``).
-    What is added follows ``pins``, unless PyTorch is there already: then it follows from that.
-
-    Args:
-        distributions: normalised name → version.
-        pins: lines of ``constraints.txt``.
+    What is added follows ``pins``, lines of ``constraints.txt``, unless PyTorch is there already:
+    then it follows from that.
     """
     lines = [
         f"{name}=={version}"
@@ -233,13 +223,8 @@ def keeping(distributions: dict[str, str], pins: Sequence[str]) -> list[str]:
 def create(venv: Path, system_packages: bool, needed_gb: int = DISK_NEEDED_GB) -> None:
     """Make a new, empty environment, in the place of an unfinished one.
 
-    Args:
-        venv: where.
-        system_packages: it sees the packages of the interpreter that makes it.
-        needed_gb: of disk space.
-
-    Raises:
-        SetupError: the machine lacks something.
+    With ``system_packages`` it sees the packages of the interpreter that makes it. What the machine
+    lacks is a ``SetupError``.
     """
     shutil.rmtree(venv, ignore_errors=True)
     lacks = missing_from_machine(venv, needed_gb)
@@ -289,12 +274,10 @@ def install(
     """Install the project, editable, with its extras and Detectron2.
 
     Args:
-        root: the clone.
         python: the environment's interpreter.
         kept: the distributions to keep as they are, or None to install what ``setup/lock.txt``
             holds, checked by its hashes (on another machine than the lock's: the versions of
             ``constraints.txt``).
-        extras: of pyproject.toml.
         torch_index: the address of a package index that has PyTorch's CPU builds, or "".
 
     Raises:
@@ -341,15 +324,9 @@ def prepare(
 ) -> None:
     """Make the environment ready and write ``stamp``, unless it is ready already.
 
-    Args:
-        root: the clone.
-        venv: the environment.
-        stamp: marks a finished set-up.
-        asked_extras: besides ``EXTRAS`` and those it has, names between commas.
-        torch_index: the address of a package index that has PyTorch's CPU builds, or "".
-
-    Raises:
-        SetupError: the machine lacks something, an installation failed, or there is no such extra.
+    ``asked_extras`` come besides ``EXTRAS`` and those it has; for ``torch_index``, see ``install``.
+    A ``SetupError`` says that the machine lacks something, an installation failed, or there is no
+    such extra.
     """
     extras = wanted_extras(root, venv, asked_extras)
     wanted = fingerprint(root, venv, extras)

@@ -30,8 +30,8 @@ def test_the_tiny_fer2013_has_all_emotions_in_each_part_and_votes_that_agree(
 def test_the_tiny_coco_set_has_its_faces_and_bright_pixels_in_them(tmp_path: Path) -> None:
     files = write_coco(tmp_path / "set")
     truth = load_coco(files.json)
-    assert [image.boxes.tolist() for image in truth.scenes] == [[[40, 20, 76, 60]], []]
-    image = read_image(files.images / truth.scenes[0].file_name)
+    assert [image.boxes.tolist() for image in truth.images] == [[[40, 20, 76, 60]], []]
+    image = read_image(files.images / truth.images[0].file_name)
     assert image.shape == (100, 140, 3) and image[20:60, 40:76].min() > image[:20].max()
 
 

@@ -4,27 +4,48 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any, TextIO
 
 from tabulate import tabulate
-from tqdm import tqdm
 
 from faces.annotated_folder import AnnotatedFolder
-from faces.command import UserError, printable, run
-from faces.draw import draw_faces
+from faces.command import UserError, note, printable, run
 from faces.emotions import EMOTIONS, canonical_emotion
-from faces.images import read_image, read_images
 from faces.paths import ImageError
-from faces.pipeline import Image, WholeImage
+from faces.pipeline import WholeImage
 from faces.scope import MIN_FACE, add_scope_options
-from faces.sinks import json_line, open_sink
 from faces.types import DEFAULT_THRESHOLD, ImageResult
 from twostage import __version__, load_pipeline
-from twostage.model_zoo import shipped_models
+from twostage.batch.measure import add_workers_command, best_workers
+from twostage.batch.merge import add_merge_command
+from twostage.batch.outputs import STANDARD, check_resumable, open_output, run_header
+from twostage.batch.progress import Progress
+from twostage.batch.resume import ResumableOutput, is_resumable
+from twostage.batch.sources import MAX_BYTES, Source, in_shard, iter_sources, parse_shard, read_list
+from twostage.batch.summary import add_summary_command
+from twostage.batch.tasks import (
+    TASK_IMAGES,
+    Loader,
+    Outcome,
+    Task,
+    analyze_here,
+    analyze_in_workers,
+    make_tasks,
+)
+from twostage.model_zoo import fingerprint, shipped_models
 from twostage.video_command import add_video_command
+
+STOPPED = "what was finished is written; --resume goes on with .jsonl, .csv and .parquet"
+
+SMALL_RUN = 200
+"""Below so many images, more than one process only pays if the user says so."""
 
 Threshold = float | Mapping[str, float]
 
@@ -33,9 +54,6 @@ SERVICE = {
     "feedback": "export or sum up what people said of the service's answers",
 }
 """Commands whose room stands above this one; ``service.commands`` is loaded when one is called."""
-
-STANDARD = "-"
-"""Stands for standard input among the photos, for standard output as ``--out``."""
 
 
 def parse_threshold(words: Sequence[str]) -> Threshold:
@@ -97,53 +115,133 @@ def analyze(args: argparse.Namespace) -> int:
     """Run ``twostage analyze``; returns 0, or 1 if an image failed."""
     # what cannot be asked for is refused before anything is loaded
     threshold = parse_threshold(args.threshold)
-    if STANDARD in args.paths:
-        check_standard_input(args.paths)
-    annotated = AnnotatedFolder(args.annotated, args.paths) if args.annotated else None
+    shard = parse_shard(args.shard) if args.shard else None
+    check_resumable(args.out, resume=args.resume, retry_failed=args.retry_failed)
+    paths = [*args.paths, *(read_list(args.list) if args.list else ())]
+    if not paths:
+        raise UserError("name a photo, a folder or a pattern, or a --list of them")
+    if STANDARD in paths:
+        check_standard_input(paths)
+    annotated = AnnotatedFolder(args.annotated, paths) if args.annotated else None
     shown = sys.stderr if args.out == STANDARD else sys.stdout
-    analysed = found = failed = 0
     with ExitStack() as stack:
-        write = writer_of(args.out, threshold, stack)
-        pipeline = load_pipeline(
-            WholeImage() if args.no_detector else args.detector,
-            args.classifier,
-            device=args.device,
-            detail=args.detail,
-            min_face=args.min_face,
-            rotations=args.rotations,
+        header = header_of(args, threshold) if args.out and is_resumable(args.out) else {}
+        output = open_output(
+            args.out, threshold, header, stack, resume=args.resume, retry_failed=args.retry_failed
         )
-        bar = stack.enter_context(tqdm(unit=" images", desc="analysing", disable=None, leave=False))
+        before = output.before if isinstance(output, ResumableOutput) else None
+        if isinstance(output, ResumableOutput) and output.note:
+            note("twostage", output.note)
 
-        def report(error: ImageError) -> None:
-            nonlocal failed
-            failed += 1
-            bar.write(printable(f"twostage: {error}"), file=sys.stderr)
+        def wanted(name: str) -> bool:
+            return shard is None or in_shard(name, *shard)
 
-        # one image at a time, so that memory stays flat
-        for source, image in images_of(args.paths, report, args.annotated):
-            result = pipeline.classify(image, pipeline.locate(image), source)
-            if write:
-                write(result)
-            if annotated:
+        # the images: all of them, and those of them that are still to be done
+        def sources(is_wanted: Callable[[str], bool]) -> Iterator[Source | ImageError]:
+            return iter_sources(paths, args.annotated, is_wanted)
+
+        rest = sources(lambda name: wanted(name) and not output.is_done(name))
+        progress = stack.enter_context(
+            Progress(args.log, len(before.done) if before else 0, lambda: count(sources(wanted)))
+        )
+        progress.log("start", **header)
+        tasks = make_tasks(
+            standard_input() if STANDARD in paths else rest, threshold if annotated else None
+        )
+        for outcome in outcomes_of(args, tasks):
+            output.write(outcome.entries)
+            show(outcome, threshold, progress, shown, quiet=args.quiet)
+            for name, drawn in outcome.drawn:
                 try:
-                    annotated.write(source, draw_faces(image, result, threshold))
+                    annotated.write(name, drawn) if annotated else None
                 except ImageError as error:
-                    report(error)
-            bar.write(describe(result, threshold) + "\n", file=shown)
-            analysed += 1
-            found += len(result.faces)
-            bar.update()
+                    progress.fail(error)
 
-    # what was done
+    tell(args, progress, annotated, len(before.done) if before else 0, shown)
+    return 1 if progress.failed else 0
+
+
+def header_of(args: argparse.Namespace, threshold: Threshold) -> dict[str, Any]:
+    """Return what the results of a command line are made with, see ``run_header``."""
+    detector = {} if args.no_detector else fingerprint("detector", args.detector)
+    looks = {"detail": args.detail, "min_face": args.min_face, "rotations": args.rotations}
+    return run_header(
+        detector,
+        fingerprint("classifier", args.classifier),
+        threshold,
+        looks,
+        version=__version__,
+        device=args.device,
+        shard=args.shard,
+    )
+
+
+def loader_of(args: argparse.Namespace) -> Loader:
+    """Return what loads both stages as a command line asks, here or in another process."""
+    return partial(
+        load_pipeline,
+        WholeImage() if args.no_detector else args.detector,
+        args.classifier,
+        device=args.device,
+        detail=args.detail,
+        min_face=args.min_face,
+        rotations=args.rotations,
+    )
+
+
+def outcomes_of(args: argparse.Namespace, tasks: Iterator[Task]) -> Iterator[Outcome]:
+    """Analyse tasks in this process, or in as many as the command line asks for."""
+    loader = loader_of(args)
+    workers = args.workers
+    if workers is None:
+        # a process more pays from some images on only, as it loads the models first
+        first = list(itertools.islice(tasks, SMALL_RUN // TASK_IMAGES))
+        workers = best_workers() if len(first) == SMALL_RUN // TASK_IMAGES else 1
+        tasks = itertools.chain(first, tasks)
+    if workers == 1:
+        return analyze_here(loader(), tasks)
+    return analyze_in_workers(loader, tasks, workers, ordered=not args.unordered)
+
+
+def show(
+    outcome: Outcome, threshold: Threshold, progress: Progress, shown: TextIO, *, quiet: bool
+) -> None:
+    """Print and count what came of a task."""
+    for entry in outcome.entries:
+        if isinstance(entry, ImageError):
+            progress.fail(entry)
+            continue
+        if not quiet:
+            progress.write(describe(entry, threshold) + "\n", shown)
+        progress.succeed(entry)
+
+
+def tell(
+    args: argparse.Namespace,
+    progress: Progress,
+    annotated: AnnotatedFolder | None,
+    before: int,
+    shown: TextIO,
+) -> None:
+    """Print what a run has done."""
     if args.out and args.out != STANDARD:
         print(f"wrote {printable(args.out)}", file=shown)
     if annotated and annotated.count:
         others = annotated.count - 1
         more = f" and {_count(others, 'more image')} beside it" if others else ""
         print(f"wrote {printable(str(annotated.first))}{more}", file=shown)
-    images, faces = _count(analysed, "image"), _count(found, "face")
-    print(f"{images} analysed, {faces} found, {failed} failed", file=shown)
-    return 1 if failed else 0
+    if before:
+        print(f"{_count(before, 'image')} done by earlier runs", file=shown)
+    if progress.analysed + progress.failed >= SMALL_RUN:
+        speed = f"{progress.images_per_second:.1f} images per second"
+        print(f"{timedelta(seconds=round(progress.seconds))}, {speed}", file=shown)
+    images, faces = _count(progress.analysed, "image"), _count(progress.faces, "face")
+    print(f"{images} analysed, {faces} found, {progress.failed} failed", file=shown)
+
+
+def count(items: Iterator[object]) -> int:
+    """Return how many items an iterator yields."""
+    return sum(1 for _ in items)
 
 
 def check_standard_input(paths: Sequence[str]) -> None:
@@ -158,44 +256,10 @@ def check_standard_input(paths: Sequence[str]) -> None:
         raise UserError(f"{STANDARD}: give an image on standard input: … < photo.jpg")
 
 
-def images_of(
-    paths: Sequence[str], on_error: Callable[[ImageError], None], exclude: Path | None
-) -> Iterator[tuple[str, Image]]:
-    """Yield name and image of every photo, as ``read_images``, or of standard input."""
-    if STANDARD not in paths:
-        yield from read_images(paths, on_error, exclude)
-        return
-    try:
-        image = read_image(sys.stdin.buffer, "stdin")
-    except ImageError as error:
-        on_error(error)
-    else:
-        yield "stdin", image
-
-
-def writer_of(
-    out: str | None, threshold: Threshold, stack: ExitStack
-) -> Callable[[ImageResult], None] | None:
-    """Return what writes results: to a file, to standard output as JSON lines, or nowhere.
-
-    Args:
-        out: the option ``--out``.
-        threshold: probability from which an emotion is a label.
-        stack: closes the file.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    if out is None:
-        return None
-    if out != STANDARD:
-        return stack.enter_context(open_sink(out, threshold)).write
-
-    def print_line(result: ImageResult) -> None:
-        sys.stdout.buffer.write(json_line(result, threshold))
-        sys.stdout.buffer.flush()
-
-    return print_line
+def standard_input() -> Iterator[Source | ImageError]:
+    """Yield the image on standard input."""
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    yield Source("stdin", STANDARD, size=len(data), data=data)
 
 
 def list_models(args: argparse.Namespace) -> int:
@@ -223,14 +287,31 @@ def build_parser() -> argparse.ArgumentParser:
         description="Find the faces in photos and say which emotions they show.",
         epilog=f"The emotions are {', '.join(EMOTIONS)}.",
     )
+    add_analyze_arguments(command)
+    add_large_run_arguments(command.add_argument_group("large runs (docs/scale.md)"))
+    command.set_defaults(run=analyze)
+    add_video_command(commands)
+    add_summary_command(commands)
+    add_merge_command(commands)
+    add_workers_command(commands)
+    command = commands.add_parser("models", help="list the shipped models")
+    command.set_defaults(run=list_models)
+    for name, about in SERVICE.items():
+        commands.add_parser(name, help=about, add_help=False)
+    return parser
+
+
+def add_analyze_arguments(command: argparse.ArgumentParser) -> None:
+    """Add what to analyse, with which models, and where to write."""
     command.add_argument(
-        "paths", nargs="+", metavar="PATH",
-        help="files, folders, patterns; or - for one image on standard input",
+        "paths", nargs="*", metavar="PATH",
+        help="files, folders, patterns, .tar and .zip archives, addresses (s3://…); or - for one "
+        "image on standard input",
     )  # fmt: skip
     command.add_argument(
         "--out", metavar="FILE",
-        help="write results; by extension: .jsonl, .json, .csv (a row per face), .coco.json; or - "
-        "for JSON lines on standard output",
+        help="write results; by extension: .jsonl, .json, .csv (a row per face), .parquet (a "
+        "folder), .coco.json; or - for JSON lines on standard output",
     )  # fmt: skip
     command.add_argument("--annotated", type=Path, metavar="DIR", help="write images with boxes")
     stage_1 = command.add_mutually_exclusive_group()
@@ -258,13 +339,34 @@ def build_parser() -> argparse.ArgumentParser:
         help="try each photo in four turns, for photos that lie on their side (takes four times as "
         "long)",
     )  # fmt: skip
-    command.set_defaults(run=analyze)
-    add_video_command(commands)
-    command = commands.add_parser("models", help="list the shipped models")
-    command.set_defaults(run=list_models)
-    for name, about in SERVICE.items():
-        commands.add_parser(name, help=about, add_help=False)
-    return parser
+    command.add_argument("--quiet", action="store_true", help="print no table for each image")
+
+
+def add_large_run_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add what runs over many images need."""
+    group.add_argument("--list", type=Path, metavar="FILE", help="a text file with a path a line")
+    group.add_argument(
+        "--resume", action="store_true",
+        help="go on with --out where a stopped run ended (.jsonl, .csv, .parquet)",
+    )  # fmt: skip
+    group.add_argument(
+        "--retry-failed", action="store_true", help="with --resume: try what failed again, too"
+    )
+    group.add_argument(
+        "--workers", type=positive, metavar="N",
+        help="processes that share the cores (default: what was measured here as the fastest, "
+        "see twostage workers; 1 if nothing was)",
+    )  # fmt: skip
+    group.add_argument("--unordered", action="store_true", help="write results as they are ready")
+    group.add_argument("--shard", metavar="I/N", help="only the I-th of N parts of the images")
+    group.add_argument("--log", type=Path, metavar="FILE", help="add progress as JSON lines")
+
+
+def positive(text: str) -> int:
+    """Parse a number of processes, for argparse."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, got {text!r}")
+    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -273,7 +375,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words and words[0] in SERVICE:
         return int(importlib.import_module("service.commands").main(words))
     args = build_parser().parse_args(words)
-    return run("twostage", lambda: args.run(args), "what was finished is written")
+    return run("twostage", lambda: args.run(args), STOPPED)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,7 @@ def layers(classifier: EmotionClassifier) -> dict[str, tuple[int, int, int]]:
 
 
 def feature_maps(classifier: EmotionClassifier, crop: Image, layer: str) -> NDArray[np.float32]:
-    """Return what a layer makes of a face, (channels, height, width) float32.
-
-    Args:
-        classifier: stage 2, a network.
-        crop: a face, (S, S, 3) uint8 RGB.
-        layer: a name that ``layers`` returns.
-    """
+    """Return what a layer, one of ``layers``, makes of a face: (channels, height, width) floats."""
     if not isinstance(classifier, NetworkClassifier):
         raise TypeError(f"{classifier.name}: is no network and has no layers")
     return explain.feature_maps(classifier, crop, layer)

@@ -204,6 +204,34 @@ def classifier_facts(name_or_run: str) -> dict[str, Any]:
     }
 
 
+def fingerprint(stage: str, name_or_run: str) -> dict[str, str]:
+    """Return what tells a model from others: the names of its files → their sha256.
+
+    Args:
+        stage: ``detector`` or ``classifier``.
+        name_or_run: as in ``load_detector`` and ``load_classifier``.
+
+    Returns:
+        NAME.EXTENSION → sha256; a detector of another package has no files, and "" in its place.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    if stage == "classifier" and "+" in name_or_run and not Path(name_or_run).is_dir():
+        members = [fingerprint(stage, name) for name in name_or_run.split("+")]
+        return {file: sha256 for member in members for file, sha256 in member.items()}
+    model = _find(stage, name_or_run)
+    if isinstance(model, Path):
+        files = [path for path in model.iterdir() if path.suffix in (".safetensors", ".yaml")]
+        return {f"{model.name}/{path.name}": file_sha256(path) for path in sorted(files)}
+    if model.classical:
+        return {model.name: ""}
+    found = {model.name: file_sha256(model.weights)}
+    if model.config.is_file():
+        found[model.config.name] = file_sha256(model.config)
+    return found
+
+
 def _find(stage: str, name_or_run: str) -> ShippedModel | Path:
     models = shipped_models(stage)
     if name_or_run == DEFAULT:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 from tqdm import tqdm
 
-from faces.command import UserError, note
+from faces.command import UserError, note, number_for
 from faces.pipeline import Pipeline
 from faces.scope import add_scope_options
 from faces.types import DEFAULT_THRESHOLD
@@ -75,6 +75,10 @@ def analyze_videos(args: argparse.Namespace) -> int:
 
 
 BAR = "{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}{postfix}]"
+
+
+_positive = number_for("a number above 0", lambda x: 0 < x < 1e6)
+_count = number_for("a whole number from 1 to 100", lambda x: 1 <= x <= 100, int)
 
 
 class _Progress:
@@ -161,23 +165,3 @@ def add_video_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 (default: a GPU if any)")
     add_scope_options(command)
     command.set_defaults(run=analyze_videos)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return value
-
-
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if not 0 < value <= 100:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100, got {text!r}")
-    return value

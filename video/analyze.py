@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import time as clock
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -22,7 +23,7 @@ from faces.pipeline import Image, Pipeline
 from faces.types import Box, Detection, EmotionProbabilities, Face
 from video.frames import Frame, Frames, open_frames
 from video.looks import Looks, describe
-from video.mood import Smoother, SmoothingOptions
+from video.mood import SLACK, Smoother, SmoothingOptions, median
 from video.tracking import CutDetector, Track, Tracker, TrackingOptions
 
 LOW_SCORE = 0.2
@@ -56,7 +57,7 @@ class VideoFace:
         track: number of the person's track, from 1; None where the face was seen too briefly.
         face: box, score and the probabilities of this frame alone.
         smoothed: the track's probabilities, smoothed over time.
-        mood: the emotion that the track shows, which does not flicker.
+        mood: the most likely of these.
     """
 
     track: int | None
@@ -143,7 +144,7 @@ class LiveLook:
 
 
 class Follower:
-    """Networks' answers, frame by frame → faces with tracks and smoothed emotions."""
+    """Networks' answers, frame by frame → faces with tracks and emotions smoothed until now."""
 
     def __init__(self, source: str, tracking: TrackingOptions, smoothing: SmoothingOptions) -> None:
         self._source = source
@@ -161,7 +162,7 @@ class Follower:
             face = Face(detection, EmotionProbabilities.from_row(row.tolist()))
             smoother = self._smoothers.setdefault(track, Smoother(self._smoothing))
             smoothed = smoother.update(face.emotions.probabilities, look.time)
-            faces.append(VideoFace(track.number, face, smoothed, smoother.mood))
+            faces.append(VideoFace(track.number, face, smoothed, smoothed.top))
         passed = 0.0 if self._before is None else look.time - self._before
         self._before = look.time
         seconds = getattr(look, "seconds", (0.0, 0.0))
@@ -179,6 +180,54 @@ class Follower:
         answers = self._tracker.update(found, look.time, cut=look.cut, looks=look.looks)
         kept = [(d, track) for d, track in zip(found, answers, strict=True) if track is not None]
         return [d for d, _ in kept], [track for _, track in kept]
+
+
+class Settler:
+    """Smooths with what follows, too: frames come out once ``seconds`` more have been seen."""
+
+    def __init__(self, options: SmoothingOptions) -> None:
+        self._seconds = options.seconds + SLACK
+        self._seen: deque[VideoFrame] = deque()
+        self._settled = 0
+        """How many of ``_seen`` have come out."""
+
+    def take(self, frame: VideoFrame) -> Iterator[VideoFrame]:
+        """Take in the next frame; yields those that are settled now."""
+        self._seen.append(frame)
+        while self._seen[self._settled].time < frame.time - self._seconds:
+            yield self._next()
+
+    def finish(self) -> Iterator[VideoFrame]:
+        """Yield the frames that are left when no more follow."""
+        while self._settled < len(self._seen):
+            yield self._next()
+
+    def _next(self) -> VideoFrame:
+        frame = self._seen[self._settled]
+        # what came out long ago is not looked at any more
+        while self._seen[0].time < frame.time - self._seconds:
+            self._seen.popleft()
+            self._settled -= 1
+        self._seen[self._settled] = replace(frame, image=None)
+        self._settled += 1
+        rows: dict[int | None, list[Sequence[float]]] = {}
+        for near in self._seen:
+            if near.time <= frame.time + self._seconds:
+                for one in near.faces:
+                    rows.setdefault(one.track, []).append(one.face.emotions.probabilities)
+        faces = []
+        for one in frame.faces:
+            smoothed = median(rows[one.track]) if one.track is not None else one.face.emotions
+            faces.append(replace(one, smoothed=smoothed, mood=smoothed.top))
+        return replace(frame, faces=tuple(faces))
+
+
+def settled(frames: Iterable[VideoFrame], options: SmoothingOptions) -> Iterator[VideoFrame]:
+    """Smooth frames with what follows, too; see ``Settler``."""
+    settler = Settler(options)
+    for frame in frames:
+        yield from settler.take(frame)
+    yield from settler.finish()
 
 
 def look_at(
@@ -234,8 +283,8 @@ def analyze_video(
 
 def _analyze(pipeline: Pipeline, frames: Frames, options: VideoOptions) -> Iterator[VideoFrame]:
     follower = Follower(frames.name, tracking_options(pipeline, options), options.smoothing)
-    for look in look_at(pipeline, frames, options):
-        yield follower.take(look)
+    found = (follower.take(look) for look in look_at(pipeline, frames, options))
+    return found if frames.live else settled(found, options.smoothing)
 
 
 def _inside(box: Box, look: Look) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 
 from faces.command import UserError
 from faces.images import ImageError, read_image
-from faces.paths import PICTURE_SUFFIXES
+from faces.paths import IMAGE_SUFFIXES
 from faces.pipeline import Image
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class FolderFrames(Frames):
     def __init__(self, folder: Path, every: float | None, after: tuple[int, float] | None) -> None:
         super().__init__(str(folder))
         self._paths = sorted(
-            (path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES),
+            (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES),
             key=lambda path: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", path.name)],
         )
         if not self._paths:

@@ -6,7 +6,7 @@ import io
 import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from faces.pipeline import Image, Pipeline
 from faces.types import DEFAULT_THRESHOLD, Box
 from video.analyze import (
     Follower,
+    Settler,
     VideoFrame,
     VideoOptions,
     look_at,
+    settled,
     tracking_options,
 )
 from video.frames import Frames, open_frames
@@ -213,6 +215,10 @@ class _Job:
         self._options, self._watch = options, watch
         self._about = _about(source, options, models)
         self._live = False
+        self._settler = Settler(options.smoothing)
+        self._crops: dict[int, Mapping[int, bytes]] = {}
+        self._best: dict[int | None, float] = {}
+        """Track → quality of its best crop so far."""
         self.summary = VideoSummary(source)
 
     def run(self, notes: Notes | None, rows: TableWriter | None) -> bool:
@@ -223,15 +229,18 @@ class _Job:
         follower = self._follower(pipeline)
         start = clock.perf_counter()
         try:
-            last = None
+            last, noted = None, 0
             if notes is not None:
                 notes.begin(self._about, again=frames.live)
                 for last in notes.looks():
-                    self._count(follower.take(last), rows, frames.seconds, last.crops)
+                    self._take(follower.take(last), rows, frames.seconds, last.crops)
+                    noted += 1
                 if notes.ended is not None:
+                    self._finish(rows, frames.seconds)
+                    self.summary.noted = noted
                     self.summary.problems = notes.ended
                     return False
-                self.summary.noted = self.summary.frames
+                self.summary.noted = noted
             if last is not None:
                 after = (last.index, last.time)
                 frames = open_frames(self._source, self._options.every, after)
@@ -262,7 +271,7 @@ class _Job:
                     summary.dropped = frames.dropped
                     summary.seconds["detect"] += look.seconds[0]
                     summary.seconds["classify"] += look.seconds[1]
-                    self._count(frame, rows, frames.seconds, crops)
+                    self._take(frame, rows, frames.seconds, crops)
                     # what comes only once is annotated as it comes
                     if self._outputs.annotated and frames.live and frame.image is not None:
                         if video is None:
@@ -271,7 +280,9 @@ class _Job:
                             video = stack.enter_context(opened)
                         video.write(frame.image, frame, self._outputs.overlay)
             except KeyboardInterrupt:
+                self._finish(rows, frames.seconds)
                 return True  # in here, so that the annotated video is finished
+        self._finish(rows, frames.seconds)
         summary.problems = frames.problems
         if notes is not None:
             notes.end(frames.problems)
@@ -280,6 +291,28 @@ class _Job:
     def _follower(self, pipeline: Pipeline) -> Follower:
         tracking = tracking_options(pipeline, self._options)
         return Follower(self._source, tracking, self._options.smoothing)
+
+    def _take(
+        self,
+        frame: VideoFrame,
+        rows: TableWriter | None,
+        length: float | None,
+        crops: Mapping[int, bytes],
+    ) -> None:
+        """Take in a frame and its better crops, and count the frames that are settled now."""
+        for index in crops:
+            one = frame.faces[index]
+            self._best[one.track] = crop_quality(frame, one.face.box)
+        if self._live:
+            self._count(frame, rows, length, crops)
+            return
+        self._crops[frame.index] = crops
+        for ready in self._settler.take(replace(frame, image=None)):
+            self._count(ready, rows, length, self._crops.pop(ready.index))
+
+    def _finish(self, rows: TableWriter | None, length: float | None) -> None:
+        for ready in self._settler.finish():
+            self._count(ready, rows, length, self._crops.pop(ready.index))
 
     def _count(
         self,
@@ -312,8 +345,7 @@ class _Job:
         for index, one in enumerate(frame.faces):
             if one.track is None:
                 continue
-            track = self.summary.tracks.get(one.track)
-            best = 0.0 if track is None else track.best_score
+            best = self._best.get(one.track, 0.0)
             if frame.image is not None and crop_quality(frame, one.face.box) > BETTER * best:
                 found[index] = _jpeg(crop_face(frame.image, one.face.box, 0.15))
         return found
@@ -325,7 +357,8 @@ class _Job:
             write_chart(outputs.chart, list(self.summary.tracks.values()), self.summary.end)
         if outputs.annotated is not None and not self._live and notes is not None:
             follower = self._follower(self._load())
-            analysed = (follower.take(look) for look in read_looks(notes.path, self._about))
+            found = (follower.take(look) for look in read_looks(notes.path, self._about))
+            analysed = settled(found, self._options.smoothing)
             annotate_file(outputs.annotated, self._source, analysed, outputs.overlay)
 
 

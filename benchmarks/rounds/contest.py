@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
+from eval.data import options
 from eval.records import report
 from faces.command import UserError
 
@@ -34,6 +39,14 @@ class Spread:
     def of(cls, times: Sequence[float]) -> Spread:
         """Summarise the times of the rounds."""
         return cls(statistics.median(times), min(times), max(times))
+
+    def keys(self, name: str) -> dict[str, float]:
+        """Return ``NAME_per_image``, ``NAME_low`` and ``NAME_high``."""
+        return {
+            f"{name}_per_image": self.median,
+            f"{name}_low": self.low,
+            f"{name}_high": self.high,
+        }
 
 
 def python_command(module: str, *words: str) -> list[str]:
@@ -63,42 +76,86 @@ def file_stem(name: str) -> str:
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options that both benchmarks take."""
-    parser.add_argument("--threads", type=int, default=1, help="of each (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
-    parser.add_argument(
-        "--keep",
-        type=Path,
-        metavar="DIR",
-        help="leave all answers there, as eval.* --scores and --results take them",
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="quality beside speed")
+    parser.set_defaults(device="cpu")
+    add_effort(parser, threads=1, rounds=5)
+    text = "leave all answers there, as eval.* --scores and --results take them"
+    parser.add_argument("--keep", type=Path, metavar="DIR", help=text)
+    options.add_out_option(parser)
+    options.add_picture_option(parser)
 
 
-def check_options(arguments: Namespace) -> None:
-    """Refuse what cannot be measured before anything is, and make the folder of ``--keep``.
+def add_effort(parser: ArgumentParser, threads: int, rounds: int) -> None:
+    """Add ``--threads`` and ``--rounds``, with these defaults."""
+    for option, default in (("--threads", threads), ("--rounds", rounds)):
+        text = "default %(default)s"
+        parser.add_argument(option, type=options.positive, default=default, metavar="N", help=text)
+
+
+def check_peers(peers: Sequence[str]) -> None:
+    """Make sure that the packages are there, if some are to be compared with.
 
     Raises:
-        UserError: an option is out of range, a file cannot be written, or the packages are
-            not installed.
+        UserError: they are not.
     """
-    for path in (arguments.out, arguments.picture):
-        report.check_out(path)
-    if min(arguments.rounds, arguments.threads) < 1:
-        raise UserError("--rounds and --threads must be 1 or more")
-    if arguments.keep is not None:
-        arguments.keep.mkdir(parents=True, exist_ok=True)
-    if arguments.peers and not PYTHON_PEERS.is_dir():
+    if peers and not PYTHON_PEERS.is_dir():
         raise UserError(
             "the packages to compare with are not installed; run make peers, or leave them out "
             "(--peers without a name)"
         )
 
 
+@contextmanager
+def answers_folder(keep: Path | None) -> Iterator[Path]:
+    """Yield the folder of ``--keep``, which is made, or else one that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+
+
+def times_file(folder: Path, name: str, turn: int) -> Path:
+    """Return where a run's times go."""
+    return folder / f"{file_stem(name)}.times.{turn}.json"
+
+
+def run_all(
+    arguments: Namespace,
+    names: Sequence[str],
+    folder: Path,
+    command: Callable[[Namespace, str, Path, int], Sequence[str]],
+) -> list[list[dict[str, Any]]]:
+    """Let the contestants look in turn.
+
+    Args:
+        arguments: see ``add_options``.
+        names: of the contestants.
+        folder: gets their files.
+        command: (arguments, name, folder, round) → what measures one, and writes ``times_file``.
+
+    Returns:
+        For each contestant, and each round, what stands in its ``times_file``.
+    """
+
+    def run(name: str, turn: int) -> Sequence[str]:
+        return command(arguments, name, folder, turn)
+
+    take_turns(names, arguments.rounds, run, arguments.threads)
+    rounds = range(arguments.rounds)
+    files = [[times_file(folder, name, turn) for turn in rounds] for name in names]
+    return [[json.loads(file.read_text("utf-8")) for file in own] for own in files]
+
+
+def order(contestants: int, rounds: int) -> Iterator[tuple[int, int]]:
+    """Yield (round, contestant), from 0, so that the order of the contestants turns by one."""
+    for turn in range(rounds):
+        for place in range(contestants):
+            yield turn, (turn + place) % contestants
+
+
 def take_turns(
     names: Sequence[str], rounds: int, run: Callable[[str, int], Sequence[str]], threads: int
 ) -> None:
-    """Run every contestant once per round, in an order that each round turns by one.
+    """Run every contestant once per round, in ``order``.
 
     Args:
         names: the contestants.
@@ -110,16 +167,12 @@ def take_turns(
         UserError: a contestant failed; the message has its last line.
     """
     environment = environment_of(threads)
-    turns = [
-        (turn, names[(turn + place) % len(names)])
-        for turn in range(rounds)
-        for place in range(len(names))
-    ]
-    for turn, name in tqdm(turns, unit=" runs", disable=None):
-        done = subprocess.run(run(name, turn), env=environment, capture_output=True, text=True)
+    for turn, index in tqdm(list(order(len(names), rounds)), unit=" runs", disable=None):
+        words = run(names[index], turn)
+        done = subprocess.run(words, env=environment, capture_output=True, text=True)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise UserError(f"{name}: its measurement failed: {last}")
+            raise UserError(f"{names[index]}: its measurement failed: {last}")
 
 
 def environment_of(threads: int) -> dict[str, str]:
@@ -133,12 +186,11 @@ def environment_of(threads: int) -> dict[str, str]:
     }
 
 
-def conditions(arguments: Namespace, made_by: str) -> report.Row:
+def conditions(arguments: Namespace) -> report.Row:
     """Return what every row says of how it was measured; ask before anything is."""
     return {
         "rounds": arguments.rounds,
         "load_before": os.getloadavg()[0],
-        **report.provenance(made_by, "cpu"),
         "threads": arguments.threads,
     }
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from eval.records.plots import save
+from eval.records.report import Row
 
 OURS, THEIRS = "#0072b2", "#d55e00"
 """Blue and vermilion of Okabe and Ito's palette; the names are written beside the points."""
@@ -30,6 +31,12 @@ class Point:
     ours: bool
     ms: tuple[float, float, float]
     quality: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, row: Row, stage: str, ms: tuple[float, float, float], quality: str) -> Point:
+        """Return the point of a row; ``stage`` is the key of its name, ``quality`` of a share."""
+        low, high = (100 * end for end in row[f"{quality}_ci"])
+        return cls(Path(row[stage]).name, row["ours"], ms, (100 * row[quality], low, high))
 
 
 def draw(panels: Sequence[tuple[str, Sequence[Point]]], axis: str, unit: str, path: Path) -> None:

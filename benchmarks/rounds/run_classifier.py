@@ -7,9 +7,8 @@ size → milliseconds per face; ``precision``, the number format where it is kno
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,9 +16,9 @@ import cv2
 import numpy as np
 
 from benchmarks.peers.classifiers import CLASSIFIERS
+from eval.data import options
+from eval.data.options import precision_of
 from eval.data.score_files import write_scores
-from eval.records.report import precision_of
-from faces.command import run
 from faces.files import write_json
 from faces.images import read_image
 from faces.pipeline import EmotionClassifier, Image
@@ -80,8 +79,7 @@ def ms_per_item(
     return 1000 * float(np.median(times)) / batch
 
 
-def measure(arguments: argparse.Namespace) -> int:
-    """Do what the command line asks; returns the exit status."""
+def _measure(arguments: Namespace) -> None:
     names, crops = read_crops(arguments.crops)
     classifier = load(arguments.name, arguments.threads)
     if arguments.scores is not None:
@@ -90,23 +88,18 @@ def measure(arguments: argparse.Namespace) -> int:
     if arguments.times is not None:
         times = {str(n): ms_per_item(classifier.probabilities, crops, n) for n in arguments.batches}
         write_json(arguments.times, {"ms": times, "precision": precision_of(classifier)})
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}", description=__doc__.splitlines()[0]
-    )
+def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("name", help="a package's classifier, or one of ours")
     parser.add_argument("--crops", type=Path, required=True, metavar="FILE.npy|DIR")
     parser.add_argument("--scores", type=Path, metavar="FILE.csv", help="of all crops")
     parser.add_argument("--times", type=Path, metavar="FILE.json")
     parser.add_argument("--batches", type=int, nargs="+", default=[], metavar="N")
     parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args(argv)
-    return run(COMMAND, lambda: measure(arguments))
 
+
+main = options.Command(COMMAND, __doc__, _add_options, _measure)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -5,21 +5,19 @@ It writes its detections (COCO results) and its time (json).
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from benchmarks.peers.detectors import DETECTORS
 from benchmarks.rounds.run_classifier import ms_per_item
+from eval.data import options
+from eval.data.detections import as_arrays, coco_results
 from eval.data.images import AnnotatedImages
-from eval.records.report import precision_of
-from faces.coco import GroundTruth, load_coco
-from faces.command import run
+from eval.data.options import precision_of
+from faces.coco import Detections, GroundTruth, ImageId, load_coco
 from faces.files import write_json
 from faces.pipeline import Detector, Image
 
@@ -56,63 +54,48 @@ def letterbox(image: Image, width: int, height: int) -> Image:
     return result
 
 
-def find_all(detector: Detector, truth: GroundTruth, images: Path) -> list[dict[str, Any]]:
-    """Return what a detector finds in all images, at their own size, as COCO results.
+def find(detector: Detector, truth: GroundTruth, images: Path) -> dict[ImageId, Detections]:
+    """Return all that a detector finds in the images, which must all be readable.
 
     Raises:
-        UserError: an image cannot be read.
+        UserError: one is not.
     """
-    results = []
-    for scene, image in AnnotatedImages(truth, images, strict=True):
-        for found in detector.detect([image], min_score=0.0)[0]:
-            x1, y1, x2, y2 = found.box.as_tuple()
-            results.append(
-                {
-                    "image_id": scene.id,
-                    "category_id": 1,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "score": found.score,
-                }
-            )
-    return results
+    return {
+        image.id: as_arrays(detector.detect([pixels], 0.0)[0])
+        for image, pixels in AnnotatedImages(truth, images, strict=True)
+    }
 
 
 def timed_images(truth: GroundTruth, images: Path, size: tuple[int, int]) -> list[Image]:
     """Return ``TIMED`` of the images, evenly spread, at a size (width, height)."""
-    step = max(1, len(truth.scenes) // TIMED)
-    some = GroundTruth(truth.path, truth.scenes[::step][:TIMED], truth.fingerprint)
+    step = max(1, len(truth.images) // TIMED)
+    some = GroundTruth(truth.path, truth.images[::step][:TIMED], truth.fingerprint)
     return [letterbox(pixels, *size) for _, pixels in AnnotatedImages(some, images, strict=True)]
 
 
-def measure(arguments: argparse.Namespace) -> int:
-    """Do what the command line asks; returns the exit status."""
+def _measure(arguments: Namespace) -> None:
     truth = load_coco(arguments.coco)
     detector = load(arguments.name, arguments.threads)
     if arguments.results is not None:
-        found = find_all(detector, truth, arguments.images)
-        write_json(arguments.results, found)
+        found = find(detector, truth, arguments.images)
+        rows = [row for image, own in found.items() for row in coco_results(image, own)]
+        write_json(arguments.results, rows)
     pictures = timed_images(truth, arguments.images, tuple(arguments.size))
     ms = ms_per_item(detector.detect, pictures, 1, SECONDS)
     times = {"ms": ms, "threshold": detector.score_threshold, "precision": precision_of(detector)}
     write_json(arguments.times, times)
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {COMMAND}", description=(__doc__ or "").splitlines()[0]
-    )
+def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("name", help="a package's detector, or one of ours")
-    parser.add_argument("--coco", type=Path, required=True)
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"))
+    options.add_photo_options(parser)
+    options.add_size_option(parser, "the timed images", (640, 480))
     parser.add_argument("--results", type=Path, metavar="FILE.json", help="of all pictures")
     parser.add_argument("--times", type=Path, required=True, metavar="FILE.json")
     parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args(argv)
-    return run(COMMAND, lambda: measure(arguments))
 
+
+main = options.Command(COMMAND, __doc__, _add_options, _measure)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

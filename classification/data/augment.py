@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Annotated
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its first import looks for updates online
 
@@ -15,39 +16,25 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far training images are varied; 0 switches a step off.
+    """How far training images are varied; 0 switches a step off. Each has a range of its own."""
 
-    Attributes:
-        shift: largest shift along each axis, as a fraction of the side.
-        rotate: largest rotation in degrees.
-        scale: largest change of scale, as a fraction.
-        flip: probability of a mirror image.
-        brightness: largest change of brightness, as a fraction of the range.
-        contrast: largest change of contrast, as a fraction.
-        blur: probability of a halved resolution (small faces in photos look so).
-        erase: probability of erasing a rectangle (Zhong et al., "Random Erasing", 2020).
-        mixup: parameter of the Beta distribution of mixup (Zhang et al., 2018).
-        mixup_until: fraction of the training after which mixup stops.
-    """
-
-    shift: float = 0.1
-    rotate: float = 15.0
-    scale: float = 0.15
-    flip: float = 0.5
-    brightness: float = 0.2
-    contrast: float = 0.2
-    blur: float = 0.0
-    erase: float = 0.25
-    mixup: float = 0.2
-    mixup_until: float = 1.0
+    shift: Annotated[float, 0, 0.5] = 0.1  # largest along each axis, as a fraction of the side
+    rotate: Annotated[float, 0, 180] = 15.0  # largest rotation in degrees
+    scale: Annotated[float, 0, 0.9] = 0.15  # largest change of scale, as a fraction
+    flip: Annotated[float, 0, 1] = 0.5  # probability of a mirror image
+    brightness: Annotated[float, 0, 1] = 0.2  # largest change, as a fraction of the range
+    contrast: Annotated[float, 0, 1] = 0.2  # largest change, as a fraction
+    # probability of a halved resolution (small faces in photos look so)
+    blur: Annotated[float, 0, 1] = 0.0
+    # probability of erasing a rectangle (Zhong et al., "Random Erasing", 2020)
+    erase: Annotated[float, 0, 1] = 0.25
+    # parameter of the Beta distribution of mixup (Zhang et al., 2018)
+    mixup: Annotated[float, 0, 100] = 0.2
+    mixup_until: Annotated[float, 0, 1] = 1.0  # share of the training after which mixup stops
 
 
 class TrainPreset:
-    """Vary one grey image at random, reproducibly.
-
-    Args:
-        config: how far.
-    """
+    """Vary one grey image at random, reproducibly."""
 
     def __init__(self, config: Augmentation) -> None:
         steps: list[albumentations.BasicTransform] = []

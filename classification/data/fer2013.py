@@ -63,11 +63,7 @@ class Fer2013:
     stated_split: str = ""
 
     def split(self, name: str) -> Fer2013:
-        """Return one official part.
-
-        Raises:
-            UserError: the part is unknown, or this data holds no image of it.
-        """
+        """Return one official part; a ``UserError`` if it is unknown, or has no image here."""
         if name not in SPLITS:
             raise UserError(f"unknown split {name!r}; expected one of {', '.join(SPLITS)}")
         keep = np.flatnonzero(self.splits == name)
@@ -102,11 +98,7 @@ class Fer2013:
         return np.array(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
 
     def differences_from_official(self) -> list[str]:
-        """Say which classes of which parts have more or fewer images than the official release.
-
-        Returns:
-            One line per difference; empty when every count is the official one.
-        """
+        """Say, a line each, which classes of which parts have another size than officially."""
         lines = [self.stated_split] if self.stated_split else []
         for split, official in OFFICIAL_COUNTS.items():
             counts = np.bincount(self.labels[self.splits == split], minlength=len(EMOTIONS))
@@ -121,7 +113,7 @@ def _digest(split: str, label: int, image: NDArray[np.uint8]) -> bytes:
     return hashlib.sha256(f"{split} {label} ".encode() + image.tobytes()).digest()
 
 
-def pixel_twins(part: Fer2013, training: Fer2013) -> NDArray[np.bool_]:
+def exact_duplicates(part: Fer2013, training: Fer2013) -> NDArray[np.bool_]:
     """Tell, shape (N,), which images of a part are exact duplicates of one in ``training``.
 
     A model may remember these from its training. The labels of duplicates may differ.

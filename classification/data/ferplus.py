@@ -17,65 +17,48 @@ from numpy.typing import NDArray
 
 from classification.data.fer2013 import SPLITS, Fer2013, shortened
 from faces.command import UserError
-from faces.emotions import EMOTIONS, canonical_emotion
+from faces.emotions import ALIASES, EMOTIONS, canonical_emotion
 
-FERPLUS_CLASSES = (
-    "neutral",
-    "happiness",
-    "surprise",
-    "sadness",
-    "anger",
-    "disgust",
-    "fear",
-    "contempt",
-    "unknown",
-    "NF",
+FERPLUS_CLASSES = tuple(
+    "neutral happiness surprise sadness anger disgust fear contempt unknown NF".split()
 )
 """What the annotators could choose, in the order of the published file; NF is "no face"."""
 
-_COLUMN_OF = {
-    "angry": "anger",
-    "disgust": "disgust",
-    "fear": "fear",
-    "happy": "happiness",
-    "sad": "sadness",
-    "surprise": "surprise",
-    "neutral": "neutral",
-}
-_SEVEN = [FERPLUS_CLASSES.index(_COLUMN_OF[emotion]) for emotion in EMOTIONS]
+_EMOTION_OF = [ALIASES.get(name, name) for name in FERPLUS_CLASSES]
+_SEVEN = [_EMOTION_OF.index(emotion) for emotion in EMOTIONS]
 
 
 @dataclass(frozen=True)
 class FerPlus:
     """The votes on some images.
 
-    Attributes:
-        votes: shape (N, 10), int64, in the order of ``FERPLUS_CLASSES``; an image that FER+ does
-            not list has none.
+    ``votes`` is (N, 10) int64, in the order of ``FERPLUS_CLASSES``; an image that FER+ does not
+    list has none.
     """
 
     votes: NDArray[np.int64]
 
-    def shares(self) -> NDArray[np.float32]:
-        """Return each emotion's share of the votes for the seven emotions.
+    def of(self, which: NDArray[np.bool_]) -> FerPlus:
+        """Return the votes on some of the images, shape (N,)."""
+        return FerPlus(self.votes[which])
 
-        Returns:
-            Shape (N, 7), float32, in the order of ``EMOTIONS``; rows sum to 1, or to 0 where nobody
-            voted for any of the seven.
+    def shares(self) -> NDArray[np.float32]:
+        """Return each emotion's share of the votes for the seven emotions, (N, 7) float32.
+
+        Rows are in the order of ``EMOTIONS`` and sum to 1, or to 0 where nobody voted for any of
+        the seven.
         """
         seven = self.votes[:, _SEVEN].astype(np.float32)
         shares: NDArray[np.float32] = seven / np.maximum(seven.sum(1, keepdims=True), 1)
         return shares
 
     def majority(self) -> NDArray[np.int64]:
-        """Return what more than half of the votes say, single dissenting votes aside.
+        """Return what more than half of the votes say, single dissenting votes aside, (N,) int64.
 
         This is the publication's majority protocol: a class with one vote counts as an outlier.
-
-        Returns:
-            Shape (N,), int64, indices into ``EMOTIONS``; -1 where no class has more than half of
-            the votes, or that class is contempt, unknown or no face: those images are left out of
-            an evaluation against the majority.
+        Indices are into ``EMOTIONS``; -1 where no class has more than half of the votes, or that
+        class is contempt, unknown or no face: an evaluation against the majority leaves those
+        images out.
         """
         votes = np.where(self.votes > 1, self.votes, 0)
         top = votes.argmax(1)
@@ -99,8 +82,8 @@ def load_ferplus(path: Path, data: Fer2013) -> FerPlus:
             the votes.
 
     Raises:
-        UserError: the file cannot be read as FER+, contradicts the images, or has votes for none
-            of them.
+        UserError: the file cannot be read as FER+, contradicts the images, or has votes for none of
+            them.
     """
     try:
         if not Path(path).is_file():
@@ -131,23 +114,14 @@ def load_ferplus(path: Path, data: Fer2013) -> FerPlus:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of a file of votes.
+    """A row of a file of votes."""
 
-    Attributes:
-        index: its number, from 0.
-        votes: shape (10,), int64.
-        usage: the split that it names; empty if it names none.
-        image_name: as FER+ numbers images, ``fer0000017.png``; empty for what is no face.
-        name: ``class/filename`` of the Kaggle folder, if it has one.
-        number: of the row of ``fer2013.csv``, if it says so; -1 is unknown.
-    """
-
-    index: int
-    votes: NDArray[np.int64]
-    usage: str
-    image_name: str
-    name: str
-    number: int | None
+    index: int  # from 0
+    votes: NDArray[np.int64]  # shape (10,)
+    usage: str  # the split that it names; empty if it names none
+    image_name: str  # as FER+ numbers images, ``fer0000017.png``; empty for what is no face
+    name: str  # ``class/filename`` of the Kaggle folder, if it has one
+    number: int | None  # of the row of ``fer2013.csv``, if it says so; -1 is unknown
 
     @classmethod
     def parse(cls, path: Path, index: int, row: dict[str, str]) -> _Row:

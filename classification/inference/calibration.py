@@ -92,11 +92,7 @@ RANGES = {"temperature": (1e-3, 1e3), "smoothing": (-100.0, 0.99), "slope": (-10
 
 
 def check_number(name: str, value: Any, minimum: float, maximum: float) -> None:
-    """Check a number that was read from a file.
-
-    Raises:
-        ValueError: it is no number, or not within ``minimum`` and ``maximum``.
-    """
+    """Raise a ``ValueError`` if what a file says is no number from ``minimum`` to ``maximum``."""
     if type(value) not in (int, float) or not minimum <= value <= maximum:
         raise ValueError(f"{name} is {str(value)[:40]}, and must be {minimum:g} to {maximum:g}")
 
@@ -115,8 +111,7 @@ class Scaling:
     def from_json(cls, found: Mapping[str, Any]) -> Scaling:
         """Return what ``dataclasses.asdict`` gave and JSON kept; what is missing does nothing.
 
-        Raises:
-            ValueError: a value is of the wrong shape, not finite, or out of its range.
+        A value of the wrong shape, not finite, or out of its range is a ``ValueError``.
         """
         values: dict[str, Any] = {}
         for name, (minimum, maximum) in RANGES.items():
@@ -164,14 +159,9 @@ def reliability(
 ) -> list[tuple[float, float, int]]:
     """Hold the top probabilities against how often they are right, in bins of equal mass.
 
-    Args:
-        probabilities: shape (N, K).
-        targets: the truth, shape (N, K).
-        bins: the sorted images are cut into this many parts, whose sizes differ by at most one.
-
-    Returns:
-        Per bin, most uncertain first: mean top probability, mean share of the truth that the top
-        emotion has, number of images. Empty bins are left out.
+    The sorted images, probabilities and truth (N, K) each, are cut into ``bins`` parts, whose sizes
+    differ by at most one. Returns per bin, most uncertain first: mean top probability, mean share
+    of the truth that the top emotion has, number of images. Empty bins are left out.
     """
     p, truth = np.asarray(probabilities, np.float64), np.asarray(targets, np.float64)
     rows = np.arange(len(p))

@@ -43,22 +43,14 @@ MAXIMA = {"size": 1024, "depth": 100, "depths": 100}
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """What, beside the weights, makes a network usable: architecture and preprocessing.
+    """What, beside the weights, makes a network usable: architecture and preprocessing."""
 
-    Attributes:
-        architecture: a key of ``ARCHITECTURES``.
-        model: arguments of its constructor.
-        normalization: of its input.
-        size: height and width of its input in pixels.
-        classes: the emotion of each output, ``EMOTIONS``.
-        calibration: what ``classification.calibrate`` fitted to its probabilities.
-    """
-
-    architecture: str
-    model: dict[str, Any]
-    normalization: Normalization
-    size: int = 48
-    classes: Sequence[str] = EMOTIONS
+    architecture: str  # a key of ``ARCHITECTURES``
+    model: dict[str, Any]  # arguments of its constructor
+    normalization: Normalization  # of its input
+    size: int = 48  # height and width of its input in pixels
+    classes: Sequence[str] = EMOTIONS  # the emotion of each output
+    # of its probabilities, by ``classification.calibrate``
     calibration: Scaling = field(default_factory=Scaling)
 
     def uncalibrated(self) -> TrainedNetwork:
@@ -74,11 +66,7 @@ class TrainedNetwork:
 
     @classmethod
     def from_json(cls, found: Any) -> TrainedNetwork:
-        """Return what ``to_json`` gave and JSON kept.
-
-        Raises:
-            ValueError: it describes no network that can work; the message says why.
-        """
+        """Return what ``to_json`` gave and JSON kept; a ``ValueError`` says why it cannot work."""
         keys = {"architecture", "model", "mean", "std", "size", "classes", *asdict(Scaling())}
         if not isinstance(found, dict) or not keys >= found.keys() >= {"architecture", "mean"}:
             raise ValueError("made by another version of this program")
@@ -112,8 +100,8 @@ def load_network(path: Path) -> tuple[TrainedNetwork, dict[str, Tensor]]:
     """Read what ``save_network`` wrote.
 
     Raises:
-        UserError: the file is missing, damaged, none of this program's, or describes a network
-            that cannot work: of other shapes, with values that are not finite or out of range.
+        UserError: the file is missing, damaged, none of this program's, or describes a network that
+            cannot work: of other shapes, with values that are not finite or out of range.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
@@ -147,11 +135,7 @@ class _WithoutRandom(TorchFunctionMode):
 
 
 def empty_network(network: TrainedNetwork) -> nn.Module:
-    """Build a network without memory for its weights.
-
-    Raises:
-        ValueError: it cannot be built from its arguments.
-    """
+    """Build a network without memory for its weights; a ``ValueError`` if it cannot be built."""
     check_arguments(network.model)
     try:
         with torch.device("meta"), _WithoutRandom(), warnings.catch_warnings(action="ignore"):
@@ -163,11 +147,7 @@ def empty_network(network: TrainedNetwork) -> nn.Module:
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Check that a constructor's arguments ask for a network of a size that there can be.
-
-    Raises:
-        ValueError: one does not.
-    """
+    """Raise a ``ValueError`` if a constructor's arguments ask for a network larger than any."""
     for name, value in arguments.items():
         values = value if isinstance(value, list | tuple) else [value]
         check_number(f"the length of {name}", len(values), 0, 100)
@@ -177,11 +157,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
 
 
 def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Check that weights can be those of a network.
-
-    Args:
-        found: the weights.
-        wanted: weights of such a network.
+    """Check that the weights ``found`` can be those of a network that has such as ``wanted``.
 
     Raises:
         ValueError: names, shapes or number formats differ, a value is not finite, or a variance is
@@ -207,9 +183,6 @@ class NetworkClassifier:
     """A trained network as an ``EmotionClassifier``.
 
     Args:
-        network: architecture and preprocessing.
-        state: the weights.
-        device: where to run.
         name: how reports call it.
         autocast_dtype: precision of the convolutions; None takes the processor's best.
     """
@@ -235,11 +208,7 @@ class NetworkClassifier:
 
     @classmethod
     def load(cls, path: Path, device: torch.device, name: str) -> NetworkClassifier:
-        """Load a weights file.
-
-        Raises:
-            UserError: the file cannot be used.
-        """
+        """Load a weights file; a ``UserError`` if it cannot be used."""
         classifier = cls(*load_network(path), device, name)
         side = classifier.network.size
         try:

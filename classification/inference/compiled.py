@@ -52,12 +52,7 @@ class CompiledNetwork:
 
 
 def traced(model: nn.Module, shape: tuple[int, int, int]) -> Any:
-    """Return any network as an ``openvino.Model``; takes the time of loading PyTorch's compiler.
-
-    Args:
-        model: see ``CompiledNetwork``.
-        shape: C, H and W.
-    """
+    """Return any network as an ``openvino.Model``; takes the time of loading PyTorch's compiler."""
     openvino = import_openvino()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # it calls torch.jit.trace

@@ -11,11 +11,7 @@ from faces.pipeline import EmotionClassifier, Image
 
 
 class Ensemble:
-    """The mean of its members' probabilities, as an ``EmotionClassifier``.
-
-    Args:
-        members: two or more classifiers.
-    """
+    """The mean of its members' probabilities, as an ``EmotionClassifier``."""
 
     def __init__(self, members: Sequence[EmotionClassifier]) -> None:
         self.members = tuple(members)

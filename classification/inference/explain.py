@@ -31,15 +31,9 @@ def saliency_map(
     Fergus, "Visualizing and Understanding Convolutional Networks", 2014). It asks nothing of the
     classifier but its probabilities, so KNN is explained as a network is.
 
-    Args:
-        classifier: stage 2.
-        crop: a face, (S, S, 3) uint8 RGB.
-        emotion: one of ``EMOTIONS``.
-
-    Returns:
-        (T, T) float32 with T = min(S, ``SALIENCY_SIDE``), in [-1, 1]: by how much the emotion's
-        probability falls when this pixel is hidden, averaged over the squares that cover it; below
-        zero where hiding raises it.
+    The face is (S, S, 3) uint8 RGB. Returns (T, T) float32 with T = min(S, ``SALIENCY_SIDE``), in
+    [-1, 1]: by how much the emotion's probability falls when this pixel is hidden, averaged over
+    the squares that cover it; below zero where hiding raises it.
     """
     side = min(len(crop), SALIENCY_SIDE)
     face = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
@@ -63,9 +57,8 @@ def saliency_map(
 def layers(classifier: NetworkClassifier) -> dict[str, tuple[int, int, int]]:
     """Return the layers whose feature maps can be shown, in the order in which they work.
 
-    Returns:
-        Name → (channels, height, width): the network's parts and their parts, as far as what they
-        return has an extent.
+    Name → (channels, height, width): the network's parts and their parts, as far as what they
+    return has an extent.
     """
     size = classifier.network.size
     found: dict[int, tuple[str, Tensor]] = {}  # a part and its last part return the same tensor
@@ -82,16 +75,7 @@ def layers(classifier: NetworkClassifier) -> dict[str, tuple[int, int, int]]:
 def feature_maps(
     classifier: NetworkClassifier, crop: NDArray[np.uint8], layer: str
 ) -> NDArray[np.float32]:
-    """Return what a layer makes of a face.
-
-    Args:
-        classifier: stage 2, a network.
-        crop: a face, (S, S, 3) uint8 RGB.
-        layer: a name that ``layers`` returns.
-
-    Returns:
-        (channels, height, width) float32.
-    """
+    """Return what a layer, one of ``layers``, makes of a face: (channels, height, width) floats."""
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:

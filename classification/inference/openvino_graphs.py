@@ -17,13 +17,9 @@ from networks.openvino_layers import Builders, Node, array, layer, linear, scala
 def feature_network(model: FeatureNetwork, shape: tuple[int, int, int]) -> Any:
     """Return a network in evaluation mode as an ``openvino.Model``, without its support set.
 
-    Args:
-        model: on the CPU; its weights are copied when the answer is compiled.
-        shape: C, H and W of its input.
-
-    Returns:
-        Input: (N, C, H, W) float32. Output, float32: logits (N, 7); features (N, D) where the last
-        layer is a support set.
+    Its weights, on the CPU, are copied when the answer is compiled. Input: (N, C, H, W) float32, C,
+    H and W being ``shape``. Output, float32: logits (N, 7); features (N, D) where the last layer is
+    a support set.
     """
     ov = import_openvino()
     ops = ov.opset13
@@ -45,8 +41,7 @@ def feature_network(model: FeatureNetwork, shape: tuple[int, int, int]) -> Any:
 def support_head(head: SupportHead) -> Any:
     """Return a support head as an ``openvino.Model``, to be run in float32.
 
-    Returns:
-        Input: features, (N, D) float32. Output: logits, (N, 7) float32.
+    Input: features, (N, D) float32. Output: logits, (N, 7) float32.
     """
     ov = import_openvino()
     ops = ov.opset13

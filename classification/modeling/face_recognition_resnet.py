@@ -100,18 +100,12 @@ class FaceRecognitionResNet(nn.Module):
 
     @torch.no_grad()
     def load_published(self, faces: Tensor, normalization: Normalization) -> None:
-        """Load dlib's weights.
+        """Load dlib's weights; a ``UserError`` if they are not installed, or damaged.
 
         The network then computes dlib's features (but for the borders, which dlib does not pad).
-        Statistics of ``faces`` become those of the normalisations, and kernels get a common length,
-        so that training with batch normalisation goes on from there.
-
-        Args:
-            faces: some training images as ``forward`` takes them.
-            normalization: of these.
-
-        Raises:
-            UserError: dlib's weights are not installed, or damaged.
+        Statistics of ``faces``, training images as ``forward`` takes them, become those of the
+        normalisations, and kernels get a common length, so that training with batch normalisation
+        goes on from there.
         """
         published = read_face_recognition(face_recognition_file())
         layers = list(self._layers())

@@ -107,11 +107,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_network(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Build a network of ``MODELS``.
-
-    Raises:
-        ValueError: there is no such architecture, or it cannot be built from these arguments.
-    """
+    """Build a network of ``MODELS``, or raise a ``ValueError`` if none can be built from these."""
     if architecture not in MODELS:
         raise ValueError(f"unknown architecture {architecture!r}; known are {', '.join(MODELS)}")
     try:

@@ -13,15 +13,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Normalization:
-    """Grey levels in 0..1 become (x - mean) / std.
+    """Grey levels in 0..1 become (x - mean) / std."""
 
-    Attributes:
-        mean: of the training pixels, in 0..1.
-        std: their standard deviation, above 0.
-    """
-
-    mean: float
-    std: float
+    mean: float  # of the training pixels, in 0..1
+    std: float  # their standard deviation, above 0
 
     @classmethod
     def of(cls, images: NDArray[np.uint8]) -> Normalization:

@@ -120,12 +120,8 @@ class TorchvisionNet(nn.Module):
     def load_published(self, faces: Tensor, normalization: Normalization) -> None:
         """Load torchvision's ImageNet weights; the kernels of red, green and blue are summed.
 
-        Args:
-            faces: not needed here.
-            normalization: of the network's input.
-
-        Raises:
-            UserError: the weights are neither here nor can be fetched.
+        A ``UserError`` says that they are neither here nor can be fetched. ``faces`` are not
+        needed.
         """
         state = imagenet_state(self.name)
         own = self.network.state_dict()

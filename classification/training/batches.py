@@ -58,16 +58,10 @@ class TrainBatches(Dataset[tuple[NDArray[np.uint8], NDArray[np.float32]]]):
 
 
 def soft_targets(data: Fer2013, votes: FerPlus | None, share: float) -> NDArray[np.float32]:
-    """Blend labels with votes.
+    """Blend labels with votes: targets (N, 7) float32, rows sum to 1.
 
-    Args:
-        data: N images.
-        votes: on these images; None where ``share`` is 0.
-        share: what comes from the votes; the rest, and all of an image on which nobody voted for
-            one of the seven emotions, comes from the label.
-
-    Returns:
-        Shape (N, 7), float32, rows sum to 1.
+    The ``share`` comes from the votes (None where it is 0); the rest, and all of an image on which
+    nobody voted for one of the seven emotions, comes from the label.
     """
     targets = np.eye(len(EMOTIONS), dtype=np.float32)[data.labels]
     if votes is not None and share:

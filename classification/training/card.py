@@ -11,12 +11,14 @@ import matplotlib
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from classification.data.fer2013 import Fer2013
-from classification.inference.classifier import NetworkClassifier
+from classification.inference.classifier import NetworkClassifier, TrainedNetwork, save_network
 from faces import files
 from faces.command import UserError
 from faces.emotions import EMOTIONS
+from networks.device import usable_device
 
 matplotlib.use("Agg")
 
@@ -51,11 +53,7 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
 def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: torch.device) -> None:
     """Measure the run's best network on PublicTest and write ``card.json`` beside it.
 
-    Args:
-        run: the run folder.
-        record: of its training.
-        public: PublicTest, labelled as the network was taught.
-        device: where to run.
+    The record is that of the training, and ``public`` labelled as the network was taught.
     """
     classifier = NetworkClassifier.load(run / "model.safetensors", device, run.name)
     shown = sys.stderr.isatty()
@@ -66,45 +64,60 @@ def write_card(run: Path, record: Mapping[str, Any], public: Fer2013, device: to
     write_json(run / "card.json", model_card(record, training, chosen_on, public, predicted))
 
 
-def facts_of_data(data: Fer2013, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a training's record that ``model_card`` needs, for what has no record."""
-    return {
+def write_derived_run(
+    out: Path,
+    network: TrainedNetwork,
+    state: Mapping[str, Tensor],
+    data: Fer2013,
+    training: Mapping[str, Any],
+    votes: float,
+    chosen_on: str,
+) -> None:
+    """Write a network that was made of trained ones into a run folder, and print its accuracy.
+
+    Args:
+        out: the run folder.
+        network: architecture and preprocessing.
+        state: its weights.
+        data: FER2013, with PublicTest.
+        training: what the card says about the training.
+        votes: the largest share of FER+'s votes that it, or what it was made of, was taught.
+        chosen_on: by what it was selected.
+    """
+    public = data.split("PublicTest")
+    classifier = NetworkClassifier(network, state, torch.device(usable_device(None)), out.name)
+    shown = sys.stderr.isatty()
+    predicted = classifier.probabilities_of_grey(public.images, progress=shown).argmax(1)
+    record = {
         "training_pictures": int((data.splits == "Training").sum()),
         "data_fingerprint": data.fingerprint,
         "data_differences": data.differences_from_official(),
-        "recipe": recipe,
+        "recipe": {"votes": votes},
     }
+    card = model_card(record, training, chosen_on, public, predicted)
+    out.mkdir(parents=True, exist_ok=True)
+    save_network(out / "model.safetensors", state, network)
+    write_json(out / "card.json", card)
+    print(f"PublicTest accuracy {card['public_test']['accuracy']:.4f}; the run is in {out}")
 
 
 def find_files(name_or_run: str, folder: Path = WEIGHTS) -> tuple[Path, Path]:
-    """Return the weights file and the card of a run folder or a shipped model.
-
-    Raises:
-        UserError: one of them is missing.
-    """
+    """Return the weights file and the card of a run folder or a shipped model; both must exist."""
     run = Path(name_or_run)
     if run.is_dir():
         weights, card = run / "model.safetensors", run / "card.json"
     else:
         weights, card = folder / f"{name_or_run}.safetensors", folder / f"{name_or_run}.json"
     if not weights.is_file() or not card.is_file():
-        cause = (
-            f"has no {card.name} yet; let the training finish (--resume)"
-            if run.is_dir()
-            else (
-                f"neither a finished run of classification.train nor a classifier in {folder.name}/"
-            )
-        )
+        cause = f"neither a finished run of classification.train nor a classifier in {folder.name}/"
+        if run.is_dir():
+            cause = f"has no {card.name} yet; let the training finish (--resume)"
         raise UserError(f"{name_or_run}: {cause}")
     return weights, card
 
 
 def check_new_run(out: Path) -> None:
-    """Check that a run folder can be made at ``out``.
-
-    Raises:
-        UserError: a file is there, or a run.
-    """
+    """Raise a ``UserError`` if a file, or a run, is where a run folder is to be made."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; --out takes a folder")
     if (out / "model.safetensors").exists():
@@ -112,10 +125,9 @@ def check_new_run(out: Path) -> None:
 
 
 def training_of(card: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return what a card says about the training of a network.
+    """Return what a card says about the training of a network, if that is as much as all say.
 
-    Raises:
-        UserError: it lacks something that every training leaves there; ``path`` names it.
+    Else the ``UserError`` names ``path``.
     """
     training = card.get("training")
     wanted = {"recipe", "parameters", "versions", "precision", "device", "hours"}
@@ -125,11 +137,7 @@ def training_of(card: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def taught_votes(card: Mapping[str, Any]) -> float:
-    """Return the share of votes in the targets that a network was taught, from its card.
-
-    Raises:
-        UserError: the card says something impossible.
-    """
+    """Return the share of votes in the targets that a network was taught, from its card."""
     share = taught_recipe(card).get("votes", 0.0)
     if not isinstance(share, float | int) or not 0 <= share <= 1:
         raise UserError(f"the card's votes are {str(share)[:40]}, and must be 0 to 1")
@@ -184,7 +192,7 @@ def model_card(
     """Return the card of a classifier.
 
     Args:
-        record: of its training, or ``facts_of_data``.
+        record: of its training, or that part of one that ``training_data`` needs.
         training: what the card says about the training.
         chosen_on: by what it was selected.
         public: PublicTest, N images.

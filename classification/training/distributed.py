@@ -30,11 +30,7 @@ def rank_and_count() -> tuple[int, int]:
 
 
 def own_device(name: str | None) -> torch.device:
-    """Return the device of that name, or the best there is; of several GPUs, this process's.
-
-    Raises:
-        UserError: this machine lacks the device.
-    """
+    """Return the device of that name, or the best there is; of several GPUs, this process's."""
     name = usable_device(name)
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = usable_device(f"cuda:{os.environ['LOCAL_RANK']}")

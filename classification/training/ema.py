@@ -9,12 +9,8 @@ from torch import nn
 class MovingAverage:
     """An exponential moving average of parameters and buffers; its first steps average less.
 
-    Args:
-        model: whose weights are averaged, on the device where it trains.
-        decay: the share of the old average that a step keeps, in 0..1.
-
-    Attributes:
-        state: the averages, by name, as ``model.state_dict()`` has them.
+    ``decay`` is the share of the old average that a step keeps, in 0..1; ``state`` has the averages
+    by name, as ``model.state_dict()`` has them, on the device where the model trains.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

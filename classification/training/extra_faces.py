@@ -16,7 +16,7 @@ from faces.command import UserError
 from faces.crops import pad_to_square
 from faces.emotions import EMOTIONS, canonical_emotion
 from faces.images import read_image
-from faces.paths import PICTURE_SUFFIXES
+from faces.paths import IMAGE_SUFFIXES
 
 
 def load_extra_faces(folder: Path) -> Fer2013:
@@ -25,8 +25,8 @@ def load_extra_faces(folder: Path) -> Fer2013:
     Files beside the class folders, such as a manifest, are left alone.
 
     Raises:
-        UserError: there is no such folder, one in it names no emotion, or it holds no image.
-        ImageError: an image cannot be read.
+        UserError: there is no such folder, one in it names no emotion, an image cannot be read, or
+            there is none.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; check --extra")
@@ -37,7 +37,7 @@ def load_extra_faces(folder: Path) -> Fer2013:
         except ValueError as error:
             raise UserError(f"{part}: {error}") from error
         for path in sorted(part.iterdir()):
-            if path.suffix.lower() in PICTURE_SUFFIXES:
+            if path.suffix.lower() in IMAGE_SUFFIXES:
                 images.append(to_grey(pad_to_square(read_image(path)), SIZE))
                 labels.append(label)
                 names.append(f"{part.name}/{path.name}")

@@ -27,14 +27,8 @@ def class_weights(data: Fer2013, balance: float) -> Tensor:
 class Teachers:
     """Trained networks whose mean probabilities another one learns.
 
-    Args:
-        paths: their weights files.
-        normalization: of the images that the student sees.
-        temperature: by which logits are divided before the softmax.
-        device: where they run.
-
-    Raises:
-        UserError: a file cannot be used.
+    The paths are their weights files. ``normalization`` is that of the images which the student
+    sees; logits are divided by ``temperature`` before the softmax.
     """
 
     def __init__(
@@ -71,7 +65,6 @@ def training_loss(
     """Return the loss of a batch, ``lam`` of each image mixed with 1 - ``lam`` of another one.
 
     Args:
-        model: the network.
         x: normalised images (N, 1, H, W) float32; number i is mixed with number N - 1 - i.
         targets: (N, 7) float32, rows sum to 1; they are mixed alike.
         recipe: its smoothing and distillation.

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_origin, get_type_hints
 
 from classification.data.augment import Augmentation
 from faces.command import UserError
@@ -16,56 +16,38 @@ from faces.command import UserError
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train one network.
+    """How to train one network. Numbers say what they may be: smallest, largest."""
 
-    Attributes:
-        architecture: a key of ``classification.modeling.face_resnet.MODELS``.
-        model: arguments of the architecture's constructor.
-        published_start: start from the weights that were published for the architecture.
-        disgust_as_angry: train and select on six classes, as some publications do.
-        epochs: passes over Training, at most.
-        patience: passes without a better PublicTest accuracy after which training ends; 0: never.
-        batch_size: images per step, over all processes.
-        optimizer: ``sgd`` (with Nesterov's look-ahead), ``adam`` or ``adamw``.
-        learning_rate: peak of the schedule.
-        schedule: ``cosine`` to zero, or ``constant``, after a linear warm-up.
-        warmup: epochs of warm-up.
-        momentum: of SGD.
-        weight_decay: on convolution and linear weights, not on biases and normalisation.
-        label_smoothing: share of each target spread over all classes (Szegedy et al., 2016).
-        votes: share of each target that comes from FER+'s votes, the rest from FER2013's label.
-        balance: b weighs a class of n images by n to the power of -b: 0 all alike, 1 balanced.
-        distill: share of the loss that asks for the teachers' probabilities (Hinton et al., 2015),
-            on the same varied images (Beyer et al., "A good teacher is patient", 2022).
-        distill_temperature: by which logits are divided there.
-        ema_decay: of the weights' exponential moving average, which is what is evaluated and kept.
-        clip_norm: largest norm of the gradient.
-        seed: of the start and of everything random in the training.
-        augment: how far the images are varied.
-    """
-
-    architecture: str = "face_resnet"
-    model: dict[str, Any] = field(default_factory=dict)
-    published_start: bool = False
-    disgust_as_angry: bool = False
-    epochs: int = 60
-    patience: int = 0
-    batch_size: int = 128
-    optimizer: str = "sgd"
-    learning_rate: float = 0.1
-    schedule: str = "cosine"
-    warmup: float = 2.0
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    votes: float = 0.0
-    balance: float = 0.0
-    distill: float = 0.0
-    distill_temperature: float = 2.0
-    ema_decay: float = 0.999
-    clip_norm: float = 5.0
-    seed: int = 0
-    augment: Augmentation = field(default_factory=Augmentation)
+    architecture: str = "face_resnet"  # a key of classification.modeling.face_resnet.MODELS
+    model: dict[str, Any] = field(default_factory=dict)  # arguments of its constructor
+    published_start: bool = False  # start from the weights published for the architecture
+    disgust_as_angry: bool = False  # train and select on six classes, as some publications do
+    epochs: Annotated[int, 1, 100_000] = 60  # passes over Training, at most
+    # passes without a better PublicTest accuracy after which training ends; 0: never
+    patience: Annotated[int, 0, 100_000] = 0
+    batch_size: Annotated[int, 1, 1_000_000] = 128  # images per step, over all processes
+    optimizer: str = "sgd"  # sgd (with Nesterov's look-ahead), adam or adamw
+    learning_rate: Annotated[float, 1e-12, 1e3] = 0.1  # peak of the schedule
+    schedule: str = "cosine"  # cosine to zero, or constant, after a linear warm-up
+    warmup: Annotated[float, 0, 100_000] = 2.0  # epochs of it
+    momentum: Annotated[float, 0, 0.9999] = 0.9  # of SGD
+    # on convolution and linear weights, not on biases and normalisation
+    weight_decay: Annotated[float, 0, 1] = 5e-4
+    # share of each target spread over all classes (Szegedy et al., 2016)
+    label_smoothing: Annotated[float, 0, 0.999] = 0.1
+    # share of each target that comes from FER+'s votes, the rest from FER2013's label
+    votes: Annotated[float, 0, 1] = 0.0
+    # b weighs a class of n images by n to the power of -b: 0 all alike, 1 balanced
+    balance: Annotated[float, 0, 2] = 0.0
+    # share of the loss that asks for the teachers' probabilities (Hinton et al., 2015), on the same
+    # varied images (Beyer et al., "A good teacher is patient", 2022)
+    distill: Annotated[float, 0, 1] = 0.0
+    distill_temperature: Annotated[float, 0.1, 100] = 2.0  # by which logits are divided there
+    # of the weights' exponential moving average, which is what is evaluated and kept
+    ema_decay: Annotated[float, 0, 0.999999] = 0.999
+    clip_norm: Annotated[float, 1e-6, 1e30] = 5.0  # largest norm of the gradient
+    seed: Annotated[int, 0, 2**32 - 1] = 0  # of the start and of everything random
+    augment: Augmentation = field(default_factory=Augmentation)  # how far the images are varied
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain nested values, as TOML or JSON would hold them."""
@@ -78,15 +60,10 @@ class Recipe:
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply overrides.
+    """Read a recipe (a TOML file with the fields of ``Recipe``) and apply overrides.
 
-    Args:
-        path: a TOML file with the fields of ``Recipe``.
-        overrides: alternating keys and values, as Detectron2 takes them: ``epochs 3
-            augment.flip 0``; a value is read as TOML, and as a string where it is none.
-
-    Raises:
-        UserError: the file or an override is wrong.
+    These are alternating keys and values, as Detectron2 takes them: ``epochs 3 augment.flip 0``; a
+    value is read as TOML, and as a string where it is none. Mistakes in either are a ``UserError``.
     """
     if not path.is_file():
         raise UserError(f"{path}: cannot be read: no such file; give one of classification/recipes")
@@ -112,35 +89,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 _WORDS = {"optimizer": ("sgd", "adam", "adamw"), "schedule": ("cosine", "constant")}
 
-_RANGES: dict[str, tuple[float, float]] = {
-    "epochs": (1, 100_000),
-    "patience": (0, 100_000),
-    "batch_size": (1, 1_000_000),
-    "learning_rate": (1e-12, 1e3),
-    "warmup": (0, 100_000),
-    "momentum": (0, 0.9999),
-    "weight_decay": (0, 1),
-    "label_smoothing": (0, 0.999),
-    "votes": (0, 1),
-    "balance": (0, 2),
-    "distill": (0, 1),
-    "distill_temperature": (0.1, 100),
-    "ema_decay": (0, 0.999999),
-    "clip_norm": (1e-6, 1e30),
-    "seed": (0, 2**32 - 1),
-}
-_AUGMENT_RANGES: dict[str, tuple[float, float]] = {
-    "shift": (0, 0.5),
-    "rotate": (0, 180),
-    "scale": (0, 0.9),
-    "flip": (0, 1),
-    "brightness": (0, 1),
-    "contrast": (0, 1),
-    "blur": (0, 1),
-    "erase": (0, 1),
-    "mixup": (0, 100),
-    "mixup_until": (0, 1),
-}
+
+def ranges(table: type) -> dict[str, tuple[float, float]]:
+    """Return the numbers of a recipe's table: name → smallest and largest value."""
+    hints = get_type_hints(table, include_extras=True)
+    return {key: one.__metadata__ for key, one in hints.items() if get_origin(one) is Annotated}
 
 
 def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
@@ -148,7 +101,7 @@ def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
     values = dict(values)
     augment = values.pop("augment", {})
     if augment is False:
-        augment = dict.fromkeys(_AUGMENT_RANGES, 0)
+        augment = dict.fromkeys(ranges(Augmentation), 0)
     if not isinstance(augment, dict):
         raise UserError(f"{source}: augment must be a table, or false")
     checked = _checked(values, Recipe, source)
@@ -156,8 +109,8 @@ def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
     for name, words in _WORDS.items():
         if (word := getattr(recipe, name)) not in words:
             raise UserError(f"{source}: {name} must be one of {', '.join(words)}, got {word!r}")
-    for table, ranges in ((recipe, _RANGES), (recipe.augment, _AUGMENT_RANGES)):
-        for name, (minimum, maximum) in ranges.items():
+    for table in (recipe, recipe.augment):
+        for name, (minimum, maximum) in ranges(type(table)).items():
             value = getattr(table, name)
             if not minimum <= value <= maximum:
                 allowed = f"{minimum}..{maximum}"

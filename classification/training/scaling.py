@@ -36,11 +36,8 @@ def fit_scaling(probabilities: ArrayLike, targets: ArrayLike) -> Scaling:
     """Return the scaling of the smallest negative log-likelihood.
 
     Temperature, smoothing and slope come first (Powell's method, three starts), then the most
-    likely mixing and biases a posteriori, a convex problem (L-BFGS-B).
-
-    Args:
-        probabilities: of the network itself, shape (N, 7).
-        targets: the truth, shape (N, 7), rows summing to 1.
+    likely mixing and biases a posteriori, a convex problem (L-BFGS-B). Probabilities are the
+    network's own, (N, 7); targets are the truth, (N, 7), rows summing to 1.
     """
 
     def scaling(x: NDArray[np.float64]) -> Scaling:
@@ -88,10 +85,8 @@ def _fit_mixing(
 def quality(probabilities: ArrayLike, targets: ArrayLike, votes: float = 0.0) -> dict[str, float]:
     """Return the metrics of a card: NLL, Brier score, ECE, and the ECE expected by chance.
 
-    Args:
-        probabilities: shape (N, 7).
-        targets: the truth, shape (N, 7).
-        votes: the share of the truth that comes from people's votes; the rest comes from a label.
+    Probabilities and truth are (N, 7); of the truth, the share ``votes`` comes from people's votes,
+    and the rest from a label.
     """
     return {
         "nll": negative_log_likelihood(probabilities, targets),
@@ -104,14 +99,7 @@ def quality(probabilities: ArrayLike, targets: ArrayLike, votes: float = 0.0) ->
 def card_entry(
     scaling: Scaling, probabilities: ArrayLike, targets: ArrayLike, votes: float = 0.0
 ) -> dict[str, Any]:
-    """Return what a card says about a scaling that was fitted on PublicTest.
-
-    Args:
-        scaling: what was fitted.
-        probabilities: that it was fitted on, shape (N, 7).
-        targets: the truth about them, shape (N, 7).
-        votes: as in ``quality``.
-    """
+    """Return what a card says about a scaling that was fitted on PublicTest; see ``quality``."""
     scaled = scaling(probabilities)
     return {
         "temperature": scaling.temperature,
@@ -136,11 +124,7 @@ def name_of_truth(votes: float) -> str:
 
 
 def check_truth(weights: Path, ferplus: Path | None, votes: float) -> None:
-    """Check that FER+ is given where a network was taught by votes, and only there.
-
-    Raises:
-        UserError: it is not; the message says what to do.
-    """
+    """Raise a ``UserError`` unless FER+ is given exactly where a network was taught by votes."""
     if (votes > 0) != (ferplus is not None):
         way_out = "add --ferplus fer2013new.csv" if votes else "leave --ferplus out"
         raise UserError(f"{weights}: is held against {name_of_truth(votes)}; {way_out}")

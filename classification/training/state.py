@@ -45,72 +45,41 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass
 class Progress:
-    """How far a training is.
+    """How far a training is."""
 
-    Attributes:
-        step: number of steps done.
-        seconds: that they took.
-        history: an entry per epoch.
-        best: the best PublicTest accuracy; -1 before the end of the first epoch.
-        loss_sum: the sum of the losses of the present epoch's steps.
-        loss_steps: their number.
-        commit: of the program that started the run.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: float = -1.0
-    loss_sum: float = 0.0
-    loss_steps: int = 0
-    commit: str | None = None
+    step: int = 0  # number of steps done
+    seconds: float = 0.0  # that they took
+    history: list[dict[str, float]] = field(default_factory=list)  # an entry per epoch
+    best: float = -1.0  # PublicTest accuracy; -1 before the end of the first epoch
+    loss_sum: float = 0.0  # of the present epoch's steps
+    loss_steps: int = 0  # their number
+    commit: str | None = None  # of the program that started the run
 
 
 @dataclass
 class TrainingState:
-    """A training between two steps.
-
-    Attributes:
-        recipe: what is trained.
-        data: FER2013 as it was given.
-        validation: PublicTest, labelled as the network is taught.
-        out: the run folder.
-        device: where the network trains.
-        teachers: weights files of the networks to learn from.
-        start: weights file of the network to start from.
-        network: architecture and preprocessing.
-        batches: what each step sees.
-        class_weights: in the loss, (7,) float32; None where all classes weigh alike.
-        taught_by: the teachers, loaded; None without distillation.
-        model: the network.
-        parallel: the same, with gradients averaged over all processes.
-        optimizer: changes the model.
-        average: of the model's weights; it is evaluated and kept.
-        identity: what must be the same for a run to be resumed.
-        progress: how far the training is.
-        since: ``time.perf_counter()`` of the start, less the seconds of former processes.
-        saved_at: ``time.perf_counter()`` of the last checkpoint.
-    """
+    """A training between two steps."""
 
     recipe: Recipe
-    data: Fer2013
-    validation: Fer2013
-    out: Path
+    data: Fer2013  # FER2013 as it was given
+    validation: Fer2013  # PublicTest, labelled as the network is taught
+    out: Path  # the run folder
     device: torch.device
-    teachers: Sequence[Path]
-    start: Path | None
-    network: TrainedNetwork
-    batches: TrainBatches
-    class_weights: Tensor | None
-    taught_by: Teachers | None
+    teachers: Sequence[Path]  # weights files of the networks to learn from
+    start: Path | None  # weights file of the network to start from
+    network: TrainedNetwork  # architecture and preprocessing
+    batches: TrainBatches  # what each step sees
+    class_weights: Tensor | None  # in the loss, (7,) float32; None where all classes weigh alike
+    taught_by: Teachers | None  # the teachers, loaded; None without distillation
     model: nn.Module
-    parallel: nn.Module
+    parallel: nn.Module  # the model, with gradients averaged over all processes
     optimizer: torch.optim.Optimizer
-    average: MovingAverage
-    identity: dict[str, Any]
+    average: MovingAverage  # of the model's weights; it is evaluated and kept
+    identity: dict[str, Any]  # what must be the same for a run to be resumed
     progress: Progress
+    # of the start, less the seconds of former processes
     since: float = field(default_factory=time.perf_counter)
-    saved_at: float = field(default_factory=time.perf_counter)
+    saved_at: float = field(default_factory=time.perf_counter)  # of the last checkpoint
 
     @classmethod
     def create(
@@ -136,7 +105,7 @@ class TrainingState:
 
         # what each step sees, and what it is asked for
         check_sources(recipe, votes, teachers)
-        own_votes = None if votes is None else FerPlus(votes.votes[data.splits == "Training"])
+        own_votes = votes and votes.of(data.splits == "Training")
         targets = soft_targets(training, own_votes, recipe.votes)
         batches = TrainBatches(training, targets, recipe, rank, count)
         weights = class_weights(training, recipe.balance).to(device) if recipe.balance else None
@@ -199,12 +168,7 @@ class TrainingState:
         )
 
     def end_epoch(self, metrics: Mapping[str, float], rate: float) -> dict[str, float]:
-        """Add an epoch to the history and return its entry.
-
-        Args:
-            metrics: ``loss`` and ``accuracy`` on PublicTest.
-            rate: the learning rate of its last step.
-        """
+        """Add an epoch, with loss and accuracy on PublicTest, to the history; return its entry."""
         now = self.progress
         entry = {
             "epoch": now.step // self.batches.steps_per_epoch,
@@ -236,8 +200,7 @@ class TrainingState:
     def resume(self) -> None:
         """Go on from the checkpoint in the run folder, if there is one.
 
-        Raises:
-            UserError: it is damaged, or was made with another recipe or other data.
+        A ``UserError`` says that it is damaged, or was made with another recipe or other data.
         """
         path = self.out / CHECKPOINT
         if not path.exists():
@@ -307,11 +270,7 @@ class TrainingState:
 
 
 def check_sources(recipe: Recipe, votes: FerPlus | None, teachers: Sequence[Path]) -> None:
-    """Check that votes and teachers are given where the recipe uses them, and only there.
-
-    Raises:
-        UserError: they are not.
-    """
+    """Raise a ``UserError`` unless votes and teachers are given just where the recipe uses them."""
     needs = (
         (recipe.votes > 0, votes is not None, "votes", "--votes FILE (fer2013new.csv of FER+)"),
         (recipe.distill > 0, bool(teachers), "distill", "--teacher RUN …"),
@@ -330,10 +289,9 @@ def new_network(
     images: NDArray[np.uint8] | None,
     normalization: Normalization,
 ) -> nn.Module:
-    """Return a network before its first step.
+    """Return a network before its first step, as the recipe and its seed say.
 
     Args:
-        recipe: says which, and its seed how it starts.
         start: weights file of a network of that form, to start from.
         images: of Training, (N, 48, 48) uint8, if it shall start from published weights.
         normalization: of these images.

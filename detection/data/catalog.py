@@ -74,8 +74,7 @@ class DataSpec:
     def parse(cls, name: str) -> DataSpec | None:
         """Read a name; None where it has none of this project's forms (a set of Detectron2's own).
 
-        Raises:
-            UserError: the name starts like one of ours but does not go on like it.
+        A ``UserError`` says that it starts like one of ours but does not go on like it.
         """
         kind, _, rest = name.partition(":")
         if kind not in ("coco", "dataturks"):
@@ -107,8 +106,7 @@ class DataSpec:
 def register(names: Sequence[str]) -> None:
     """Make data sets known to Detectron2's catalogs under the names that describe them.
 
-    Raises:
-        UserError: a name is neither one of ours nor known to Detectron2, or its files are missing.
+    A ``UserError`` says that one is neither ours nor Detectron2's, or that its files are missing.
     """
     for name in names:
         spec = DataSpec.parse(name)
@@ -139,10 +137,8 @@ def load_dataturks(file: Path, images: Path, split: str = "") -> GroundTruth:
     """Read a Dataturks export: the images that are there, of one split or of all.
 
     Sizes are those of the files, not those in the json. An image that cannot be read is left out
-    and among the faults.
-
-    Raises:
-        UserError: it is no such export, or no image of the split is there.
+    and among the faults. A ``UserError`` says that it is no such export, or that no image of the
+    split is there.
     """
     every, report = read_dataturks(file)
     found, _ = find_images(every, images)
@@ -168,25 +164,21 @@ def load_dataturks(file: Path, images: Path, split: str = "") -> GroundTruth:
 
 
 def to_records(truth: GroundTruth, images: Path) -> list[dict[str, Any]]:
-    """Return annotated images as Detectron2's records, ordered by id.
-
-    Args:
-        truth: says every image's size.
-        images: the folder that their file names are relative to.
+    """Return annotated images, whose files are in the folder ``images``, as records, ordered by id.
 
     Raises:
         UserError: an image is missing, is none, or has another size than ``truth`` says.
     """
     truth.require_sizes()
-    missing = [each for each in truth.scenes if not (images / each.file_name).is_file()]
+    missing = [each for each in truth.images if not (images / each.file_name).is_file()]
     if missing:
         raise UserError(
-            f"{truth.path}: {len(missing)} of {len(truth.scenes)} images are missing, first "
+            f"{truth.path}: {len(missing)} of {len(truth.images)} images are missing, first "
             f"{images / missing[0].file_name}"
         )
     return [
         _record(each, images / each.file_name, truth.path)
-        for each in sorted(truth.scenes, key=lambda each: (isinstance(each.id, str), each.id))
+        for each in sorted(truth.images, key=lambda each: (isinstance(each.id, str), each.id))
     ]
 
 

@@ -26,18 +26,12 @@ PIXELS_FROM = 10.0
 
 @dataclass(frozen=True, slots=True)
 class DataturksImage:
-    """One image of the set, annotated.
+    """One image of the set, annotated."""
 
-    Attributes:
-        line: line of the file (JSON lines) or position in the array, counted from 1.
-        url: where the image once lay.
-        name: file name, the part of ``url`` after the last slash.
-        boxes: one (x1, y1, x2, y2) per face, fractions of the image in [0, 1], x1 < x2 and y1 < y2.
-    """
-
-    line: int
-    url: str
-    name: str
+    line: int  # of the file (JSON lines) or position in the array, counted from 1
+    url: str  # where the image once lay
+    name: str  # of the file, the part of ``url`` after the last slash
+    # (x1, y1, x2, y2) of each face, fractions of the image in [0, 1], x1 < x2 and y1 < y2
     boxes: tuple[tuple[float, float, float, float], ...]
 
     def pixel_boxes(self, width: int, height: int) -> list[tuple[float, float, float, float]]:
@@ -47,31 +41,18 @@ class DataturksImage:
 
 @dataclass(slots=True)
 class Report:
-    """Counts of what a file holds, and of what was corrected or dropped.
+    """Counts of what a file holds, and of what was corrected or dropped."""
 
-    Attributes:
-        images: images kept.
-        faces: boxes kept.
-        without_faces: images with no box (``annotation`` null or empty among them).
-        swapped: boxes whose corners came in another order; put in order.
-        clipped: boxes that reach beyond the image; cut at its edge.
-        pixels: boxes in pixels instead of fractions; dropped.
-        zero_area: boxes without area, after clipping; dropped.
-        malformed: annotations without two finite corners; dropped.
-        other_labels: label → annotations of it; dropped.
-        duplicates: images that appear again; the later ones are dropped.
-    """
-
-    images: int = 0
-    faces: int = 0
-    without_faces: int = 0
-    swapped: int = 0
-    clipped: int = 0
-    pixels: int = 0
-    zero_area: int = 0
-    malformed: int = 0
-    other_labels: Counter[str] = field(default_factory=Counter)
-    duplicates: int = 0
+    images: int = 0  # kept
+    faces: int = 0  # kept
+    without_faces: int = 0  # images with no box (``annotation`` null or empty among them)
+    swapped: int = 0  # boxes whose corners came in another order; put in order
+    clipped: int = 0  # boxes that reach beyond the image; cut at its edge
+    pixels: int = 0  # boxes in pixels instead of fractions; dropped
+    zero_area: int = 0  # boxes without area, after clipping; dropped
+    malformed: int = 0  # annotations without two finite corners; dropped
+    other_labels: Counter[str] = field(default_factory=Counter)  # dropped
+    duplicates: int = 0  # images that appear again; the later ones are dropped
 
     def lines(self) -> list[str]:
         """Return the counts and the faults, as sentences."""
@@ -94,15 +75,7 @@ class Report:
 
 
 def read_dataturks(path: str | Path) -> tuple[list[DataturksImage], Report]:
-    """Read a Dataturks export.
-
-    Args:
-        path: JSON lines or one JSON array, UTF-8 with or without byte order mark.
-
-    Raises:
-        UserError: the file is not such an export; the message names the line.
-        OSError: it cannot be read.
-    """
+    """Read a Dataturks export; a ``UserError`` names the line that is none."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -114,15 +87,7 @@ def read_dataturks(path: str | Path) -> tuple[list[DataturksImage], Report]:
 
 
 def parse_dataturks(text: str, source: str = "json") -> tuple[list[DataturksImage], Report]:
-    """Parse the text of a Dataturks export; see ``read_dataturks``.
-
-    Args:
-        text: the content.
-        source: how messages name it.
-
-    Raises:
-        UserError: see ``read_dataturks``.
-    """
+    """Parse the text of a Dataturks export, which messages call ``source``."""
     report = Report()
     images: dict[str, DataturksImage] = {}
     for line, item in _items(text.lstrip("\ufeff"), source):
@@ -247,13 +212,9 @@ def _clip(value: float) -> float:
 def find_images(
     images: Sequence[DataturksImage], folder: str | Path
 ) -> tuple[list[tuple[DataturksImage, Path]], list[DataturksImage]]:
-    """Find the files of images in a folder, by name.
+    """Find the files of images in a folder, by name: those that are there, and what is missing.
 
-    Returns:
-        The images whose file is there, with its path, and those whose file is missing.
-
-    Raises:
-        UserError: the folder does not exist, or holds none of the images.
+    A ``UserError`` says that the folder does not exist, or holds none of the images.
     """
     folder = Path(folder)
     if not folder.is_dir():

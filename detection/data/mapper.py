@@ -37,30 +37,19 @@ BLUR_SIGMA = (0.4, 1.6)
 
 @dataclass(frozen=True, slots=True)
 class CropPlan:
-    """A square window on an image, scaled to a square of ``size`` pixels.
+    """A square window on an image, scaled to a square of ``size`` pixels."""
 
-    Attributes:
-        x: left edge of the window in the image, pixels; may be negative.
-        y: top edge.
-        scale: output pixels per image pixel.
-        size: side of the output, pixels.
-    """
-
-    x: float
-    y: float
-    scale: float
-    size: int
+    x: float  # left edge of the window in the image, pixels; may be negative
+    y: float  # top edge
+    scale: float  # output pixels per image pixel
+    size: int  # side of the output, pixels
 
     def boxes(self, boxes: FloatArray) -> FloatArray:
         """Map boxes, (N, 4) as (x1, y1, x2, y2), from the image to the output, unclipped."""
         return (boxes - np.array([self.x, self.y, self.x, self.y])) * self.scale
 
     def image(self, image: Image, fill: tuple[int, int, int]) -> Image:
-        """Cut the window out of an (H, W, 3) image; outside it everything is ``fill``.
-
-        Returns:
-            (size, size, 3) uint8.
-        """
+        """Cut the window, (size, size, 3) uint8, out of an image; outside that all is ``fill``."""
         height, width = image.shape[:2]
         side = self.size / self.scale
         left, top = max(math.floor(self.x) - 1, 0), max(math.floor(self.y) - 1, 0)
@@ -108,6 +97,8 @@ def plan_crop(
 ) -> CropPlan:
     """Select a window: the whole image, or one around a random face at a random size.
 
+    The selected face lies wholly inside the window (unless it is larger).
+
     Args:
         width: of the image, pixels.
         height: of the image, pixels.
@@ -118,9 +109,6 @@ def plan_crop(
             range.
         max_zoom: the image is never enlarged more than this.
         whole: probability of showing the whole image.
-
-    Returns:
-        A plan in which the selected face lies wholly inside the window (unless it is larger).
     """
     fit = size / max(width, height)
     if rng.random() < whole or not len(faces):
@@ -150,15 +138,9 @@ def stretch(
 ) -> tuple[Image, FloatArray]:
     """Change an image's aspect ratio, as web pages do that squeeze photos into a square.
 
-    Args:
-        image: (H, W, 3) uint8.
-        boxes: (N, 4) as (x1, y1, x2, y2) in its pixels.
-        most: width over height is multiplied by up to 1 + this, or divided by it (log-uniformly);
-            the area stays.
-        rng: source of chance; not asked where ``most`` is 0.
-
-    Returns:
-        The image and the boxes in its new pixels.
+    Width over height of the (H, W, 3) uint8 image is multiplied by up to 1 + ``most``, or divided
+    by it (log-uniformly); the area stays. Boxes, (N, 4) as (x1, y1, x2, y2), go along. Chance is
+    not asked where ``most`` is 0.
     """
     if most <= 0:
         return image, boxes
@@ -246,9 +228,7 @@ class FaceMapper:
     ) -> dict[str, Any]:
         """Read and transform one record; ``image`` is (3, H, W) uint8 in ``INPUT.FORMAT``.
 
-        Args:
-            record: Detectron2's dict of an annotated image.
-            rng: source of chance; needed in training only.
+        Chance, ``rng``, is needed in training only.
         """
         image = read_image(record["file_name"])
         if self.format == "BGR":

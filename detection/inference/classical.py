@@ -85,13 +85,8 @@ class MtcnnDetector:
     """MTCNN (Zhang et al., 2016) of the package facenet-pytorch; see ``faces.pipeline.Detector``.
 
     The package's own settings: faces from 20 pixels on, stages at 0.6, 0.7 and 0.7; the score is
-    the last stage's probability. Images with a side under 20 pixels have no faces.
-
-    Args:
-        device: such as ``cpu`` or ``cuda:0``.
-
-    Raises:
-        UserError: the package is not installed.
+    the last stage's probability. Images with a side under 20 pixels have no faces. Without the
+    package it is a ``UserError``.
     """
 
     def __init__(self, device: str = "cpu") -> None:

@@ -58,9 +58,7 @@ def compilable(model: nn.Module, cfg: Any) -> bool:
 class CompiledRCNN:
     """Finds faces as a Detectron2 model does; safe to call in threads.
 
-    Args:
-        model: the light detector; its weights are copied.
-        cfg: its configuration, ``compilable``.
+    The model is the light detector, whose weights are copied, and ``compilable``.
     """
 
     def __init__(self, model: Any, cfg: Any) -> None:
@@ -76,13 +74,9 @@ class CompiledRCNN:
 
     @torch.inference_mode()
     def __call__(self, image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        """Find the faces of one image.
+        """Find the faces of one image, (H, W, 3) uint8, of the network's size and colour order.
 
-        Args:
-            image: (H, W, 3) uint8, of the size and colour order that the network takes.
-
-        Returns:
-            Boxes, (N, 4) as (x1, y1, x2, y2), inside the image, and scores, (N,), best first.
+        Returns boxes, (N, 4) as (x1, y1, x2, y2), inside the image, and scores, (N,), best first.
         """
         height, width = image.shape[:2]
         canvas = np.empty(

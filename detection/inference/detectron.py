@@ -55,7 +55,6 @@ class DetectronDetector:
         cfg: its configuration (``INPUT`` says how images go in).
         name: how tables and messages call it.
         score_threshold: the score from which on a detection is shown to users.
-        scope: how closely it looks.
 
     Attributes:
         most_detections: how many boxes the model reports per look, at most.
@@ -134,13 +133,8 @@ class DetectronDetector:
     ) -> tuple[list[Detection], list[Merged]]:
         """Find the faces of an image, and the boxes that were dropped as further ones of these.
 
-        Args:
-            image: see ``detect``.
-            min_score: see ``detect``; it holds for both lists.
-
-        Returns:
-            What ``detect`` returns, and what NMS and containment dropped, best first. Each of these
-            is said to be merged into the detection that it overlaps most.
+        The latter are what NMS and containment dropped, best first, each said to be merged into the
+        detection that it overlaps most. ``min_score`` holds for both lists; see ``detect``.
         """
         minimum = self.score_threshold if min_score is None else min_score
         faces = self.detect([image], minimum)[0]
@@ -244,12 +238,10 @@ def load_detector(
         score_threshold: None takes the configuration's ``MODEL.SCORE_THRESHOLD``.
         overrides: key, value, key, value, … of the configuration.
         resolved: see ``load_config``.
-        scope: how closely it looks.
 
     Raises:
-        UserError: the configuration cannot be used.
-        UserError: the weights are missing, damaged, or of another model.
-        DeviceError: there is no such device.
+        UserError: the configuration cannot be used; the weights are missing, damaged, or of another
+            model; or there is no such device.
     """
     cfg = load_config(config, overrides, resolved)
     cfg.MODEL.DEVICE = usable_device(device)
@@ -270,15 +262,8 @@ def load_run(
 ) -> DetectronDetector:
     """Load the detector of a run folder, as ``python -m detection.train`` leaves it.
 
-    Args:
-        folder: holds ``config.yaml`` and ``model.safetensors``.
-        device: see ``load_detector``.
-        overrides: see ``load_detector``.
-        scope: see ``load_detector``.
-
-    Raises:
-        UserError: the folder is missing or no finished run of a detector.
-        UserError: its configuration cannot be used.
+    The folder holds ``config.yaml`` and ``model.safetensors``; else a ``UserError`` says so. For
+    the arguments, see ``load_detector``.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -294,9 +279,3 @@ def load_run(
     return load_detector(
         config, weights, device, name, overrides=overrides, resolved=True, scope=scope
     )
-
-
-def is_run(folder: str | Path) -> bool:
-    """Return whether a folder is a finished run of a detector (and not, say, of a classifier)."""
-    card = checkpoints.read_card(Path(folder) / checkpoints.CARD_FILE)
-    return card.get("kind") == "detector"

@@ -20,13 +20,10 @@ from networks.openvino_layers import Builders, Node, array, convolution, linear
 def trunk(model: Any) -> Any:
     """Return everything that looks at the whole image: normalisation, body, FPN and RPN head.
 
-    Args:
-        model: Detectron2's GeneralizedRCNN of the light detector.
-
-    Returns:
-        An ``openvino.Model``. Input: (H, W, 3) uint8, H and W divisible by 32. Outputs, over the L
-        levels of the pyramid: L maps (h · w, C), for each level row by row, L objectness logits
-        (h · w · A,) and L anchor deltas (h · w · A, 4), all float32.
+    Of the light detector, a GeneralizedRCNN, as an ``openvino.Model``. Input: (H, W, 3) uint8, H
+    and W divisible by 32. Outputs, over the L levels of the pyramid: L maps (h · w, C), for each
+    level row by row, L objectness logits (h · w · A,) and L anchor deltas (h · w · A, 4), all
+    float32.
     """
     ov = import_openvino()
     ops = ov.opset13
@@ -49,9 +46,8 @@ def trunk(model: Any) -> Any:
 def box_head(model: Any) -> Any:
     """Return what judges one box: the fully connected layers and the predictor.
 
-    Returns:
-        An ``openvino.Model``. Input: (N, cells · cells · C) float32, the channels of a cell beside
-        each other. Output: (N, 6) float32: the logits of face and background, the box deltas.
+    Input: (N, cells · cells · C) float32, the channels of a cell beside each other. Output: (N, 6)
+    float32: the logits of face and background, the box deltas.
     """
     ov = import_openvino()
     ops = ov.opset13
@@ -71,11 +67,7 @@ def box_head(model: Any) -> Any:
 
 
 def layer(module: nn.Module, x: Node) -> Node:
-    """Add a module of the detector to the graph; x is (1, C, H, W).
-
-    Raises:
-        TypeError: a kind of module that the light detector does not have.
-    """
+    """Add a module of the detector to the graph; x is (1, C, H, W)."""
     return openvino_layers.layer(module, x, _BUILDERS)
 
 

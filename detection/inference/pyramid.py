@@ -66,13 +66,10 @@ class Window:
 
 
 def scales(width: int, height: int, sizes: tuple[int, int], scope: Scope) -> tuple[float, ...]:
-    """Return the factors by which an image is scaled, the coarsest first.
+    """Return the factors by which an image, its sides in pixels, is scaled, the coarsest first.
 
-    Args:
-        width: of the image in pixels.
-        height: of the image in pixels.
-        sizes: shorter side that the whole image is scaled to, and limit of the longer one, pixels.
-        scope: how closely to look.
+    ``sizes`` are the shorter side that the whole image is scaled to, and the limit of the longer
+    one, in pixels.
     """
     shortest, longest = sizes
     coarsest = min(shortest / min(width, height), longest / max(width, height))
@@ -118,7 +115,7 @@ def find(
     batch: int = 1,
     merge: bool = True,
 ) -> tuple[FloatArray, FloatArray]:
-    """Find faces at several scales.
+    """Find faces at several scales: boxes (N, 4) in pixels of the image and scores (N,).
 
     Args:
         image: (H, W, 3) uint8.
@@ -128,9 +125,6 @@ def find(
         sure: the score from which on a detection is shown to users.
         batch: windows per call of ``look``.
         merge: drop the worse of two boxes that different windows or scales have found of one face.
-
-    Returns:
-        Boxes (N, 4) in pixels of the image and scores (N,).
     """
     boxes = np.zeros((0, 4), np.float32)
     scores = np.zeros(0, np.float32)

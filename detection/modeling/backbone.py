@@ -128,9 +128,7 @@ class SeparableConv2d(nn.Sequential):
 
     An eighth of the multiplications of a full one with 96 channels, as in the prediction layers of
     SSDLite (Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018).
-
-    Args:
-        channels: of the input (N, C, H, W) and of the output, which has the same shape.
+    The output has the shape of the input, (N, C, H, W).
     """
 
     def __init__(self, channels: int) -> None:
@@ -144,9 +142,7 @@ class SeparableConv2d(nn.Sequential):
 class MixedPrecisionFPN(FPN):
     """Detectron2's FPN with convolutions in bfloat16 where that pays, and maps in fp32.
 
-    Args:
-        bf16: see ``MODEL.BF16``.
-        separable: see ``MODEL.SEPARABLE``.
+    See ``MODEL.BF16`` and ``MODEL.SEPARABLE``.
     """
 
     def __init__(self, *args: Any, bf16: str, separable: bool, **kwargs: Any) -> None:
@@ -171,8 +167,7 @@ class MixedPrecisionFPN(FPN):
 def build_mobilenet_v2_fpn_backbone(cfg: Any, input_shape: Any) -> MixedPrecisionFPN:
     """Build the backbone that ``MODEL.BACKBONE.NAME: build_mobilenet_v2_fpn_backbone`` asks for.
 
-    Raises:
-        UserError: separable convolutions with norms, which they do not have.
+    Separable convolutions with norms, which they do not have, are a ``UserError``.
     """
     if cfg.MODEL.SEPARABLE and cfg.MODEL.FPN.NORM:
         raise UserError(f"MODEL.FPN.NORM {cfg.MODEL.FPN.NORM}: none with MODEL.SEPARABLE True")
@@ -219,13 +214,9 @@ class MixedPrecisionRPNHead(StandardRPNHead):
 def published_state(start: str, mean: Tensor, std: Tensor) -> dict[str, Tensor]:
     """Return the body's weights of a published network, by their names inside the light detector.
 
-    Args:
-        start: ``IMAGENET`` or ``CENTERFACE``.
-        mean: what the detector takes off RGB pixels (0..255), shape (3,).
-        std: what it divides them by, shape (3,).
-
-    Raises:
-        UserError: they are neither here nor can be fetched.
+    The start is ``IMAGENET`` or ``CENTERFACE``; the detector takes ``mean`` (3,) off RGB pixels
+    (0..255) and divides them by ``std`` (3,). A ``UserError`` says that the weights are neither
+    here nor can be fetched.
     """
     try:
         body = imagenet_body() if start == IMAGENET else centerface_body(mean, std)

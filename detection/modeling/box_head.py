@@ -13,11 +13,7 @@ from detection.modeling.suppression import vote
 
 
 class FaceOutputLayers(FastRCNNOutputLayers):
-    """Detectron2's layers for one class, faces; what NMS keeps is moved by ``suppression.vote``.
-
-    Attributes:
-        voting: see ``MODEL.VOTING``.
-    """
+    """Detectron2's layers for one class, faces; what NMS keeps is moved by ``suppression.vote``."""
 
     @configurable
     def __init__(self, *args: Any, voting: float, **kwargs: Any) -> None:
@@ -27,8 +23,7 @@ class FaceOutputLayers(FastRCNNOutputLayers):
     @classmethod
     def from_config(cls, cfg: Any, input_shape: Any) -> dict[str, Any]:
         """Return the arguments that a configuration gives, as Detectron2's mechanism wants it."""
-        given: dict[str, Any] = super().from_config(cfg, input_shape)
-        return given | {"voting": cfg.MODEL.VOTING}
+        return super().from_config(cfg, input_shape) | {"voting": cfg.MODEL.VOTING}
 
     def inference(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Any]

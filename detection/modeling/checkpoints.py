@@ -47,10 +47,8 @@ class FaceCheckpointer(DetectionCheckpointer):
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load from a file, a URL (``https://``, ``detectron2://``) or a published body.
 
-        The light detector's are ``imagenet://mobilenet_v2`` and ``centerface://mobilenet_v2``.
-
-        Raises:
-            UserError: the file is missing, cannot be fetched, or is no checkpoint.
+        The light detector's are ``imagenet://mobilenet_v2`` and ``centerface://mobilenet_v2``. A
+        ``UserError`` says that the file is missing, cannot be fetched, or is no checkpoint.
         """
         if path in (IMAGENET, CENTERFACE):
             self.logger.info(f"Starting from the published body {path}")
@@ -61,7 +59,7 @@ class FaceCheckpointer(DetectionCheckpointer):
         if path and "://" not in path and not os.path.isfile(path):
             raise UserError(f"{path}: no such file of weights (MODEL.WEIGHTS)")
         try:
-            loaded: dict[str, Any] = super().load(path, *args, **kwargs)
+            return super().load(path, *args, **kwargs)
         except (urllib.error.URLError, OSError, AssertionError) as error:
             raise UserError(
                 f"{path}: these weights cannot be fetched or read ({error}). Without a network, "
@@ -74,7 +72,6 @@ class FaceCheckpointer(DetectionCheckpointer):
             raise UserError(
                 f"{path}: not a checkpoint that can be read: {_cause(error)}"
             ) from error
-        return loaded
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """Read a file of any kind that Detectron2 knows, without running code from it."""
@@ -90,11 +87,7 @@ class FaceCheckpointer(DetectionCheckpointer):
         return loaded
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
-        """Say which weights were not loaded.
-
-        Raises:
-            ValueError: none was loaded.
-        """
+        """Say which weights were not loaded; a ``ValueError`` if none was."""
         if {name for name, _ in self.model.named_parameters()} <= set(incompatible.missing_keys):
             raise ValueError("none of its weights is of this network")
         super()._log_incompatible_keys(incompatible)
@@ -104,11 +97,7 @@ class FaceCheckpointer(DetectionCheckpointer):
         return (Path(self.save_dir) / LAST_FILE).is_file()
 
     def get_checkpoint_file(self) -> str:
-        """Return the path of the last checkpoint, which lies in the folder itself.
-
-        Raises:
-            UserError: ``last_checkpoint`` names anything else.
-        """
+        """Return the path of the last checkpoint, which must lie in the folder itself."""
         note = Path(self.save_dir) / LAST_FILE
         with note.open(encoding="utf-8", errors="replace") as file:
             name = file.read(300).strip()
@@ -141,8 +130,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
     Raises:
         UserError: it holds anything but tensors, arrays and plain containers, or no dict.
-        OSError: it cannot be read.
-        Exception: one of ``_BROKEN``: it is damaged.
+        Exception: one of ``_BROKEN``, if it is damaged; an ``OSError``, if it cannot be read.
     """
     loaded: Any
     if path.suffix == ".safetensors":
@@ -189,11 +177,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def check_finite(path: Path, state: Mapping[str, Any]) -> None:
-    """Make sure that every weight is a tensor or array of finite numbers.
-
-    Raises:
-        UserError: one is not; it is named.
-    """
+    """Raise a ``UserError`` unless every weight is a tensor or array of finite numbers."""
     for name, value in state.items():
         if not isinstance(value, Tensor) and not (
             isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
@@ -206,10 +190,8 @@ def check_finite(path: Path, state: Mapping[str, Any]) -> None:
 def save_weights(path: Path, model: nn.Module, half: bool = False) -> None:
     """Write a model's state as safetensors, whole or not at all.
 
-    Args:
-        path: the file.
-        model: its ``state_dict`` is written, from wherever it lies.
-        half: store kernels and matrices in fp16 (half the size); vectors stay as they are.
+    With ``half``, kernels and matrices are stored in fp16 (half the size); vectors stay as they
+    are.
     """
     state = {name: _stored(value, half) for name, value in model.state_dict().items()}
     write_state(path, state)
@@ -262,10 +244,14 @@ def _cause(error: BaseException) -> str:
     return text.splitlines()[0][:200]
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """Read a card; {} where there is none.
+def finished_card(folder: Path) -> dict[str, Any]:
+    """Return the card of a detector's run folder, or raise a ``UserError`` if it has none."""
+    card = read_card(folder / CARD_FILE)
+    if card.get("kind") != "detector":
+        raise UserError(f"{folder}: no finished run of detection.train")
+    return card
 
-    Raises:
-        CardError: it is no JSON object.
-    """
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Read a card; {} where there is none."""
     return provenance.read_card(path) if path.is_file() else {}

@@ -67,13 +67,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 _MISFITS = (
-    AssertionError,
-    ValueError,
-    KeyError,
-    TypeError,
-    SyntaxError,
-    RecursionError,
-    MemoryError,
+    *(AssertionError, ValueError, KeyError, TypeError),
+    *(SyntaxError, RecursionError, MemoryError),
 )
 """What yacs and Detectron2 raise where keys or values do not fit."""
 
@@ -129,11 +124,7 @@ def face_cfg() -> Any:
 
 
 def find_config(path: str | Path) -> Path:
-    """Return the configuration file for a path, or for the name of one of ``detection/configs``.
-
-    Raises:
-        UserError: there is no such file; the message lists the names that exist.
-    """
+    """Return the configuration file for a path, or for the name of one of ``detection/configs``."""
     for file in (Path(path), CONFIG_DIR / f"{path}.yaml", CONFIG_DIR / Path(path).name):
         if file.is_file():
             return file
@@ -189,11 +180,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _check_events(events: Iterable[yaml.Event]) -> None:
-    """Refuse, before anything is built from them, aliases without end and nesting without end.
-
-    Raises:
-        ValueError: there are too many.
-    """
+    """Raise a ``ValueError``, before anything is built, at too many aliases or too deep nesting."""
     aliases = depth = 0
     for event in events:
         aliases += isinstance(event, yaml.AliasEvent)
@@ -213,14 +200,9 @@ def _merge(cfg: Any, values: dict[str, Any], file: Path) -> None:
 
 
 def check_values(cfg: Any, source: str) -> Any:
-    """Return a configuration whose values a detector can work with.
+    """Return a complete configuration if a detector can work with its values.
 
-    Args:
-        cfg: the configuration, complete.
-        source: how messages name it.
-
-    Raises:
-        UserError: one cannot be; it is named with its range.
+    Else a ``UserError``, which calls it ``source``, names the value and its range.
     """
     for key, value in items(cfg):
         numbers = value if isinstance(value, tuple | list) else (value,)
@@ -243,8 +225,7 @@ def check_values(cfg: Any, source: str) -> Any:
 def build_network(cfg: Any) -> Any:
     """Build Detectron2's model for a configuration, with random weights.
 
-    Raises:
-        UserError: the configuration names parts that do not exist or do not fit each other.
+    A ``UserError`` says that the parts it names do not exist or do not fit each other.
     """
     try:
         return build_model(cfg)

@@ -10,12 +10,8 @@ from torch import nn
 def parts(model: Any) -> dict[str, nn.Module]:
     """Return the parts of a Detectron2 GeneralizedRCNN with an FPN, from the pixels on.
 
-    Args:
-        model: its body is a ResNet (stem, res2 to res5) or this project's MobileNetV2 (c1 to c5).
-
-    Returns:
-        Name → part: the body's stages, ``fpn``, ``rpn``, ``box head``. They hold every parameter
-        once.
+    The body is a ResNet (stem, res2 to res5) or this project's MobileNetV2 (c1 to c5). Its stages,
+    ``fpn``, ``rpn`` and ``box head`` hold every parameter once.
     """
     fpn = model.backbone
     body = fpn.bottom_up

@@ -82,5 +82,4 @@ class FaceROIHeads(StandardROIHeads):
             instances, regions = split_ignored(target)
             real.append(instances)
             kept.append(proposal[~lies_on(proposal.proposal_boxes, regions)])
-        sampled: list[Any] = super().label_and_sample_proposals(kept, real)
-        return sampled
+        return super().label_and_sample_proposals(kept, real)

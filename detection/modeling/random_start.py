@@ -21,14 +21,9 @@ def measure_norms(model: Any, images: Callable[[], list[dict[str, Any]]]) -> int
     """Set mean and variance of every frozen norm of the body to those of its input.
 
     One forward pass does it for all of them, as each sees what the ones before make of the images
-    (the idea of layer-sequential unit variance: Mishkin and Matas, 2016).
-
-    Args:
-        model: Detectron2's GeneralizedRCNN with random weights.
-        images: called if there are frozen norms; returns the model's inputs.
-
-    Returns:
-        The number of norms measured; 0 if the body has none.
+    (the idea of layer-sequential unit variance: Mishkin and Matas, 2016). The model has random
+    weights; ``images`` gives its inputs, and is called if there are frozen norms. Returns their
+    number.
     """
     norms = [part for part in model.backbone.modules() if isinstance(part, FrozenBatchNorm2d)]
     if not norms:

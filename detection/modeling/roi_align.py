@@ -31,11 +31,8 @@ def roi_align(
         strides: of each level, pixels.
         boxes: (N, 4) as (x1, y1, x2, y2), pixels, inside the image.
         levels: (N,) int64, the level of each box.
-        cells: along each side of the output.
+        cells: along each side of the output, (N, cells × cells, C) float32.
         samples: along each side of a cell.
-
-    Returns:
-        (N, cells × cells, C) float32.
     """
     begins = torch.tensor([0, *(h * w for h, w in sizes)]).cumsum(0)[levels]
     widths = torch.tensor([w for _, w in sizes])[levels]

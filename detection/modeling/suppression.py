@@ -12,17 +12,11 @@ from torchvision.ops import box_iou
 
 
 def contained(boxes: NDArray[np.floating[Any]], share: float) -> NDArray[np.bool_]:
-    """Tell which boxes lie mostly inside a better one, and so show a part of the same face.
+    """Tell which boxes, (N,), lie mostly inside a better one, and so show a part of the same face.
 
     NMS compares intersection with union and lets a small box inside a large one pass. Here each
-    box, the best first, is dropped if at least ``share`` of its area lies inside one that stays.
-
-    Args:
-        boxes: (N, 4) as (x1, y1, x2, y2) with positive area, best first; N may be 0.
-        share: above 1, none is dropped.
-
-    Returns:
-        (N,) which ones to drop.
+    box, the best first, is dropped if at least ``share`` (above 1: never) of its area lies inside
+    one that stays. Boxes are (N, 4) as (x1, y1, x2, y2) with positive area; N may be 0.
     """
     dropped = np.zeros(len(boxes), bool)
     if share > 1 or len(boxes) < 2:
@@ -42,14 +36,11 @@ def vote(kept: Tensor, boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
     Segmentation-aware CNN Model", ICCV 2015. The boxes are weighted by their scores.
 
     Args:
-        kept: (K, 4) float as (x1, y1, x2, y2).
+        kept: (K, 4) float as (x1, y1, x2, y2); so is what is returned. A box of no area stays.
         boxes: (N, 4) all boxes, ``kept`` among them.
         scores: (N,) their scores, above 0.
         overlap: boxes from this IoU on with one that is kept are on its face; above 1 nothing
             moves.
-
-    Returns:
-        (K, 4), in the order of ``kept``; a box of no area stays.
     """
     if overlap > 1 or not len(kept):
         return kept

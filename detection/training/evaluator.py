@@ -31,11 +31,8 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 class FaceEvaluator(DatasetEvaluator):
     """Detectron2's evaluator interface over pycocotools, with a minimum size of faces.
 
-    Args:
-        dataset: a registered data set.
-        min_face: faces whose shorter side is below this, in pixels of the image, are ignored, and
-            so are detections on them.
-        containment: see ``MODEL.CONTAINMENT``.
+    Faces whose shorter side is below ``min_face`` pixels of the image are ignored, and so are
+    detections on them. For ``containment``, see ``MODEL.CONTAINMENT``.
     """
 
     def __init__(self, dataset: str, min_face: float = 0.0, containment: float = 1.1) -> None:
@@ -61,8 +58,8 @@ class FaceEvaluator(DatasetEvaluator):
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """Collect the predictions of all processes, in ``gathered``, and measure them.
 
-        Returns:
-            ``{"bbox": {"AP": …, "AP50": …, …}}``, numbers 0–100 as Detectron2's; None on workers.
+        Returns ``{"bbox": {"AP": …, "AP50": …, …}}``, numbers 0–100 as Detectron2's; None on
+        workers.
         """
         self.gathered = list(itertools.chain(*comm.gather(self.results, dst=0)))
         if not comm.is_main_process():
@@ -84,12 +81,7 @@ def result(image_id: int, box: Sequence[float], score: float) -> dict[str, Any]:
 def average_precision(
     truth: Sequence[dict[str, Any]], results: list[dict[str, Any]]
 ) -> dict[str, float]:
-    """Return COCO's metrics, 0–100; nan where there is nothing to measure.
-
-    Args:
-        truth: Detectron2 records.
-        results: COCO results for their images.
-    """
+    """Return COCO's metrics of results on records, 0–100; nan where there is nothing to measure."""
     if not results:
         faces = any(not a["iscrowd"] for record in truth for a in record["annotations"])
         return dict.fromkeys(METRICS, 0.0 if faces else math.nan)
@@ -128,20 +120,15 @@ def _annotated_image(record: dict[str, Any]) -> AnnotatedImage:
 def error_rates(found: RankedDetections, threshold: float) -> dict[str, float]:
     """Return what a threshold shows, at IoU 0.5, as ``eval.detection`` defines it.
 
-    Args:
-        found: all detections on a data set.
-        threshold: score from which on detections are shown.
-
-    Returns:
-        ``coverage`` (0–1, nan without faces), ``false_per_image``, ``duplicates_per_image`` (nan
-        without images).
+    ``coverage`` (0–1, nan without faces), ``false_per_image``, ``duplicates_per_image`` (nan
+    without images).
     """
     shown = found.verdict[found.scores >= threshold]
     counts = {verdict: int((shown == verdict).sum()) for verdict in Verdict}
     images = found.images or math.nan
     return {
         "coverage": counts[Verdict.MATCHED] / (found.faces or math.nan),
-        "false_per_image": counts[Verdict.FALSE] / images,
+        "false_per_image": counts[Verdict.FALSE_POSITIVE] / images,
         "duplicates_per_image": counts[Verdict.DUPLICATE] / images,
     }
 
@@ -149,11 +136,8 @@ def error_rates(found: RankedDetections, threshold: float) -> dict[str, float]:
 def select_threshold(found: RankedDetections) -> tuple[float, float]:
     """Select the score from which on detections are shown: that with the best F1 at IoU 0.5.
 
-    Args:
-        found: all detections on validation data.
-
-    Returns:
-        The threshold, in [0.05, 0.95], and the F1 it reaches; (0.5, 0.0) where nothing is matched.
+    Returns the threshold, in [0.05, 0.95], and the F1 that it reaches on ``found``, all detections
+    on validation data; (0.5, 0.0) where nothing is matched.
     """
     best = found.select_threshold()
     if best is None:

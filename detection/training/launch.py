@@ -20,13 +20,7 @@ def run_launched(args: argparse.Namespace, function: Callable[[argparse.Namespac
 
     ``--num-gpus 0``, or a machine without GPU, means one process on the CPU. Under torchrun
     (``WORLD_SIZE`` in the environment) this process joins the others, with NCCL on GPUs and gloo on
-    CPUs.
-
-    Returns:
-        The exit status; that of this process where there are several.
-
-    Raises:
-        UserError: more GPUs are asked for than there are.
+    CPUs. Returns the exit status; that of this process where there are several.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         join_torchrun(on_gpu=args.num_gpus > 0 and torch.cuda.is_available())

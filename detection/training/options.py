@@ -32,16 +32,10 @@ def detectron2_parser(prog: str, description: str | None) -> argparse.ArgumentPa
 
 
 def configure(args: argparse.Namespace, data: Mapping[str, tuple[str, ...]]) -> Any:
-    """Build the configuration from the options and register the data.
+    """Build the configuration from the options of ``detectron2_parser`` and register the data.
 
-    Args:
-        args: parsed by ``detectron2_parser``.
-        data: key of ``DATASETS`` → names of data sets; empty ones leave what the overrides say, if
-            anything.
-
-    Raises:
-        UserError: the configuration cannot be used.
-        UserError: data is named wrongly or missing.
+    ``data`` are key of ``DATASETS`` → names of data sets; empty ones leave what the overrides say,
+    if anything.
     """
     if not args.config_file:
         raise UserError(

@@ -24,11 +24,7 @@ FREE = (
 
 
 def conditions(cfg: Any) -> dict[str, str]:
-    """Return what decides the course of a training, each by its name.
-
-    Args:
-        cfg: the configuration; its data sets are registered.
-    """
+    """Return what decides the course of a training, by its name; its data sets are registered."""
     values = {key: str(value) for key, value in items(cfg) if not key.startswith(FREE)}
     for key in ("TRAIN", "TEST"):
         sets = [describe(name) for name in cfg.DATASETS[key]]
@@ -40,15 +36,9 @@ def conditions(cfg: Any) -> dict[str, str]:
 
 
 def check_conditions(folder: str, then: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Make sure that a run goes on as it began.
+    """Raise a ``UserError`` unless the run in ``folder`` goes on under its ``conditions``.
 
-    Args:
-        folder: the run folder.
-        then: the run's ``conditions``.
-        now: those of the command.
-
-    Raises:
-        UserError: they differ; each difference is named with both values.
+    Each difference is named with both values.
     """
     differing = [
         f"{key}: {then.get(key) or 'nothing'} then, {now.get(key) or 'nothing'} now"

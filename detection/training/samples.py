@@ -21,12 +21,8 @@ Place = tuple[int, int]
 class TrainingSamples:
     """Batches without end: every record once, shuffled, then every record again, and so on.
 
-    Args:
-        cfg: the configuration, which names registered data sets.
-        seed: decides the order, and with a sample's place what chance does to it.
-
-    Attributes:
-        start: iterations that were done before; set it before the first batch is taken.
+    ``seed`` decides the order, and with a sample's place what chance does to it. ``start`` are the
+    iterations that were done before; set it before the first batch is taken.
     """
 
     def __init__(self, cfg: Any, seed: int) -> None:

@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2 import engine
 from detectron2.data import DatasetCatalog, build_detection_test_loader
-from detectron2.engine import (
-    AMPTrainer,
-    DefaultTrainer,
-    HookBase,
-    SimpleTrainer,
-    TrainerBase,
-    hooks,
-)
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.solver import build_optimizer
 from detectron2.solver.build import maybe_add_gradient_clipping
@@ -52,18 +45,14 @@ LOSSES = 20
 
 
 class Interrupted(BaseException):
-    """Training was asked to stop, and has saved where it is.
-
-    Attributes:
-        iteration: iterations done.
-    """
+    """Training was asked to stop, and has saved where it is, after so many iterations."""
 
     def __init__(self, iteration: int) -> None:
         super().__init__(iteration)
         self.iteration = iteration
 
 
-class FaceTrainer(TrainerBase):
+class FaceTrainer(engine.TrainerBase):
     """Detectron2's training workflow with this project's data, optimiser and evaluation.
 
     Set ``stop_requested`` from anywhere (a signal handler) and the loop saves a checkpoint after
@@ -80,12 +69,12 @@ class FaceTrainer(TrainerBase):
             cfg, cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         )
         self.conditions = conditions(cfg)
-        trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        trainer_class = engine.AMPTrainer if cfg.SOLVER.AMP.ENABLED else engine.SimpleTrainer
         self._trainer = trainer_class(_distributed(model), self.samples, optimizer)
         self.cfg = cfg
         self.stop_requested = False
         self.max_iter: int = cfg.SOLVER.MAX_ITER
-        self.scheduler = DefaultTrainer.build_lr_scheduler(cfg, optimizer)
+        self.scheduler = engine.DefaultTrainer.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = FaceCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.progress = Progress(cfg)
         self.register_hooks(self._hook_list())
@@ -93,40 +82,37 @@ class FaceTrainer(TrainerBase):
     @property
     def model(self) -> torch.nn.Module:
         """The model under training, without any wrapper."""
-        model: torch.nn.Module = self.checkpointer.model
-        return model
+        return self.checkpointer.model
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
         """The optimiser."""
-        optimizer: torch.optim.Optimizer = self._trainer.optimizer
-        return optimizer
+        return self._trainer.optimizer
 
-    def _hook_list(self) -> list[HookBase | None]:
+    def _hook_list(self) -> list[engine.HookBase]:
         solver = self.cfg.SOLVER
-        main = comm.is_main_process()
-        return [
-            hooks.IterationTimer(),
-            hooks.LRScheduler(scheduler=self.scheduler),
+        everywhere = [
+            engine.hooks.IterationTimer(),
+            engine.hooks.LRScheduler(scheduler=self.scheduler),
             self.progress,
-            hooks.PeriodicCheckpointer(
-                self.checkpointer, solver.CHECKPOINT_PERIOD, max_to_keep=solver.KEEP_CHECKPOINTS
-            )
-            if main
-            else None,
-            hooks.PeriodicWriter([CommonMetricPrinter(self.max_iter)], period=20) if main else None,
-            hooks.PeriodicWriter([self._log()], period=1) if main else None,
         ]
-
-    def _log(self) -> JSONWriter:
-        """Return what notes every iteration as it was."""
-        return JSONWriter(str(Path(self.cfg.OUTPUT_DIR) / LOG_FILE), window_size=1)
+        if not comm.is_main_process():
+            return everywhere
+        every_iteration = JSONWriter(str(Path(self.cfg.OUTPUT_DIR) / LOG_FILE), window_size=1)
+        return [
+            *everywhere,
+            engine.hooks.PeriodicCheckpointer(
+                self.checkpointer, solver.CHECKPOINT_PERIOD, max_to_keep=solver.KEEP_CHECKPOINTS
+            ),
+            engine.hooks.PeriodicWriter([CommonMetricPrinter(self.max_iter)], period=20),
+            engine.hooks.PeriodicWriter([every_iteration], period=1),
+        ]
 
     def resume_or_load(self, resume: bool) -> None:
         """Load the last checkpoint of ``OUTPUT_DIR`` and its iteration, or ``MODEL.WEIGHTS``.
 
-        Raises:
-            UserError: the checkpoint is of a training under other ``conditions``, or longer.
+        A ``UserError`` says that it is of a training under other ``conditions``, or of a longer
+        one.
         """
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
@@ -205,11 +191,7 @@ class FaceTrainer(TrainerBase):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` returned.
-
-        Raises:
-            UserError: the conditions are others.
-        """
+        """Restore what ``state_dict`` returned, if the conditions are the same."""
         # checkpoints of older versions do not say under which conditions they were made
         now = self.conditions
         check_conditions(self.cfg.OUTPUT_DIR, state_dict.get("conditions", now), now)
@@ -218,7 +200,7 @@ class FaceTrainer(TrainerBase):
         self._trainer.load_state_dict(state_dict["_trainer"])
 
 
-class Progress(HookBase):
+class Progress(engine.HookBase):
     """Evaluates from time to time, keeps the best weights, adds up the time."""
 
     def __init__(self, cfg: Any) -> None:
@@ -291,10 +273,9 @@ class Progress(HookBase):
 def scaled(cfg: Any, processes: int) -> Any:
     """Return the configuration for so many processes: ``SOLVER.REFERENCE_WORLD_SIZE`` says how.
 
-    Raises:
-        UserError: the batch cannot be shared out.
+    A ``UserError`` says that the batch cannot be shared out.
     """
-    scaled_cfg = DefaultTrainer.auto_scale_workers(cfg, processes)
+    scaled_cfg = engine.DefaultTrainer.auto_scale_workers(cfg, processes)
     batch = scaled_cfg.SOLVER.IMS_PER_BATCH
     if batch % processes:
         raise UserError(
@@ -310,9 +291,8 @@ def predict(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Run a model over a registered data set, in all processes.
 
-    Returns:
-        The truth (Detectron2 records, faces below ``TEST.MIN_FACE`` ignored) and the COCO results;
-        the results are empty on worker processes.
+    Returns the truth (Detectron2 records, faces below ``TEST.MIN_FACE`` ignored) and the COCO
+    results, which are empty on worker processes.
     """
     loader = build_detection_test_loader(cfg, dataset, mapper=FaceMapper(cfg, is_train=False))
     evaluator = FaceEvaluator(dataset, cfg.TEST.MIN_FACE, cfg.MODEL.CONTAINMENT)
@@ -323,9 +303,7 @@ def predict(
 def evaluate_model(cfg: Any, model: torch.nn.Module, dataset: str) -> tuple[int, dict[str, float]]:
     """Measure a model on one registered data set.
 
-    Returns:
-        The number of images, and COCO's AP, AP50, AP75, APs, APm, APl, 0–100; {} on worker
-        processes.
+    Returns the number of images, and COCO's AP, AP50, AP75, APs, APm, APl, 0–100; {} on workers.
     """
     truth, results = predict(cfg, model, dataset)
     if not comm.is_main_process():
@@ -339,8 +317,7 @@ def make_optimizer(cfg: Any, model: torch.nn.Module) -> torch.optim.Optimizer:
     """Build what ``SOLVER.OPTIMIZER`` names: Detectron2's own SGD, or AdamW, a slower backbone."""
     solver = cfg.SOLVER
     if solver.OPTIMIZER == "SGD":
-        optimizer: torch.optim.Optimizer = build_optimizer(cfg, model)
-        return optimizer
+        return build_optimizer(cfg, model)
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -348,12 +325,8 @@ def make_optimizer(cfg: Any, model: torch.nn.Module) -> torch.optim.Optimizer:
             rate = solver.BASE_LR * (solver.BACKBONE_LR_FACTOR if pretrained else 1.0)
             decay = solver.WEIGHT_DECAY if parameter.dim() > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
-    optimizer_class = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-    optimizer = optimizer_class(
-        [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()],
-        lr=solver.BASE_LR,
-    )
-    return optimizer
+    grouped = [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()]
+    return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(grouped, lr=solver.BASE_LR)
 
 
 def _distributed(model: torch.nn.Module) -> torch.nn.Module:

@@ -18,6 +18,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.data.composing import blend, blend_mask, resize
 from faces.coco import load_coco
 from faces.command import UserError
 from faces.crops import crop_face
@@ -238,26 +239,17 @@ def _lay(
     face_side: float,
 ) -> Box:
     """Blend a cut-out into a canvas (H, W, 3), soft at its rim; return the face's box there."""
-    import cv2
-
     side = round(face_side / cutout.face.height)
-    image = cutout.image
-    method = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_CUBIC
-    face = cv2.resize(image, (side, side), interpolation=method).astype(np.float64)
-    steps = np.abs((np.arange(side) + 0.5) / side * 2 - 1) ** 4
-    mask = np.clip((1 - (steps[:, None] + steps[None, :])) / 0.2, 0, 1)[..., None]
     inside = cutout.face
     x = round(centre[0] - side * (inside.x1 + inside.x2) / 2)
     y = round(centre[1] - side * (inside.y1 + inside.y2) / 2)
-    box = Box(*(o + side * v for o, v in zip((x, y, x, y), inside.as_tuple(), strict=True)))
+    blend(canvas, resize(cutout.image, side), x, y)
+    covered = np.ones((side, side), bool) if inside == WHOLE else blend_mask(side) > 0.5
     x1, y1 = max(x, 0), max(y, 0)
     x2, y2 = min(x + side, canvas.shape[1]), min(y + side, canvas.shape[0])
     if x1 < x2 and y1 < y2:
-        face, mask = face[y1 - y : y2 - y, x1 - x : x2 - x], mask[y1 - y : y2 - y, x1 - x : x2 - x]
-        canvas[y1:y2, x1:x2] = mask * face + (1 - mask) * canvas[y1:y2, x1:x2]
-        covered = np.ones_like(mask[..., 0], bool) if inside == WHOLE else mask[..., 0] > 0.5
-        owner[y1:y2, x1:x2][covered] = index
-    return box
+        owner[y1:y2, x1:x2][covered[y1 - y : y2 - y, x1 - x : x2 - x]] = index
+    return Box(*(o + side * v for o, v in zip((x, y, x, y), inside.as_tuple(), strict=True)))
 
 
 def read_cutouts(folder: Path) -> tuple[list[Cutout], str]:
@@ -273,9 +265,9 @@ def read_cutouts(folder: Path) -> tuple[list[Cutout], str]:
     """
     truth = load_coco(folder / "annotations.json")
     found = []
-    for scene in truth.scenes:
-        image = read_image(folder / "images" / scene.file_name)
-        for face in scene.faces:
+    for annotated in truth.images:
+        image = read_image(folder / "images" / annotated.file_name)
+        for face in annotated.faces:
             box, emotion = face.box, face.category.lower()
             if face.ignored or face.doubtful or emotion not in EMOTIONS:
                 continue

@@ -15,7 +15,7 @@ from faces.command import UserError
 from faces.crops import pad_to_square
 from faces.emotions import EMOTIONS, canonical_emotion
 from faces.images import ImageError, read_image
-from faces.paths import PICTURE_SUFFIXES
+from faces.paths import IMAGE_SUFFIXES
 from faces.pipeline import Image
 
 BATCH = 64
@@ -64,7 +64,7 @@ def scan_crops(store: ImageStore, ignore: Collection[str] = ()) -> CropFolder:
     unknown: Counter[str] = Counter()
     for name in store.names:
         folders = PurePosixPath(name).parts[len(wrapper) : -1]
-        is_image = PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
+        is_image = PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
         left_out = next((part for part in folders if _is_ignored(part, ignore)), None)
         if left_out is not None:
             ignored[left_out] += is_image

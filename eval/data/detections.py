@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Protocol
+from typing import Any
 
 from eval.data import options
 from faces.coco import AnnotatedImage, Detections, GroundTruth, ImageId, load_results
@@ -20,29 +20,6 @@ from faces.types import Detection
 
 RESULTS_THRESHOLD = 0.5
 """Score from which on detections of ``--results`` count as shown, if the user names no other."""
-
-
-class DetectionSource(Protocol):
-    """Stage 1 in an evaluation."""
-
-    @property
-    def name(self) -> str:
-        """What records call it."""
-        ...
-
-    @property
-    def threshold(self) -> float:
-        """The score from which on a detection counts as shown."""
-        ...
-
-    @property
-    def ms_per_image(self) -> float:
-        """Median time of an image in milliseconds; nan where it was not measured."""
-        ...
-
-    def find(self, image: AnnotatedImage, pixels: Image) -> Detections:
-        """Return the detections in an image, below the threshold too."""
-        ...
 
 
 class TimedDetector:
@@ -57,7 +34,7 @@ class TimedDetector:
 
     def __init__(self, detector: Detector, min_score: float) -> None:
         self.name, self.threshold = detector.name, detector.score_threshold
-        self.dtype = getattr(detector, "dtype", None)
+        self.precision = options.precision_of(detector)
         self._detector, self._min_score = detector, min_score
         self._seconds: list[float] = []
 
@@ -99,9 +76,27 @@ class SavedDetections:
         return self.by_image[image.id]
 
 
+DetectionSource = TimedDetector | SavedDetections
+"""Stage 1 in an evaluation."""
+
+
 def as_arrays(detections: Sequence[Detection]) -> Detections:
     """Return a detector's answer as arrays."""
     return Detections.of([(found.box.as_tuple(), found.score) for found in detections])
+
+
+def coco_results(image: ImageId, found: Detections) -> list[dict[str, Any]]:
+    """Return an image's detections as a COCO result file has them."""
+    rows = zip(found.boxes.tolist(), found.scores.tolist(), strict=True)
+    return [
+        {
+            "image_id": image,
+            "category_id": 1,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": score,
+        }
+        for (x1, y1, x2, y2), score in rows
+    ]
 
 
 def with_min_size(truth: GroundTruth, pixels: float) -> GroundTruth:
@@ -114,27 +109,15 @@ def with_min_size(truth: GroundTruth, pixels: float) -> GroundTruth:
         )
         return replace(image, faces=faces)
 
-    return replace(truth, scenes=tuple(mark(image) for image in truth.scenes))
+    return replace(truth, images=tuple(mark(image) for image in truth.images))
 
 
 def add_results_options(parser: ArgumentParser) -> None:
     """Add the options for detections of other packages; ``load_saved`` reads them."""
-    parser.add_argument(
-        "--results",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="name=FILE.json",
-        help="detections of other packages as COCO result files, measured beside the detectors",
-    )
-    parser.add_argument(
-        "--results-threshold",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="T|name=T",
-        help=f"score from which on those count as shown (default {RESULTS_THRESHOLD})",
-    )
+    text = "detections of other packages as COCO result files, measured beside the detectors"
+    options.add_several(parser, "--results", "name=FILE.json", text)
+    text = f"score from which on those count as shown (default {RESULTS_THRESHOLD})"
+    options.add_several(parser, "--results-threshold", "T|name=T", text)
 
 
 def load_saved(arguments: Namespace, images: Collection[AnnotatedImage]) -> list[SavedDetections]:
@@ -191,7 +174,7 @@ def load_sources(
     sources: list[DetectionSource] = [
         TimedDetector(model, min(min_score, model.score_threshold)) for model in models
     ]
-    for saved in load_saved(arguments, truth.scenes):
+    for saved in load_saved(arguments, truth.images):
         if any(saved.name == source.name for source in sources):
             raise UserError(f"--results {saved.name}=…: a --detector has that name already")
         sources.append(saved)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from classification.data.fer2013 import SPLITS, Fer2013, load_fer2013, pixel_twins
+from classification.data.fer2013 import SPLITS, Fer2013, exact_duplicates, load_fer2013
 from classification.data.ferplus import FERPLUS_CLASSES, FerPlus, load_ferplus
 from classification.inference.calibration import one_hot
 from eval.data import options
@@ -22,7 +22,7 @@ from eval.data.images import open_images
 from faces import command
 from faces.command import UserError
 from faces.emotions import EMOTIONS
-from faces.paths import PICTURE_SUFFIXES
+from faces.paths import IMAGE_SUFFIXES
 from faces.pipeline import EmotionClassifier, Image
 
 DEFAULT_SPLIT = "PublicTest"
@@ -130,10 +130,16 @@ def open_parts(path: Path, splits: Sequence[str | None], ferplus: Path | None = 
         differences = (d for d in data.differences_from_official() if d.startswith(f"{name}/"))
         duplicates = None
         if training is not None and name != "Training":
-            duplicates = pixel_twins(data, training)
+            duplicates = exact_duplicates(data, training)
         votes = None if ferplus is None else load_ferplus(ferplus, data)
         parts.append(Part(name, data, tuple(differences), duplicates, votes, source))
     return parts
+
+
+def open_selection_and_reported(arguments: Namespace) -> list[Part]:
+    """Read the part to select on, and the one to report, that ``add_options`` let users choose."""
+    splits = (SELECTION_SPLIT, arguments.split)
+    return open_parts(arguments.data, splits, arguments.ferplus)
 
 
 def is_fer2013(path: Path, split: str | None = None) -> bool:
@@ -147,7 +153,7 @@ def is_fer2013(path: Path, split: str | None = None) -> bool:
     if path.is_file() and path.suffix.lower() == ".csv":
         return True
     names = [PurePosixPath(name) for name in open_images(path).names]
-    images = [name for name in names if name.suffix.lower() in PICTURE_SUFFIXES]
+    images = [name for name in names if name.suffix.lower() in IMAGE_SUFFIXES]
     if not images or any(name.name in ("fer2013.csv", "icml_face_data.csv") for name in names):
         return any(name.suffix.lower() == ".csv" for name in names)
     prefixes = tuple(f"{part}_" for part in SPLITS)
@@ -157,15 +163,8 @@ def is_fer2013(path: Path, split: str | None = None) -> bool:
     return 2 * len(named) > len(images)
 
 
-def make_parser(name: str, text: str, *, votes_required: bool) -> ArgumentParser:
-    """Return a parser with the options of the evaluations of FER2013's probabilities.
-
-    Args:
-        name: of the command.
-        text: its docstring.
-        votes_required: whether it cannot do without FER+.
-    """
-    parser = options.make_parser(name, text)
+def add_options(parser: ArgumentParser, *, votes_required: bool = False) -> None:
+    """Add the options that the evaluations of FER2013's probabilities share."""
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR|ZIP|CSV", help="FER2013 in any form"
     )
@@ -182,7 +181,6 @@ def make_parser(name: str, text: str, *, votes_required: bool) -> ArgumentParser
     options.add_models(parser, "classifier", required=True)
     options.add_picture_option(parser)
     options.add_common_options(parser)
-    return parser
 
 
 def rgb(image: NDArray[np.uint8]) -> Image:
@@ -223,7 +221,5 @@ def probabilities_of_crops(
 
 def uncalibrated(classifier: EmotionClassifier) -> EmotionClassifier | None:
     """Return the classifier as it was before its calibration; None if it has none."""
-    plain: Callable[[], EmotionClassifier | None] = getattr(
-        classifier, "uncalibrated", lambda: None
-    )
-    return plain()
+    plain = getattr(classifier, "uncalibrated", None)
+    return plain() if plain else None

@@ -137,7 +137,7 @@ class AnnotatedImages:
         for name in self._store.names:
             by_file.setdefault(PurePosixPath(name).name, []).append(name)
         names, missing = {}, []
-        for image in self.truth.scenes:
+        for image in self.truth.images:
             wanted = PurePosixPath(image.file_name).as_posix()
             if wanted in known:
                 candidates = [wanted]
@@ -158,7 +158,7 @@ class AnnotatedImages:
         if missing:
             shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
             raise UserError(
-                f"{self.path}: lacks {len(missing)} of the {len(self.truth.scenes)} images of "
+                f"{self.path}: lacks {len(missing)} of the {len(self.truth.images)} images of "
                 f"{self.truth.path}: {shown}; give the folder that its file_name entries are "
                 "relative to as --images"
             )
@@ -166,7 +166,7 @@ class AnnotatedImages:
 
     def __iter__(self) -> Iterator[tuple[AnnotatedImage, Image]]:
         """Yield (annotated image, its pixels (H, W, 3) uint8 RGB), with a progress bar."""
-        progress = tqdm(self.truth.scenes, desc=self.truth.path.name, unit=" images", disable=None)
+        progress = tqdm(self.truth.images, desc=self.truth.path.name, unit=" images", disable=None)
         for image in progress:
             name = self.names[image.id]
             label = self._store.label(name)
@@ -216,9 +216,9 @@ class AnnotatedImages:
         for line in self.failed:
             command.note(name, line)
         if self.failed:
-            count = f"{len(self.failed)} of {len(self.truth.scenes)}"
+            count = f"{len(self.failed)} of {len(self.truth.images)}"
             command.note(name, f"images left out: {count}")
-        if len(self.failed) == len(self.truth.scenes):
+        if len(self.failed) == len(self.truth.images):
             raise UserError(f"{self.path}: none of its images could be used")
         if not self.faces:
             raise UserError(f"{self.path}: no image that could be used has a face to find")

@@ -1,88 +1,191 @@
-"""Options, models and ground truth that the evaluation commands share."""
+"""The shell, the options, the models and the ground truth that the evaluation commands share."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import (
+    REMAINDER,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.data.images import note_dropped
 from faces.coco import GroundTruth
-from faces.command import UserError, run
+from faces.command import UserError, fraction, positive_pixels, run
 from faces.pipeline import Detector, EmotionClassifier
 from faces.provenance import command_line
 from faces.scope import Scope
+from twostage import model_zoo
 
 T = TypeVar("T", Detector, EmotionClassifier)
 
 
-def make_parser(name: str, text: str) -> ArgumentParser:
-    """Return a parser for the command ``name``, with its docstring as help."""
-    return ArgumentParser(
-        prog=f"python -m {name}",
-        description=text.replace("%", "%%"),
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+@dataclass(frozen=True)
+class Command:
+    """A command; called with the words of a command line, it runs and returns the exit status.
 
+    The files of ``--out``, ``--picture`` and ``--gallery`` are checked before it does anything.
 
-def run_command(
-    name: str,
-    parser: ArgumentParser,
-    action: Callable[[Namespace, str], int],
-    argv: Sequence[str] | None,
-) -> int:
-    """Parse a command line and run its action; return the exit status (``faces.command.run``).
-
-    Args:
-        name: of the command.
-        parser: of its options.
-        action: does what the options and the command line, as a record has it, ask.
-        argv: the words of the command line; None for those of this process.
+    Attributes:
+        name: of its module.
+        text: its module's docstring, which is its help.
+        add_options: adds its options to a parser.
+        action: does what the options ask, and returns the exit status (None: 0). ``made_by`` among
+            them is the command line as a record has it.
     """
-    arguments = parser.parse_args(argv)
-    made_by = command_line(name, argv)
-    return run(name, lambda: action(arguments, made_by))
+
+    name: str
+    text: str
+    add_options: Callable[[ArgumentParser], None]
+    action: Callable[[Namespace], int | None]
+
+    def parser(self) -> ArgumentParser:
+        """Return the parser of its command line."""
+        result = _Parser(
+            prog=f"python -m {self.name}",
+            description=self.text.replace("%", "%%"),
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+        self.add_options(result)
+        return result
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run it, in the shell of ``faces.command.run``; None stands for this process's words."""
+
+        def action() -> int:
+            arguments = self.parser().parse_args(argv)
+            arguments.made_by = command_line(self.name, argv)
+            for option in ("out", "picture", "gallery"):
+                check_out(getattr(arguments, option, None))
+            return self.action(arguments) or 0
+
+        return run(self.name, action)
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+
+def check_out(path: Path | None) -> None:
+    """Make sure, before anything is measured, that a file can be written; creates its folder.
+
+    Raises:
+        UserError: ``path`` is a folder, or its folder cannot be made or written to.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; --out takes a file name such as report.json")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); choose another --out"
+        ) from error
+
+
+def positive(text: str) -> int:
+    """Parse a whole number from 1 to 10,000, for argparse."""
+    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+        raise ArgumentTypeError(f"expected a whole number from 1 to 10000, got {text!r}")
+    return int(text)
 
 
 def add_common_options(parser: ArgumentParser) -> None:
     """Add the options that every evaluation command takes: ``--device`` and ``--out``."""
     parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: the best there is)")
+    add_out_option(parser)
+
+
+def add_out_option(parser: ArgumentParser) -> None:
+    """Add ``--out``, the file of the record."""
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures there")
+
+
+def add_folder_option(parser: ArgumentParser) -> None:
+    """Add ``--out`` of the commands that fill a folder (``new_folder``); its path is ``folder``."""
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.json", help="also write the figures there"
+        "--out", dest="folder", type=Path, required=True, metavar="DIR", help="must not exist"
     )
 
 
-def add_photo_options(parser: ArgumentParser) -> None:
+def add_photo_options(parser: ArgumentParser, required: bool = True) -> None:
     """Add the options for annotated images: ``--coco`` and ``--images``."""
     parser.add_argument(
-        "--coco", type=Path, required=True, metavar="FILE.json", help="ground truth"
+        "--coco", type=Path, required=required, metavar="FILE.json", help="ground truth"
     )
     parser.add_argument(
-        "--images",
-        type=Path,
-        required=True,
-        metavar="DIR|ZIP",
-        help="where its images lie",
+        "--images", type=Path, required=required, metavar="DIR|ZIP", help="where its images lie"
+    )
+
+
+def add_min_size_option(parser: ArgumentParser) -> None:
+    """Add ``--min-size``, below which faces are ignored."""
+    parser.add_argument(
+        "--min-size",
+        type=positive_pixels,
+        default=0.0,
+        metavar="PX",
+        help="ignore faces whose shorter side is below this, in pixels of the stored image",
+    )
+
+
+def add_size_option(parser: ArgumentParser, what: str, default: tuple[int, int]) -> None:
+    """Add ``--size WIDTH HEIGHT`` in pixels; ``what`` says of what."""
+    parser.add_argument(
+        "--size",
+        type=positive,
+        nargs=2,
+        default=default,
+        metavar=("WIDTH", "HEIGHT"),
+        help=f"of {what}, in pixels (default {default[0]} {default[1]})",
+    )
+
+
+def add_several(
+    parser: ArgumentParser, option: str, metavar: str, text: str, required: bool = False
+) -> None:
+    """Add an option that takes any number of values, and may be given again; ``text`` helps."""
+    parser.add_argument(
+        option,
+        nargs="+",
+        action="extend",
+        required=required,
+        default=[],
+        metavar=metavar,
+        help=text,
     )
 
 
 def add_models(parser: ArgumentParser, stage: str, *, required: bool = False) -> None:
     """Add ``--detector`` or ``--classifier``, which take any number of models."""
-    parser.add_argument(
-        f"--{stage}",
-        nargs="+",
-        action="extend",
-        required=required,
-        default=None if required else [],
-        metavar="NAME|RUN",
-        help=f"shipped {stage}s by name, or folders that a training left",
-    )
+    text = f"shipped {stage}s by name, or folders that a training left"
+    add_several(parser, f"--{stage}", "NAME|RUN", text, required)
+
+
+def add_overrides(parser: ArgumentParser) -> None:
+    """Add ``opts``, the last words of a command line."""
+    text = "KEY VALUE pairs that override the configuration"
+    parser.add_argument("opts", nargs=REMAINDER, help=text)
+
+
+def add_share_option(parser: ArgumentParser, option: str, default: float, text: str) -> None:
+    """Add an option for a number above 0 and below 1; ``text`` helps."""
+    text += " (default %(default)s)"
+    parser.add_argument(option, type=fraction, default=default, metavar="SHARE", help=text)
 
 
 def add_picture_option(parser: ArgumentParser) -> None:
@@ -129,42 +232,13 @@ def load_detectors(
     overrides: Sequence[str] = (),
     scope: Scope = Scope(),  # noqa: B008  (frozen)
 ) -> list[Detector]:
-    """Load stage-1 models by shipped name or run folder.
-
-    Args:
-        names: shipped names or run folders.
-        device: as PyTorch names it; None for the best there is.
-        overrides: key, value, key, value, … of the configuration of a Detectron2 model.
-        scope: how closely they look.
-
-    Raises:
-        UserError: one of them cannot be loaded.
-    """
-    from twostage.model_zoo import load_detector
-
-    return _load(names, lambda name: load_detector(name, device, overrides, scope))
+    """Load stage-1 models by shipped name or run folder; see ``model_zoo.load_detector``."""
+    return _load(names, lambda name: model_zoo.load_detector(name, device, overrides, scope))
 
 
 def load_classifiers(names: Sequence[str], device: str | None) -> list[EmotionClassifier]:
-    """Load stage-2 models by shipped name or run folder.
-
-    Raises:
-        UserError: one of them cannot be loaded.
-    """
-    from twostage.model_zoo import load_classifier
-
-    return _load(names, lambda name: load_classifier(name, device=device))
-
-
-def classifier_facts(name: str) -> dict[str, Any]:
-    """Return what a record says of a classifier beside its figures: its file, its training.
-
-    Raises:
-        UserError: there is no such classifier.
-    """
-    from twostage import model_zoo
-
-    return model_zoo.classifier_facts(name)
+    """Load stage-2 models by shipped name or run folder; see ``model_zoo.load_classifier``."""
+    return _load(names, lambda name: model_zoo.load_classifier(name, device=device))
 
 
 def _load(names: Sequence[str], load: Callable[[str], T]) -> list[T]:
@@ -175,6 +249,13 @@ def _load(names: Sequence[str], load: Callable[[str], T]) -> list[T]:
             model.name = name  # two run folders may have one name; rows must tell them apart
         models.append(model)
     return models
+
+
+def precision_of(model: object) -> str | None:
+    """Return the number format that a model computes in, where it or all its members say so."""
+    formats = {getattr(part, "dtype", None) for part in getattr(model, "members", (model,))}
+    dtype = formats.pop() if len(formats) == 1 else None
+    return None if dtype is None else str(dtype).removeprefix("torch.")
 
 
 def check_finite(probabilities: NDArray[np.float32], name: str) -> None:

@@ -192,8 +192,8 @@ def label_faces(truth: GroundTruth, ignore: Collection[str] = ()) -> GroundTruth
                 f"--ignore-class {face.category!r}"
             ) from error
 
-    images = (replace(i, faces=tuple(label(face) for face in i.faces)) for i in truth.scenes)
-    return replace(truth, scenes=tuple(images))
+    images = (replace(i, faces=tuple(label(face) for face in i.faces)) for i in truth.images)
+    return replace(truth, images=tuple(images))
 
 
 def answer_all(

@@ -78,7 +78,9 @@ def collect(images: Sequence[AnnotatedImage], faces: TrueFaces, answers: Answers
         emotions = probabilities[shown].argmax(axis=1)
         emotion_of = {int(f): int(e) for f, e in zip(matching.face, emotions, strict=True)}
         said += [emotion_of.get(int(face), -1) for face in np.flatnonzero(~image.ignored)]
-        skipped = {Verdict.IGNORED} | ({Verdict.FALSE} if image.unlabelled_faces else set())
+        skipped = {Verdict.IGNORED} | (
+            {Verdict.FALSE_POSITIVE} if image.unlabelled_faces else set()
+        )
         counts = ~np.isin(matching.verdict, list(skipped))
         predicted[number] = np.bincount(emotions[counts], minlength=len(EMOTIONS))
 
@@ -94,7 +96,7 @@ def collect(images: Sequence[AnnotatedImage], faces: TrueFaces, answers: Answers
         found == label,
         right_on_truth,
         predicted,
-        np.array([m.count(Verdict.FALSE) for m in answers.matchings], np.float64),
+        np.array([m.count(Verdict.FALSE_POSITIVE) for m in answers.matchings], np.float64),
         np.array([m.count(Verdict.DUPLICATE) for m in answers.matchings], np.float64),
         np.array([not image.unlabelled_faces for image in images], bool),
     )

@@ -10,14 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from tabulate import tabulate
 
 from eval.metrics.significance import mcnemar
-from eval.records.report import Row, cell
+from eval.records.report import Row, cell, cells, markdown
+from eval.records.sections import columns
 from faces.emotions import EMOTIONS
 
 SYSTEMS = Path(__file__).resolve().parents[1] / "systems.toml"
@@ -113,74 +109,53 @@ def sections(rows: Sequence[Row], path: Path = SYSTEMS) -> list[str]:
 
 def accuracy_table(systems: Sequence[System]) -> str:
     """Lay out the published figure and ours, one line per system."""
+    ours = columns(
+        "percent: accuracy accuracy_ci without_twins.accuracy",
+        "number: macro_f1",
+        "percent: balanced_accuracy",
+    )
     lines = [_majority_row(systems), _chance_row()]
     for system in systems:
-        row = system.row
-        lines.append(
-            [
-                system.title,
-                system.published or "–",
-                system.protocol or "–",
-                _percent(row.get("accuracy")),
-                cell(row.get("accuracy_ci"), "percent"),
-                _percent((row.get("without_twins") or {}).get("accuracy")),
-                cell(row.get("macro_f1"), "number"),
-                _percent(row.get("balanced_accuracy")),
-            ]
-        )
+        published = [system.published or "–", system.protocol or "–"]
+        lines.append([system.title, *published, *cells(system.row, ours)])
     heads = ["system", "published", "measured there on", "accuracy", "95 % interval"]
-    return _markdown(
-        [*heads, "without twins", "macro F1", "balanced accuracy"], lines, text=(0, 1, 2)
-    )
+    heads += ["without twins", "macro F1", "balanced accuracy"]
+    return markdown(heads, lines, ["left"] * 3)
 
 
 def _majority_row(systems: Sequence[System]) -> list[str]:
     row = next((s.row for s in systems if s.row and s.row["split"] == "PrivateTest"), None)
     supports = [row["per_class"][e]["support"] for e in EMOTIONS] if row else [0]
     share = max(supports) / sum(supports) if sum(supports) else None
-    return ["always the largest class", "–", "–", _percent(share), *["–"] * 4]
+    return ["always the largest class", "–", "–", cell(share, "percent"), *["–"] * 4]
 
 
 def _chance_row() -> list[str]:
-    return ["chance", "14.3 %", "arithmetic", _percent(1 / len(EMOTIONS)), *["–"] * 4]
+    return ["chance", "14.3 %", "arithmetic", cell(1 / len(EMOTIONS), "percent"), *["–"] * 4]
 
 
 def cost_table(systems: Sequence[System]) -> str:
     """Lay out name, size and time, one line per system."""
+    factors = {"parameters": 1e-6, "weights_bytes": 1e-6, "training_hours": 60, "ms_per_face": 1}
     lines = []
     for system in systems:
-        row = system.row
-        size, parameters, hours = (
-            row.get(key) for key in ("weights_bytes", "parameters", "training_hours")
-        )
-        values = (
-            None if parameters is None else parameters / 1e6,
-            None if size is None else size / 1e6,
-            None if hours is None else 60 * hours,
-            row.get("ms_per_face"),
-        )
+        known = {key: system.row.get(key) for key in factors}
+        values = (v if v is None else v * factors[key] for key, v in known.items())
         numbers = (cell(value, "number") for value in values)
         lines.append([system.title, f"`{system.classifier}`", *numbers])
     heads = ["system", "name", "parameters (million)", "file (MB)", "training (minutes)"]
-    return _markdown([*heads, "ms per face"], lines, text=(0, 1))
+    return markdown([*heads, "ms per face"], lines, ["left"] * 2)
 
 
 def guesses_table(measured: Sequence[System]) -> str:
     """Lay out the accuracy of the first one, two and three guesses and of coarser classes."""
-    lines = []
-    for system in measured:
-        row = system.row
-        groups = row["groups"]
-        lines.append(
-            [
-                system.title,
-                *(_percent(share) for share in row["top"]),
-                *(_percent(groups[name]["accuracy"]) for name in ("six", "valence")),
-                *(cell(groups[name]["macro_f1"], "number") for name in ("six", "valence")),
-            ]
-        )
+    figures = columns(
+        "percent: top.0 top.1 top.2 groups.six.accuracy groups.valence.accuracy",
+        "number: groups.six.macro_f1 groups.valence.macro_f1",
+    )
+    lines = [[system.title, *cells(system.row, figures)] for system in measured]
     heads = ["system", "top 1", "top 2", "top 3", "six classes", "valence"]
-    return _markdown([*heads, "six, macro F1", "valence, macro F1"], lines, text=(0,))
+    return markdown([*heads, "six, macro F1", "valence, macro F1"], lines, ["left"])
 
 
 def neighbours_table(measured: Sequence[System]) -> str:
@@ -205,45 +180,27 @@ def neighbours_table(measured: Sequence[System]) -> str:
             ]
         )
     heads = ["system", "the next better", "points", "only first right", "only second right", "p"]
-    return _markdown(heads, rows, text=(0, 1))
+    return markdown(heads, rows, ["left"] * 2)
 
 
-def _right(system: System) -> NDArray[np.bool_]:
-    truth, predicted = (np.frombuffer(system.row[k].encode(), np.uint8) for k in _DIGITS)
-    return np.asarray(truth == predicted, bool)
-
-
-_DIGITS = ("truth", "predicted")
+def _right(system: System) -> list[bool]:
+    return [a == b for a, b in zip(system.row["truth"], system.row["predicted"], strict=True)]
 
 
 def emotion_tables(measured: Sequence[System]) -> list[str]:
     """Lay out precision, recall, F1 and support, one table per emotion; PrivateTest is marked."""
     tables = []
-    kinds = {"precision": "percent", "recall": "percent", "f1": "number"}
-    judged = [system.row["split"] == "PrivateTest" for system in measured]
+    heads = ["system", "precision", "recall", "F1", "support"]
+    kinds = columns("percent: precision recall", "number: f1", "count: support")
+    judged = [system for system in measured if system.row["split"] == "PrivateTest"]
     for emotion in EMOTIONS:
-        scores = [system.row["per_class"][emotion] for system in measured]
-        columns = []
-        for key, kind in kinds.items():
-            values = [score[key] for score in scores]
-            known = {v for v, fits in zip(values, judged, strict=True) if fits and v is not None}
+        lines = [[s.title, *cells(s.row["per_class"][emotion], kinds)] for s in measured]
+        for column, key in enumerate(list(kinds)[:3], start=1):
+            values = [system.row["per_class"][emotion][key] for system in measured]
+            known = {s.row["per_class"][emotion][key] for s in judged} - {None}
             marks = {max(known): "**", min(known): "*"} if len(known) > 1 else {}
-            marked = (
-                marks.get(v, "") if fits else "" for v, fits in zip(values, judged, strict=True)
-            )
-            columns.append([f"{m}{cell(v, kind)}{m}" for m, v in zip(marked, values, strict=True)])
-        support = [cell(score["support"], "count") for score in scores]
-        titles = [system.title for system in measured]
-        rows = [list(row) for row in zip(titles, *columns, support, strict=True)]
-        heads = ["system", "precision", "recall", "F1", "support"]
-        tables += [f"#### {emotion.capitalize()}", _markdown(heads, rows, text=(0,))]
+            for line, system, value in zip(lines, measured, values, strict=True):
+                mark = marks.get(value, "") if system in judged else ""
+                line[column] = f"{mark}{line[column]}{mark}"
+        tables += [f"#### {emotion.capitalize()}", markdown(heads, lines, ["left"])]
     return tables
-
-
-def _percent(value: float | None) -> str:
-    return cell(value, "percent")
-
-
-def _markdown(heads: Sequence[str], rows: Sequence[Sequence[Any]], text: Sequence[int]) -> str:
-    align = ["left" if index in text else "right" for index in range(len(heads))]
-    return str(tabulate(rows, heads, "pipe", colalign=align, disable_numparse=True))

@@ -9,13 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from tabulate import tabulate
-
-from eval.records.report import cell
-
-Row = Mapping[str, Any]
+from eval.records.report import Row, cell, markdown, value_at
 
 
 @dataclass(frozen=True)
@@ -115,16 +110,14 @@ def front_table(rows: Sequence[Row]) -> str:
             if speed is not None and question.timed is not None:
                 timed.append(speed)
                 time = f"{cell(speed[question.timed[1]], 'number')} ms per {question.unit}"
-            figure = cell(_value(row, question.figure), "percent")
-            interval = cell(_value(row, f"{question.figure}_ci"), "percent")
-            faces = _value(row, question.faces)
+            figure = cell(value_at(row, question.figure), "percent")
+            interval = cell(value_at(row, f"{question.figure}_ci"), "percent")
+            faces = value_at(row, question.faces)
             lines.append([text.format(faces=f"{faces:,}"), shown, figure, interval, time])
             text = ""
-    if not lines:
-        return ""
-    align = ("left", "left", "right", "right", "right")
-    table = str(tabulate(lines, HEADS, "pipe", colalign=align, disable_numparse=True))
-    return "\n\n".join(filter(None, (table, _about_times(timed, rows))))
+    return "\n\n".join(
+        filter(None, (markdown(HEADS, lines, ["left"] * 2), _about_times(timed, rows)))
+    )
 
 
 def contents(text: str) -> str:
@@ -140,7 +133,7 @@ def _answers(question: Question, rows: Sequence[Row]) -> Iterator[tuple[str, Row
     """Yield, for each system with a figure, its name, its row and its row of speeds if any."""
     for shown, keys in question.systems.items():
         row = _find(rows, question.record, keys)
-        if row is None or _value(row, question.figure) is None:
+        if row is None or value_at(row, question.figure) is None:
             continue
         speed = None
         if question.timed is not None:
@@ -154,13 +147,6 @@ def _find(rows: Sequence[Row], record: str, keys: Mapping[str, str]) -> Row | No
         if row["record"] == record and all(row.get(key) == name for key, name in keys.items()):
             return row
     return None
-
-
-def _value(row: Row, key: str) -> Any:
-    value: Any = row
-    for part in key.split("."):
-        value = (value or {}).get(part)
-    return value
 
 
 def _about_times(timed: Sequence[Row], rows: Sequence[Row]) -> str:

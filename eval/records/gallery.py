@@ -77,7 +77,7 @@ class Gallery:
             said = int(rows[index].argmax())
             answer = f"{EMOTIONS[said]} {rows[index, said]:.0%}"
             verdict, face_index = matching.verdict[place], int(matching.face[place])
-            if verdict == Verdict.FALSE and not scene.unlabelled_faces:
+            if verdict == Verdict.FALSE_POSITIVE and not scene.unlabelled_faces:
                 self._add("false", score, f"face {score:.0%}, {answer}", scene, image, box)
             elif verdict == Verdict.DUPLICATE:
                 self._add("duplicated", score, f"face {score:.0%}, {answer}", scene, image, box)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -32,13 +32,25 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(part, dpi=120, format="png")
 
 
+def points(
+    rows: Sequence[Mapping[str, float]], x: str, y: str, factor: float = 100
+) -> tuple[list[float], list[float]]:
+    """Return the values of two keys, those of ``y`` times ``factor``: a share becomes percent."""
+    return [row[x] for row in rows], [factor * row[y] for row in rows]
+
+
 def draw_lines(
-    axes: Axes, lines: Sequence[tuple[str, Sequence[float], Sequence[float]]], x: str, y: str
+    axes: Axes,
+    lines: Sequence[tuple[str, Sequence[float], Sequence[float]]],
+    x: str,
+    y: str,
+    title: str = "",
 ) -> None:
     """Draw named lines (name, x values, y values) with a legend and a light grid."""
     for name, xs, ys in lines:
         axes.plot(xs, ys, label=name, linewidth=1.5)
     axes.set(xlabel=x, ylabel=y)
+    axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)
     if lines:
         axes.legend(fontsize=8)

@@ -11,10 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from eval.records.comparison import System
-from eval.records.report import Row, cell
+from eval.records.report import Row, cell, value_at
 from faces.command import UserError
 
 TEMPLATE = Path(__file__).with_name("comparison_page.md")
@@ -53,10 +52,7 @@ def fill(text: str, systems: Sequence[System]) -> str:
 
 
 def _value(row: Row, key: str, where: str) -> float:
-    value: Any = row
-    try:
-        for part in key.split("."):
-            value = value[int(part)] if isinstance(value, list) else value[part]
-        return float(value)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise UserError(f"{TEMPLATE.name}: {where}: the record has no such figure") from error
+    value = value_at(row, key)
+    if not isinstance(value, int | float):
+        raise UserError(f"{TEMPLATE.name}: {where}: the record has no such figure")
+    return value

@@ -7,7 +7,6 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -23,26 +22,6 @@ from networks.precision import processor_class, processor_name
 
 Row = dict[str, Any]
 """One measured model (or pair): a flat object; fractions lie in 0..1, nan where undefined."""
-
-
-def check_out(path: Path | None) -> None:
-    """Make sure, before anything is measured, that the record can be written; creates its folder.
-
-    Raises:
-        UserError: ``path`` is a folder, or its folder cannot be made or written to.
-    """
-    if path is None:
-        return
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; --out takes a file name such as report.json")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); choose another --out"
-        ) from error
 
 
 def write_report(path: Path, kind: str, rows: Sequence[Row]) -> None:
@@ -110,13 +89,6 @@ def provenance(command_line: str, device: str | None = None) -> Row:
     }
 
 
-def precision_of(model: object) -> str | None:
-    """Return the number format that a model computes in, where it or all its members say so."""
-    formats = {getattr(part, "dtype", None) for part in getattr(model, "members", (model,))}
-    dtype = formats.pop() if len(formats) == 1 else None
-    return None if dtype is None else str(dtype).removeprefix("torch.")
-
-
 def strict(value: Any) -> Any:
     """Return ``value`` as plain Python for strict JSON: numpy unpacked, nan and inf → None."""
     if isinstance(value, Mapping):
@@ -133,24 +105,48 @@ def strict(value: Any) -> Any:
 
 
 def table(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
-    """Lay rows out as a table.
+    """Lay rows out as a table for a terminal.
 
     Args:
         rows: the rows of a record.
         columns: key (see ``value_at``) → how to show it: ``text``, ``count``, ``percent`` (a
             fraction), ``number``, or ``interval`` (of fractions, on the left as text is).
     """
-    cells = [[cell(value_at(row, key), kind) for key, kind in columns.items()] for row in rows]
     heads = [key.replace("_", "\n") for key in columns]  # narrow columns
+    lines = [cells(row, columns) for row in rows]
     align = alignment(columns) if rows else None
-    return str(tabulate(cells, heads, colalign=align, disable_numparse=True))
+    return str(tabulate(lines, heads, colalign=align, disable_numparse=True))
 
 
-def value_at(row: Row, key: str) -> object:
-    """Return the value of a key, ``a.b`` being the key b of the object a; None if it is missing."""
-    value: object = row
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]], align: Sequence[str]) -> str:
+    """Lay lines out as a table in Markdown; empty without a line.
+
+    Args:
+        heads: of the columns.
+        lines: their cells.
+        align: ``left`` or ``right`` of the first columns; the others stand right.
+    """
+    aligned = [*align, *["right"] * (len(heads) - len(align))]
+    table = tabulate(lines, heads, "pipe", colalign=aligned, disable_numparse=True)
+    return str(table) if lines else ""
+
+
+def cells(row: Row, columns: Mapping[str, str]) -> list[str]:
+    """Return a row's cells; ``columns`` as in ``table``."""
+    return [cell(value_at(row, key), kind) for key, kind in columns.items()]
+
+
+def value_at(row: Row, key: str) -> Any:
+    """Return the value of a key; None if it is missing.
+
+    ``a.b`` is the key b of the object a, ``a.1`` the second value of the list a.
+    """
+    value: Any = row
+    try:
+        for part in key.split("."):
+            value = value[int(part)] if isinstance(value, list) else value[part]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
     return value
 
 

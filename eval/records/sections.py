@@ -11,9 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tabulate import tabulate
+from eval.records import report
+from eval.records.report import Row
 
-from eval.records.report import Row, alignment, cell, table, value_at, write_report
+
+def columns(*runs: str) -> dict[str, str]:
+    """Return the columns of a table, key → kind, from runs such as ``text: key other_key``."""
+    kinds = (run.split(": ") for run in runs)
+    return {key: kind for kind, keys in kinds for key in keys.split()}
 
 
 @dataclass(frozen=True)
@@ -42,124 +47,94 @@ class Section:
     ) -> None:
         """Write the record (``--out``) and its figure (``--picture``), if asked; print the table.
 
-        The table lacks the record's name. Beside times it shows the number format.
+        Each row also gets what ``provenance`` says, where it does not say so itself. The table
+        lacks the record's name; beside times it shows the number format.
         """
+        made = report.provenance(arguments.made_by, getattr(arguments, "device", None))
+        rows = [row | made | row for row in rows]
         if arguments.out is not None:
-            write_report(arguments.out, self.kind, rows)
+            report.write_report(arguments.out, self.kind, rows)
         if draw is not None and arguments.picture is not None:
             draw(rows, arguments.picture)
         keys = self.brief.split() or [key for key in self.columns if key != "record"]
-        columns = {key: self.columns.get(key, "number") for key in keys}
+        shown = {key: self.columns.get(key, "number") for key in keys}
         timed = any(key.startswith(("ms_", "cpu_ms_")) for key in keys)
-        print(table(rows, columns | ({"precision": "text"} if timed else {})))
+        print(report.table(rows, shown | ({"precision": "text"} if timed else {})))
 
     def markdown(self, rows: Sequence[Row]) -> str:
         """Lay rows out as a table in Markdown; a dash stands for what a row lacks."""
-        columns = self.columns.items()
-        cells = [[cell(value_at(row, key), how) for key, how in columns] for row in rows]
         headings = [self.headings.get(key, key.replace("_", " ")) for key in self.columns]
-        return str(
-            tabulate(
-                cells, headings, "pipe", colalign=alignment(self.columns), disable_numparse=True
-            )
-        )
+        lines = [report.cells(row, self.columns) for row in rows]
+        return report.markdown(headings, lines, report.alignment(self.columns))
 
 
 DETECTOR_SPEED = Section(
     kind="detector_speed",
     title="Detectors on one thread, one picture at a time",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "ms_per_image": "number",
-        "ms_low": "number",
-        "ms_high": "number",
-        "ap": "percent",
-        "ap50": "percent",
-    },
+    columns=columns(
+        "text: record detector",
+        "number: ms_per_image ms_low ms_high",
+        "percent: ap ap50",
+    ),
 )
 
 DETECTOR_CURVE = Section(
     kind="detector_curve",
     title="The light detector's accuracy beside its speed, on validation",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "shortest_side": "count",
-        "longest_side": "count",
-        "proposals": "count",
-        "validation_ap": "percent",
-        "validation_ap50": "percent",
-        "coverage": "percent",
-        "cpu_ms_per_image": "number",
-    },
+    columns=columns(
+        "text: record detector",
+        "count: shortest_side longest_side proposals",
+        "percent: validation_ap validation_ap50 coverage",
+        "number: cpu_ms_per_image",
+    ),
 )
 
 DETECTOR_BATCHES = Section(
     kind="detector_batches",
     title="The light detector's networks with several pictures per call",
-    columns={
-        "record": "text",
-        "detector": "text",
-        "pictures_per_batch": "count",
-        "ms_trunk": "number",
-        "ms_box_head": "number",
-        "ms_per_image": "number",
-        "ms_least": "number",
-        "ms_most": "number",
-        "threads": "count",
-    },
+    columns=columns(
+        "text: record detector",
+        "count: pictures_per_batch",
+        "number: ms_trunk ms_box_head ms_per_image ms_least ms_most",
+        "count: threads",
+    ),
 )
 
 DETECTOR_COST = Section(
     kind="detector_cost",
     title="What training X101-FPN costs, by the number of frozen stages",
-    columns={
-        "freeze_at": "count",
-        "trained": "text",
-        "trained_millions": "number",
-        "training_gflops": "number",
-        "memory_gb": "number",
-        "expected_memory_gb": "number",
-        "v100_hours": "number",
-        "cpu_ms_per_image": "number",
-    },
+    columns=columns(
+        "count: freeze_at",
+        "text: trained",
+        "number: trained_millions training_gflops memory_gb expected_memory_gb v100_hours "
+        "cpu_ms_per_image",
+    ),
 )
 
 SERVICE_LOAD = Section(
     kind="service_load",
     title="The service under load, beside the pipeline without it",
-    columns={
-        "clients": "count",
-        "images_per_s": "number",
-        "pipeline_images_per_s": "number",
-        "relative": "percent",
-        "p50_ms": "number",
-        "p95_ms": "number",
-        "p99_ms": "number",
-        "failed": "count",
-        "requests": "count",
-        "memory_mb": "number",
-        "memory_after_mb": "number",
-        "cores": "count",
-    },
+    columns=columns(
+        "count: clients",
+        "number: images_per_s pipeline_images_per_s",
+        "percent: relative",
+        "number: p50_ms p95_ms p99_ms",
+        "count: failed requests",
+        "number: memory_mb memory_after_mb",
+        "count: cores",
+    ),
 )
 
 CLASSIFIER_SPEED = Section(
     kind="classifier_speed",
     title="Classifiers' accuracy beside their speed",
-    columns={
-        "record": "text",
-        "classifier": "text",
-        "n": "count",
-        "accuracy": "percent",
-        "accuracy_ci": "interval",
-        "macro_f1": "number",
-        "ms_at_1": "number",
-        "ms_at_16": "number",
-        "ms_at_64": "number",
-        "ms_at_256": "number",
-        "threads": "count",
-    },
+    columns=columns(
+        "text: record classifier",
+        "count: n",
+        "percent: accuracy",
+        "interval: accuracy_ci",
+        "number: macro_f1 ms_at_1 ms_at_16 ms_at_64 ms_at_256",
+        "count: threads",
+    ),
     headings={"accuracy_ci": "95 % interval"},
 )

@@ -24,23 +24,14 @@ CONVOLUTIONS = 51
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution with its norm folded in.
+    """A convolution with its norm folded in."""
 
-    Attributes:
-        kernel: shape (outputs, inputs per group, height, width), float32.
-        bias: shape (outputs,), float32.
-    """
-
-    kernel: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    kernel: NDArray[np.float32]  # (outputs, inputs per group, height, width)
+    bias: NDArray[np.float32]  # (outputs,)
 
 
 def centerface_file() -> Path:
-    """Find the network's file in the installed package.
-
-    Raises:
-        UserError: the package is not installed.
-    """
+    """Find the network's file in the installed package."""
     if path := packaged_file(PACKAGE, FILE):
         return path
     raise UserError(
@@ -52,9 +43,6 @@ def read_centerface(path: Path) -> list[Convolution]:
     """Read the body's convolutions, from the input to the output.
 
     The first one takes RGB pixels as they are, 0..255.
-
-    Raises:
-        UserError: the file is damaged or another network's.
     """
     import onnx  # here, as whoever loads a detector would wait for it
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]

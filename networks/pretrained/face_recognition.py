@@ -25,25 +25,15 @@ MEAN = (122.782, 117.001, 104.298)
 
 @dataclass(frozen=True)
 class ScaledConvolution:
-    """A convolution and the scale and shift per channel that follow it.
+    """A convolution and the scale and shift per channel that follow it."""
 
-    Attributes:
-        kernel: shape (outputs, inputs, height, width), float32.
-        scale: shape (outputs,), float32; multiplies the convolution's output, bias included.
-        shift: shape (outputs,), float32; added after that, the scaled bias included.
-    """
-
-    kernel: NDArray[np.float32]
-    scale: NDArray[np.float32]
-    shift: NDArray[np.float32]
+    kernel: NDArray[np.float32]  # (outputs, inputs, height, width)
+    scale: NDArray[np.float32]  # (outputs,); multiplies the convolution's output, bias included
+    shift: NDArray[np.float32]  # (outputs,); added after that, the scaled bias included
 
 
 def face_recognition_file() -> Path:
-    """Find the network's file in the installed package.
-
-    Raises:
-        UserError: the package is not installed.
-    """
+    """Find the network's file in the installed package."""
     if path := packaged_file(PACKAGE, FILE):
         return path
     raise UserError(
@@ -57,9 +47,6 @@ def read_face_recognition(path: Path) -> list[ScaledConvolution]:
 
     The file is dlib's own serialisation. Convolutions carry the tag ``con_4`` and affine layers
     ``affine_``, each followed by its parameters: a version, four dimensions, raw 32-bit floats.
-
-    Raises:
-        UserError: the file is damaged or another network's.
     """
     data = path.read_bytes()
     kernels = [_floats(data, match.end()) for match in re.finditer(rb"\x01\x05con_4", data)]

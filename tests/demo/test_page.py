@@ -32,7 +32,7 @@ from demo.render import cards, tables
 from demo.session import FILE_BYTES, Session
 from faces.command import UserError
 from faces.emotions import EMOTIONS
-from faces.paths import PICTURE_SUFFIXES
+from faces.paths import IMAGE_SUFFIXES
 from faces.types import Box, Detection
 from twostage import cli, model_zoo
 
@@ -261,7 +261,7 @@ def test_photos_of_any_kind_folders_and_the_camera() -> None:
     assert not app.file_uploader[0].allowed_type  # any file: a bad one gets a sentence
     app.segmented_control(key="kind").set_value("Folder").run()
     assert app.file_uploader[0].accept_directory
-    assert set(app.file_uploader[0].allowed_type) == PICTURE_SUFFIXES
+    assert set(app.file_uploader[0].allowed_type) == IMAGE_SUFFIXES
     upload(app, ("holiday/a.png", photo()))
     app.segmented_control(key="kind").set_value("Camera").run()
     app.camera_input[0].set_value(("camera.jpg", photo(shade=91), "image/jpeg")).run()

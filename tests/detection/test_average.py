@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 from safetensors.torch import load_file
 
 from detection import average
-from detection.inference.detectron import is_run, load_run
+from detection.inference.detectron import load_run
 from detection.modeling import checkpoints
 from detection.modeling.config import load_config
 from faces.files import file_sha256
@@ -48,7 +48,7 @@ def test_every_weight_is_the_mean(tmp_path: Path) -> None:
     assert [one["share"] for one in card["averaged"]] == [0.25, 0.75]
     assert card["averaged"][1]["sha256"] == file_sha256(second / checkpoints.MODEL_FILE)
     assert "score_threshold" not in card and card["command"].startswith("python -m detection.av")
-    assert is_run(out) and load_run(out).score_threshold == 0.7
+    assert load_run(out).score_threshold == 0.7
 
 
 def test_what_cannot_be_averaged_is_one_line(

@@ -23,7 +23,7 @@ def test_dataturks_as_published() -> None:
     found, missing = find_images(records, folder / "images")
     assert len(found) + len(missing) == 409
     sizes = [
-        len(load_dataturks(folder / "face_detection.json", folder / "images", split).scenes)
+        len(load_dataturks(folder / "face_detection.json", folder / "images", split).images)
         for split in SPLITS
     ]
     assert sum(sizes) == len(found)

@@ -40,7 +40,7 @@ def test_the_same_call_gives_the_same_files(crops: Path, tmp_path: Path) -> None
     read = {f: [(tmp_path / f / name).read_bytes() for name in names[1:]] for f in "abc"}
     assert read["a"] == read["b"] != read["c"]
     truth = [load_coco(tmp_path / f / "annotations.json") for f in "ab"]
-    assert truth[0].scenes == truth[1].scenes
+    assert truth[0].images == truth[1].images
     assert truth[0].limits == scenes.LIMITS
 
 
@@ -51,8 +51,8 @@ def test_faces_lie_apart_inside_the_picture(crops: Path, tmp_path: Path, difficu
     assert make(crops, out, *arguments) == 0
     least, most = scenes.DIFFICULTIES[difficulty].sides
     truth = load_coco(out / "annotations.json")
-    assert truth.faults == () and {s.size for s in truth.scenes} == {(640, 400)}
-    for scene in truth.scenes:
+    assert truth.faults == () and {s.size for s in truth.images} == {(640, 400)}
+    for scene in truth.images:
         assert PillowImage.open(out / "images" / scene.file_name).size == (640, 400)
         assert 1 <= len(scene.faces) <= 5
         for face in scene.faces:

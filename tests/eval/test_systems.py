@@ -74,7 +74,7 @@ def test_finished_trainings_and_current_records_are_kept(
         calls.append("measure")
         out = Path(argv[argv.index("--out") + 1])
         out.parent.mkdir(exist_ok=True)
-        facts = systems.classifier_facts(str(folder))
+        facts = systems.model_zoo.classifier_facts(str(folder))
         out.write_text(json.dumps({"weights_sha256": facts["weights_sha256"]}))
         return 0
 

@@ -13,7 +13,7 @@ from PIL import Image
 from faces import annotated_folder
 from faces.annotated_folder import AnnotatedFolder
 from faces.command import UserError
-from faces.draw import is_annotated
+from faces.draw import annotated_origin
 from faces.paths import ImageError
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
@@ -24,7 +24,7 @@ def test_annotated_names_never_clash(tmp_path: Path) -> None:
     for source in ("a.jpg", "x/a.png", "A.jpg", "a-2.jpg", "y/a.jpg", "a-2.png"):
         folder.write(source, IMAGE)
     assert len(list((tmp_path / "marked").iterdir())) == folder.count == 6
-    assert all(is_annotated(path) for path in (tmp_path / "marked").iterdir())
+    assert all(annotated_origin(path) for path in (tmp_path / "marked").iterdir())
     assert folder.first == tmp_path / "marked" / "a.png"
 
 
@@ -59,7 +59,7 @@ def test_an_image_put_there_meanwhile_is_not_overwritten(tmp_path: Path) -> None
     (tmp_path / "a.png").write_text("mine")
     os.symlink("nowhere", tmp_path / "a-2.png")
     folder.write("a.jpg", IMAGE)
-    assert (tmp_path / "a.png").read_text() == "mine" and is_annotated(tmp_path / "a-3.png")
+    assert (tmp_path / "a.png").read_text() == "mine" and annotated_origin(tmp_path / "a-3.png")
 
 
 @pytest.mark.parametrize("letter", ["n", "é", "\udcff"])

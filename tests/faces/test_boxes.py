@@ -78,11 +78,14 @@ def test_matching_takes_the_best_free_face() -> None:
     ("box", "verdict"),
     [
         ([0, 0, 100, 50], "DUPLICATE"),  # IoU exactly 0.5
-        ([0, 0, 100, 201], "FALSE"),  # the face inside it: IoU below 0.5, less than 70 % inside
+        (
+            [0, 0, 100, 201],
+            "FALSE_POSITIVE",
+        ),  # the face inside it: IoU below 0.5, less than 70 % inside
         ([40, 40, 50, 50], "DUPLICATE"),  # small, wholly inside
         ([93, 0, 103, 10], "DUPLICATE"),  # exactly 70 % of it inside
-        ([93.1, 0, 103.1, 10], "FALSE"),
-        ([200, 200, 300, 300], "FALSE"),
+        ([93.1, 0, 103.1, 10], "FALSE_POSITIVE"),
+        ([200, 200, 300, 300], "FALSE_POSITIVE"),
     ],
 )
 def test_duplicates_of_a_found_face(box: list[float], verdict: str) -> None:
@@ -90,15 +93,15 @@ def test_duplicates_of_a_found_face(box: list[float], verdict: str) -> None:
 
 
 def test_a_part_of_a_face_that_is_not_found_is_false() -> None:
-    assert verdicts([[40, 40, 50, 50]], [0.9], [FACE]) == ["FALSE"]
-    assert verdicts([[40, 40, 50, 50], FACE], [0.9, 0.8], [FACE]) == ["FALSE", "MATCHED"]
+    assert verdicts([[40, 40, 50, 50]], [0.9], [FACE]) == ["FALSE_POSITIVE"]
+    assert verdicts([[40, 40, 50, 50], FACE], [0.9, 0.8], [FACE]) == ["FALSE_POSITIVE", "MATCHED"]
 
 
 def test_detections_on_ignored_faces_are_ignored() -> None:
     crowd = [200, 0, 300, 100]
     inside, half, less = [210, 10, 220, 20], [150, 0, 250, 100], [149, 0, 249, 100]
     found = [crowd, inside, half, less]
-    expected = ["IGNORED", "IGNORED", "IGNORED", "FALSE"]
+    expected = ["IGNORED", "IGNORED", "IGNORED", "FALSE_POSITIVE"]
     assert verdicts(found, [0.9, 0.8, 0.7, 0.6], [FACE, crowd], 1) == expected
 
 
@@ -111,7 +114,7 @@ def test_ignored_faces_are_never_found_and_counted_ones_come_first() -> None:
 def test_matching_of_nothing() -> None:
     assert verdicts([], [], []) == []
     assert verdicts([], [], [FACE]) == []
-    assert verdicts([FACE], [0.5], []) == ["FALSE"]
+    assert verdicts([FACE], [0.5], []) == ["FALSE_POSITIVE"]
     with pytest.raises(ValueError, match="one score"):
         match([FACE], [], [], [])
 

@@ -41,7 +41,7 @@ def load(tmp_path: Path, value: Any) -> GroundTruth:
 
 def test_images_and_faces_are_read(tmp_path: Path) -> None:
     truth = load(tmp_path, document())
-    first, second = truth.scenes
+    first, second = truth.images
     assert (first.id, first.file_name, first.size) == (7, "a.jpg", (640, 480))
     assert first.boxes.tolist() == [[10, 20, 40.5, 60], [1, 2, 4, 6]]
     assert first.ignored.tolist() == [False, True]
@@ -67,7 +67,7 @@ def test_boxes_without_area_are_faults(tmp_path: Path) -> None:
 
 
 def faces_of(truth: GroundTruth) -> list[list[float]]:
-    return truth.scenes[0].boxes.tolist()
+    return truth.images[0].boxes.tolist()
 
 
 def test_boxes_are_clipped_to_their_image_and_passed_over_outside_it(tmp_path: Path) -> None:
@@ -82,13 +82,13 @@ def test_boxes_are_clipped_to_their_image_and_passed_over_outside_it(tmp_path: P
     assert all("outside its image of 640×480 pixels" in fault for fault in truth.faults)
     rows = [row | {"image_id": 0} for row in rows]
     unsized = load(tmp_path, document(annotations=rows))
-    assert len(unsized.scenes[1].faces) == 4 and unsized.faults == ()
+    assert len(unsized.images[1].faces) == 4 and unsized.faults == ()
 
 
 def test_where_there_is_a_category_face_only_that_one_counts(tmp_path: Path) -> None:
     names = [{"id": 3, "name": "Face"}, {"id": 4, "name": "person"}]
     truth = load(tmp_path, document(categories=names))
-    assert [face.category for face in truth.scenes[0].faces] == ["Face"]
+    assert [face.category for face in truth.images[0].faces] == ["Face"]
     assert truth.faults == ("1 annotations passed over: their category is not face",)
 
 
@@ -102,7 +102,7 @@ def test_flags_may_be_numbers_booleans_or_text(
     rows = document()["annotations"]
     rows[1]["iscrowd"] = value
     truth = load(tmp_path, document(annotations=rows))
-    assert truth.scenes[0].ignored.tolist() == [False, ignored]
+    assert truth.images[0].ignored.tolist() == [False, ignored]
 
 
 def test_training_needs_the_size_of_every_image(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_training_needs_the_size_of_every_image(tmp_path: Path) -> None:
 def test_ids_may_be_text_or_whole_floats(tmp_path: Path) -> None:
     text = json.dumps(document())
     assert load(tmp_path, text.replace('"image_id": 7', '"image_id": 7.0')).faces == 1
-    assert load(tmp_path, text.replace("7,", '"a",')).scenes[0].id == "a"
+    assert load(tmp_path, text.replace("7,", '"a",')).images[0].id == "a"
 
 
 def annotation(**changes: Any) -> dict[str, Any]:
@@ -213,7 +213,7 @@ ROW = {"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
 
 
 def results(tmp_path: Path, value: Any) -> Any:
-    return load_results(write(tmp_path / "found.json", value), load(tmp_path, document()).scenes)
+    return load_results(write(tmp_path / "found.json", value), load(tmp_path, document()).images)
 
 
 def test_reads_results(tmp_path: Path) -> None:

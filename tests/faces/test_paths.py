@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from faces.images import ImageError
-from faces.paths import PICTURE_SUFFIXES, iter_image_paths
+from faces.paths import IMAGE_SUFFIXES, iter_image_paths
 
 TREE = [
     "b.jpg",
@@ -196,4 +196,4 @@ def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
 
 
 def test_phones_pictures_are_found() -> None:
-    assert ".heic" in PICTURE_SUFFIXES
+    assert ".heic" in IMAGE_SUFFIXES

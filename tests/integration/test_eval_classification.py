@@ -62,7 +62,9 @@ def classifiers(monkeypatch: pytest.MonkeyPatch) -> list[ShadeClassifier]:
         return [*made, *(BrokenClassifier() for name in names if name == "broken")]
 
     monkeypatch.setattr(options, "load_classifiers", load)
-    monkeypatch.setattr(options, "classifier_facts", lambda name: {"weights_sha256": {name: "0"}})
+    monkeypatch.setattr(
+        "twostage.model_zoo.classifier_facts", lambda name: {"weights_sha256": {name: "0"}}
+    )
     return made
 
 

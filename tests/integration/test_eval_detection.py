@@ -333,7 +333,9 @@ def test_bad_arguments_exit_2_with_one_line(
 
 
 @pytest.mark.parametrize("size", ["-1", "x", "nan", "inf"])
-def test_a_wrong_minimum_size_exits_2(run: Run, size: str) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        run("--detector", "known", f"--min-size={size}")
-    assert stopped.value.code == 2
+def test_a_wrong_minimum_size_exits_2_with_one_line(
+    run: Run, capsys: pytest.CaptureFixture[str], size: str
+) -> None:
+    assert run("--detector", "known", f"--min-size={size}") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "--min-size" in error

@@ -94,7 +94,7 @@ def classifiers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         options, "load_classifiers", lambda names, _: [made[Path(name).name] for name in names]
     )
-    monkeypatch.setattr(options, "classifier_facts", lambda name: {})
+    monkeypatch.setattr("twostage.model_zoo.classifier_facts", lambda name: {})
 
 
 def run(module: Any, data: Path, *arguments: str) -> list[dict[str, Any]]:

@@ -229,19 +229,21 @@ def test_stopping_keeps_what_was_finished(
     capsys: pytest.CaptureFixture[str],
     number: int,
 ) -> None:
-    answers = iter([TWO_FACES])
+    for index in range(10):
+        Image.new("RGB", (64, 48)).save(photos / f"{index}.png")
+    answers = iter([TWO_FACES] * 8)  # as many images are analysed at once
 
-    def stop_at_second(image: np.ndarray) -> tuple[Detection, ...]:
+    def stop_at_ninth(image: np.ndarray) -> tuple[Detection, ...]:
         for answer in answers:
             return answer
         os.kill(os.getpid(), number)
         raise AssertionError("not stopped")
 
-    pipeline = Pipeline(ScriptedDetector(stop_at_second), ScriptedClassifier())
+    pipeline = Pipeline(ScriptedDetector(stop_at_ninth), ScriptedClassifier())
     monkeypatch.setattr(cli, "load_pipeline", lambda *models, **options: pipeline)
     out = tmp_path / "r.json"
     assert cli.main(["analyze", str(photos), "--out", str(out)]) == 130
-    assert len(json.loads(out.read_text())) == 1
+    assert len(json.loads(out.read_text())) == 8
     assert "what was finished is written" in capsys.readouterr().err
 
 

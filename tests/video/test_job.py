@@ -52,7 +52,7 @@ def test_every_face_of_every_frame_has_a_row(
     left = [row for row in rows if row["track"] == 1]
     assert [row["labels"] for row in left] == ["happy"] * 10 + ["sad"] * 10
     assert left[0]["mood"] == "happy" and left[-1]["mood"] == "sad"
-    assert left[10]["smoothed_sad"] < left[10]["sad"]
+    assert left[9]["smoothed_sad"] == pytest.approx(left[9]["sad"])  # the change is no earlier
 
 
 def test_the_table_of_tracks_tells_what_each_showed(
@@ -64,7 +64,7 @@ def test_the_table_of_tracks_tells_what_each_showed(
     assert list(first) == list(TRACK_COLUMNS)
     assert (first["first"], first["last"], first["frames"]) == (0.0, 1.9, 20)
     assert [mood for _, mood in first["changes"]] == ["happy", "sad"]
-    assert 1.0 < first["changes"][1][0] <= 1.5
+    assert first["changes"][1][0] == 1.0
     assert second["share_happy"] == 1 and second["changes"] == [[0.0, "happy"]]
     crop = Pillow.open(io.BytesIO(base64.b64decode(first["best_crop"])))
     assert np.asarray(crop).mean() > 150

@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from detection.inference.detectron import DetectronDetector, is_run, load_detector, load_run
+from detection.inference.detectron import DetectronDetector, load_detector, load_run
 from detection.modeling.checkpoints import save_weights, write_text
 from detection.modeling.config import load_config
 from faces.command import UserError
@@ -174,7 +174,6 @@ def test_names_and_thresholds(run: Path) -> None:
     assert detector.name == run.name and detector.score_threshold == 0.5
     named = load_detector(run / "config.yaml", run / "model.safetensors", "cpu", "light", 0.7)
     assert named.name == "light" and named.score_threshold == 0.7
-    assert is_run(run) and not is_run(run.parent)
 
 
 def test_runs_that_cannot_be_used(run: Path, tmp_path: Path) -> None:

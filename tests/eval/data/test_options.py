@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,21 @@ def test_what_cannot_be_loaded_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(twostage.model_zoo, "load_detector", load)
     with pytest.raises(UserError, match="x: damaged"):
         options.load_detectors(["x"], None)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "x", "10001", ""])
+def test_a_number_out_of_range_exits_2_with_one_line(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    def add_options(parser: ArgumentParser) -> None:
+        parser.add_argument("--count", type=options.positive)
+
+    command = options.Command("eval.x", "", add_options, lambda arguments: arguments.count)
+    assert command(["--count", "10000"]) == 10_000
+    assert command([f"--count={text}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("eval.x: argument --count: expected a whole number from 1 to 10000")
+    assert error.count("\n") == 1
 
 
 def test_probabilities_that_are_not_finite_are_refused() -> None:

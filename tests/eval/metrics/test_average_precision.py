@@ -125,8 +125,8 @@ def test_agrees_with_pycocotools_on_files(tmp_path: Path, seed: int) -> None:
     expected = [math.nan if v == -1 else v for v in evaluation.stats[:6]]
 
     loaded = with_min_size(load_coco(tmp_path / "truth.json"), small)
-    by_image = load_results(tmp_path / "results.json", loaded.scenes)
-    result = average_precision(loaded.scenes, [by_image[s.id] for s in loaded.scenes])
+    by_image = load_results(tmp_path / "results.json", loaded.images)
+    result = average_precision(loaded.images, [by_image[s.id] for s in loaded.images])
     got = (result.ap, result.ap50, result.ap75)
     sizes = (result.ap_small, result.ap_medium, result.ap_large)
     assert [*got, *sizes] == pytest.approx(expected, nan_ok=True)

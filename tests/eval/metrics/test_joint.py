@@ -86,7 +86,7 @@ def by_loops(scenes: list[AnnotatedImage], answers: Answers, drawn: list[int]) -
                     n["right"] += 1
                     hit[face.category] += 1
         for place, verdict in enumerate(matching.verdict):
-            false = verdict == Verdict.FALSE
+            false = verdict == Verdict.FALSE_POSITIVE
             n["false"] += false and not scene.unlabelled_faces
             n["duplicates"] += verdict == Verdict.DUPLICATE
             if verdict != Verdict.IGNORED and not (false and scene.unlabelled_faces):

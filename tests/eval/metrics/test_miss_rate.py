@@ -92,7 +92,7 @@ def test_miss_rate_agrees_with_matching_at_each_threshold(seed: int) -> None:
                 for s, d in zip(scenes, shown, strict=True)
             ]
         )
-        wrong = np.isin(verdicts, [Verdict.FALSE, Verdict.DUPLICATE]).sum() / 6
+        wrong = np.isin(verdicts, [Verdict.FALSE_POSITIVE, Verdict.DUPLICATE]).sum() / 6
         points.append((wrong, 1 - (verdicts == Verdict.MATCHED).sum() / 18))
     for fppi in (0.1, 0.5, 1.0, 2.0, 5.0):
         expected = min([1.0, *(miss for wrong, miss in points if wrong <= fppi)])

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from eval.data.options import check_out, precision_of
 from eval.records import report
 from eval.records.report import (
     cell,
-    check_out,
-    precision_of,
     provenance,
     read_record,
     strict,
