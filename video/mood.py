@@ -21,7 +21,7 @@ class SmoothingOptions:
         seconds: how far it looks to either side; 0 turns it off.
     """
 
-    seconds: float = 0.3
+    seconds: float = 0.4
 
 
 class Smoother:
