@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -167,6 +168,7 @@ def analyze_sources(
     with ExitStack() as stack:
         notes = rows = tracks = None
         if path is not None:
+            _remove_leftovers(outputs, path)
             notes = stack.enter_context(Notes(notes_path(path)))
         if outputs.table is not None:
             rows = stack.enter_context(open_table(outputs.table, ROW_COLUMNS))
@@ -192,6 +194,16 @@ def analyze_sources(
         raise KeyboardInterrupt
     if path is not None:
         notes_path(path).unlink(missing_ok=True)
+
+
+def _remove_leftovers(outputs: Outputs, noted: Path) -> None:
+    """Remove the unfinished files of an analysis that was killed: its notes are there."""
+    if not notes_path(noted).exists():
+        return
+    tables = () if outputs.table is None else (outputs.table, tracks_path(outputs.table))
+    for path in filter(None, (*tables, outputs.annotated)):
+        for part in path.parent.glob(f"{glob.escape(path.name)}.????????.part"):
+            part.unlink(missing_ok=True)
 
 
 def notes_path(table: Path) -> Path:
