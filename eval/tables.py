@@ -54,6 +54,7 @@ SECTIONS = (
     unsure.SECTION,
     crop_study.SECTION,
     video.SECTION,
+    sections.VIDEO_SPEED,
     sections.SERVICE_LOAD,
 )
 """The sections of docs/results.md, in their order."""
