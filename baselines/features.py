@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,8 +21,10 @@ from classification.inference.classifier import (
     TrainedNetwork,
     check_tensors,
     empty_network,
+    load_network,
 )
 from classification.modeling.support_set import SupportHead
+from faces.command import UserError
 
 Rows = NDArray[np.float32]
 """One row per face, shape (N, D), float32."""
@@ -198,6 +201,23 @@ class EmbeddingFeatures(Features):
 
 FEATURES = (*PLAIN, *_BASE, "embedding")
 """Everything that a baseline can be trained on."""
+
+
+def fit_features(kind: str, images: NDArray[np.uint8], network: Path | None, seed: int) -> Features:
+    """Learn features of a kind on Training, (N, 48, 48) uint8.
+
+    ``network`` is the weights file of that whose embedding is taken; a ``UserError`` says that it
+    is given but not needed, or the other way round, or cannot be used.
+    """
+    if (kind == EmbeddingFeatures.kind) != (network is not None):
+        raise UserError(
+            "--network WEIGHTS.safetensors goes with --features embedding, and only with it"
+        )
+    if network is not None:
+        return EmbeddingFeatures(*load_network(network))
+    if kind in PLAIN:
+        return PlainFeatures(kind)
+    return PcaFeatures.fit(kind, images, seed)
 
 
 def load_features(kind: str, arrays: dict[str, NDArray[Any]], about: dict[str, Any]) -> Features:

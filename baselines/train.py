@@ -15,52 +15,26 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import sklearn
 
 from baselines.classifier import BaselineClassifier, load_baseline, save_baseline
-from baselines.features import (
-    FEATURES,
-    PLAIN,
-    EmbeddingFeatures,
-    Features,
-    PcaFeatures,
-    PlainFeatures,
-)
+from baselines.features import FEATURES, fit_features
 from baselines.fitting import MODELS, Rowset
 from classification.data.fer2013 import Fer2013, load_fer2013, note_differences
 from classification.inference.calibration import Scaling, one_hot
-from classification.inference.classifier import load_network
 from classification.training.card import WEIGHTS, model_card, write_json
 from classification.training.options import add_data_options
 from classification.training.scaling import card_entry, fit_scaling
-from faces.command import UserError, make_parser, run_command
+from faces.command import Command, UserError
 from faces.emotions import EMOTIONS
 from faces.files import file_sha256, replacing
 from faces.provenance import git_commit, read_card
 
 COMMAND = "baselines.train"
 MODEL_FILE = "model.safetensors"
-
-
-def fit_features(kind: str, training: Fer2013, network: Path | None, seed: int) -> Features:
-    """Learn features of a kind on Training.
-
-    ``network`` is the weights file of that whose embedding is taken; a ``UserError`` says that it
-    is given but not needed, or the other way round, or cannot be used.
-    """
-    if (kind == EmbeddingFeatures.kind) != (network is not None):
-        raise UserError(
-            "--network WEIGHTS.safetensors goes with --features embedding, and only with it"
-        )
-    if network is not None:
-        return EmbeddingFeatures(*load_network(network))
-    if kind in PLAIN:
-        return PlainFeatures(kind)
-    return PcaFeatures.fit(kind, training.images, seed)
 
 
 def train_baseline(
@@ -76,7 +50,7 @@ def train_baseline(
     """
     training, public = data.split("Training"), data.split("PublicTest")
     start = time.perf_counter()
-    features = fit_features(kind, training, network, seed)
+    features = fit_features(kind, training.images, network, seed)
     rows = features.rows(training.images).astype(features.stored)
     seen = Rowset(features.rows(public.images), public.labels)
     fitted, tried = MODELS[model](Rowset(rows, training.labels), seen, seed)
@@ -130,8 +104,7 @@ def ship(folder: Path, weights: Path = WEIGHTS) -> Path:
     return target
 
 
-def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
+def _train_and_describe(args: argparse.Namespace) -> None:
     if args.out.exists() and not args.out.is_dir():
         raise UserError(f"{args.out}: is a file; --out takes a folder")
     data = load_fer2013(args.data)
@@ -139,19 +112,16 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
     record = train_baseline(
         args.model, args.features, data, args.out, network=args.network, seed=args.seed
     )
-    record["command"] = made_by
+    record["command"] = args.made_by
     write_json(args.out / "record.json", record)
     write_card(args.out, record, data.split("PublicTest"))
     best = max(one["accuracy"] for one in record["tried"])
     print(f"best PublicTest accuracy {best:.4f}; the run is in {args.out}")
     if args.ship:
         print(f"wrote {ship(args.out)} and its card")
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = make_parser(COMMAND, __doc__)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=MODELS, required=True)
     parser.add_argument("--features", choices=FEATURES, required=True)
     add_data_options(parser, out="the run folder to make")
@@ -159,7 +129,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--network", type=Path, metavar="WEIGHTS", help=about)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ship", action="store_true", help="also put it into weights/")
-    return run_command(COMMAND, parser, train_and_describe, argv, "nothing of it is kept")
+
+
+main = Command(COMMAND, __doc__, _add_options, _train_and_describe, "nothing of it is kept")
 
 
 if __name__ == "__main__":

@@ -57,11 +57,7 @@ def batched_trunk(model: Any) -> Any:
 
 
 def load(config: str, overrides: Sequence[str]) -> tuple[Any, Any]:
-    """Return the light detector of a configuration, with random weights, and the configuration.
-
-    Raises:
-        UserError: there is no such configuration, or it is of another detector.
-    """
+    """Return the light detector of a configuration, with random weights, and the configuration."""
     from detection.inference.compiled import compilable
     from detection.modeling.config import build_network, load_config
 
@@ -73,14 +69,7 @@ def load(config: str, overrides: Sequence[str]) -> tuple[Any, Any]:
 
 
 def calls(model: Any, cfg: Any, size: tuple[int, int], batch: int) -> dict[str, Callable[[], Any]]:
-    """Return the calls to measure, by name.
-
-    Args:
-        model: the light detector.
-        cfg: its configuration.
-        size: of the images, (width, height).
-        batch: images per call.
-    """
+    """Return the calls to measure with so many images, of the size (width, height), by name."""
     from detection.data.mapper import inference_size
     from detection.inference import openvino_graphs
     from detection.inference.compiled import STRIDE

@@ -62,11 +62,8 @@ def build(freeze_at: int, device: str) -> tuple[Any, Any]:
 def forward(model: Any, cfg: Any, images: int, size: tuple[int, int]) -> list[Tensor]:
     """Run body, FPN, RPN head and box head on nothing, and return what comes out.
 
-    Args:
-        model: on the device ``meta``, where nothing is computed.
-        cfg: its configuration.
-        images: in a batch.
-        size: their (width, height), multiples of 32.
+    The model is on the device ``meta``, where nothing is computed; ``size`` is (width, height),
+    multiples of 32.
     """
     width, height = size
     maps = model.backbone(torch.empty(images, 3, height, width, device="meta"))

@@ -29,17 +29,10 @@ COMMAND = "benchmarks.joint"
 def answer_all(crops: Path, folders: Sequence[str], peers: Sequence[str], said: Path) -> list[str]:
     """Let packages look at crops.
 
-    Args:
-        crops: the folder of ``eval.crops``.
-        folders: names of the folders in it.
-        peers: names of packages.
-        said: gets a folder per package, with a csv per folder of crops.
+    Each package gets a folder in ``said``, with a csv per folder of the crops.
 
     Returns:
         The values of ``eval.joint``'s ``--scores``.
-
-    Raises:
-        UserError: a package failed.
     """
     for peer in peers:
         (said / peer).mkdir(parents=True)

@@ -27,12 +27,10 @@ from classification.training.card import (
     write_derived_run,
 )
 from classification.training.options import add_data_options
-from faces.command import UserError, make_parser, run_command
+from faces.command import Command, UserError
 from faces.files import file_sha256
 from faces.provenance import git_commit, read_card
 from networks.averaging import add_members, check_shares, weighted_mean
-
-COMMAND = "classification.average"
 
 
 def average(members: Sequence[tuple[Path, float]]) -> tuple[TrainedNetwork, dict[str, Tensor]]:
@@ -75,24 +73,22 @@ def describe(members: Sequence[tuple[Path, Path, float]]) -> dict[str, Any]:
     return {"recipe": recipe, **first, "hours": hours, "averaged": averaged}
 
 
-def write_run(args: argparse.Namespace, made_by: str) -> int:
-    """Write the mean that the command line ``made_by`` asks for; returns the exit status."""
+def _write_run(args: argparse.Namespace) -> None:
     check_new_run(args.out)
     members = [(*find_files(name), share) for name, share in args.members]
     data = load_fer2013(args.data, progress=sys.stderr.isatty())
     network, state = average([(weights, share) for weights, _, share in members])
-    training = describe(members) | {"command": made_by, "commit": git_commit()}
+    training = describe(members) | {"command": args.made_by, "commit": git_commit()}
     votes = training["recipe"]["votes"]
     write_derived_run(args.out, network, state, data, training, votes, "shares: on PublicTest")
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = make_parser(COMMAND, __doc__)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     add_members(parser)
     add_data_options(parser, out="run folder to write")
-    return run_command(COMMAND, parser, write_run, argv)
+
+
+main = Command("classification.average", __doc__, _add_options, _write_run)
 
 
 if __name__ == "__main__":

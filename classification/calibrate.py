@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +32,10 @@ from classification.training.batches import soft_targets
 from classification.training.card import as_taught, find_files, metrics_on, taught_votes, write_json
 from classification.training.options import add_data_options
 from classification.training.scaling import card_entry, check_truth, fit_scaling
-from faces.command import make_parser, run_command
+from faces.command import Command
 from faces.files import file_sha256
 from faces.provenance import git_commit, read_card
 from networks.device import usable_device
-
-COMMAND = "classification.calibrate"
 
 
 def calibrate(
@@ -65,8 +62,7 @@ def calibrate(
     return scaling, figures, scaling(probabilities).argmax(1)
 
 
-def calibrate_model(args: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
+def _calibrate(args: argparse.Namespace) -> None:
     # the model, and the truth that it was taught
     weights, card_path = find_files(args.model)
     card = read_card(card_path)
@@ -79,7 +75,7 @@ def calibrate_model(args: argparse.Namespace, made_by: str) -> int:
     # the fit, into the weights and the card
     taught = as_taught(public, card)
     scaling, figures, predicted = calibrate(weights, taught, people, votes, device)
-    card["calibration"] = {**figures, "command": made_by, "commit": git_commit()}
+    card["calibration"] = {**figures, "command": args.made_by, "commit": git_commit()}
     card["public_test"] = metrics_on(taught, predicted)
     if "sha256" in card:
         card["sha256"] = file_sha256(weights)
@@ -94,15 +90,14 @@ def calibrate_model(args: argparse.Namespace, made_by: str) -> int:
     for key, name in (("nll", "NLL"), ("brier", "Brier"), ("ece", "ECE")):
         print(f"{name}: {figures['before'][key]:.4f} → {figures['after'][key]:.4f}")
     print(f"ECE that chance alone gives: {figures['after']['ece_by_chance']:.4f}")
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = make_parser(COMMAND, __doc__)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="RUN|NAME", help="a run folder, or a shipped classifier")
     add_data_options(parser, ferplus=True)
-    return run_command(COMMAND, parser, calibrate_model, argv)
+
+
+main = Command("classification.calibrate", __doc__, _add_options, _calibrate)
 
 
 if __name__ == "__main__":

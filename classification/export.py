@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from classification.inference.classifier import load_network, save_network
 from classification.training.card import WEIGHTS, write_json
-from faces.command import UserError, make_parser, run_command
+from faces.command import Command, UserError
 from faces.files import file_sha256
 from faces.provenance import read_card
-
-COMMAND = "classification.export"
 
 
 def export_run(folder: Path, name: str, weights: Path = WEIGHTS) -> Path:
@@ -40,18 +37,17 @@ def export_run(folder: Path, name: str, weights: Path = WEIGHTS) -> Path:
     return target
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = make_parser(COMMAND, __doc__)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="a run folder of classification.train")
     parser.add_argument("name", help="of the shipped model")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the folder to write to")
 
-    def action(args: argparse.Namespace, _: str) -> int:
-        print(f"wrote {export_run(args.run, args.name, args.weights)} and its card")
-        return 0
 
-    return run_command(COMMAND, parser, action, argv)
+def _export(args: argparse.Namespace) -> None:
+    print(f"wrote {export_run(args.run, args.name, args.weights)} and its card")
+
+
+main = Command("classification.export", __doc__, _add_options, _export)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import json
 import math
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +22,10 @@ from torch import Tensor, nn
 
 from classification.inference.classifier import NetworkClassifier
 from classification.training.card import find_files
-from faces.command import UserError, make_parser, run_command
+from faces.command import Command, UserError
 from faces.emotions import EMOTIONS
 from faces.files import replacing
 from networks.openvino import core
-
-COMMAND = "classification.export_onnx"
 
 TOLERANCE = 1e-3
 """The largest difference of a probability to PyTorch's in float32 that is allowed."""
@@ -117,23 +114,21 @@ def run_onnx(content: bytes, faces: np.typing.NDArray[np.uint8]) -> np.typing.ND
     return np.asarray(compiled([faces])[0], np.float32)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = make_parser(COMMAND, __doc__)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("classifier", metavar="NAME|RUN", help="a shipped classifier, or a run")
     parser.add_argument("out", type=Path, metavar="FILE.onnx", help="the file to write")
 
-    def action(args: argparse.Namespace, _: str) -> int:
-        if not args.out.parent.is_dir():
-            raise UserError(f"{args.out}: its folder does not exist; make it")
-        weights = find_files(args.classifier)[0]
-        name = Path(args.classifier).name
-        classifier = NetworkClassifier.load(weights, torch.device("cpu"), name)
-        difference = export_classifier(classifier, args.out)
-        print(f"wrote {args.out}; largest difference to PyTorch {difference:.1g}")
-        return 0
 
-    return run_command(COMMAND, parser, action, argv)
+def _export(args: argparse.Namespace) -> None:
+    if not args.out.parent.is_dir():
+        raise UserError(f"{args.out}: its folder does not exist; make it")
+    weights, name = find_files(args.classifier)[0], Path(args.classifier).name
+    classifier = NetworkClassifier.load(weights, torch.device("cpu"), name)
+    difference = export_classifier(classifier, args.out)
+    print(f"wrote {args.out}; largest difference to PyTorch {difference:.1g}")
+
+
+main = Command("classification.export_onnx", __doc__, _add_options, _export)
 
 
 if __name__ == "__main__":

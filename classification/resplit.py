@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 import zipfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from classification.data.fer2013 import Fer2013, load_fer2013
 from classification.training.options import add_data_options
-from faces.command import fraction, make_parser, run_command
+from faces.command import Command, fraction
 from faces.emotions import EMOTIONS
 from faces.files import replacing
 
@@ -54,20 +53,20 @@ def write_zip(data: Fer2013, path: Path) -> None:
             archive.writestr(zipfile.ZipInfo(name), cv2.imencode(".png", image)[1].tobytes())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = add_data_options(make_parser(COMMAND, __doc__))
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_data_options(parser)
     parser.add_argument("--share", type=fraction, default=0.1, help="of PublicTest (default 0.1)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.zip")
 
-    def action(args: argparse.Namespace, _: str) -> int:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_zip(resplit(load_fer2013(args.data), args.share, args.seed), args.out)
-        print(f"wrote {args.out}")
-        return 0
 
-    return run_command(COMMAND, parser, action, argv)
+def _resplit(args: argparse.Namespace) -> None:
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_zip(resplit(load_fer2013(args.data), args.share, args.seed), args.out)
+    print(f"wrote {args.out}")
+
+
+main = Command(COMMAND, __doc__, _add_options, _resplit)
 
 
 if __name__ == "__main__":

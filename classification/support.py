@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -37,12 +36,10 @@ from classification.training.card import (
 )
 from classification.training.options import add_data_options
 from classification.training.scaling import check_truth
-from faces.command import UserError, make_parser, run_command
+from faces.command import Command, UserError
 from faces.files import file_sha256
 from faces.provenance import git_commit, read_card
 from networks.device import usable_device
-
-COMMAND = "classification.support"
 
 POWERS = (2.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 16.0)
 """The ones that are tried."""
@@ -123,8 +120,7 @@ def with_support(
     return replace(plain, architecture="matching_network", model=model), state, accuracies
 
 
-def write_run(args: argparse.Namespace, made_by: str) -> int:
-    """Write the run that the command line ``made_by`` asks for; returns the exit status."""
+def _write_run(args: argparse.Namespace) -> None:
     # the network, and what the known faces show
     check_new_run(args.out)
     weights, card_path = find_files(args.run)
@@ -149,7 +145,7 @@ def write_run(args: argparse.Namespace, made_by: str) -> int:
     about = {
         "recipe": {**before["recipe"], "votes": votes},
         **{key: before[key] for key in ("versions", "precision", "device", "hours")},
-        "command": made_by,
+        "command": args.made_by,
         "commit": git_commit(),
         "parameters": before["parameters"] + numbers,
         "support": {
@@ -162,12 +158,9 @@ def write_run(args: argparse.Namespace, made_by: str) -> int:
     chosen_on = "power: PublicTest accuracy; the network: see training"
     taught = max(votes, taught_votes(card))
     write_derived_run(args.out, network, state, data, about, taught, chosen_on)
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = make_parser(COMMAND, __doc__)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN|NAME", help="a run folder, or a shipped classifier")
     add_data_options(parser, ferplus=True, out="run folder to write")
     parser.add_argument(
@@ -176,7 +169,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="SHARE",
         help="of FER+'s votes in what the known faces show, 0 to 1 (as the network was taught)",
     )
-    return run_command(COMMAND, parser, write_run, argv)
+
+
+main = Command("classification.support", __doc__, _add_options, _write_run)
 
 
 if __name__ == "__main__":

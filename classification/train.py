@@ -25,21 +25,15 @@ from classification.data.fer2013 import Fer2013, load_fer2013, note_differences
 from classification.data.ferplus import FerPlus, load_ferplus
 from classification.inference.classifier import NetworkClassifier, save_network
 from classification.modeling.face_resnet import build_network
+from classification.training import distributed
 from classification.training.card import plot_curves, write_card, write_json
-from classification.training.distributed import (
-    from_first_process,
-    in_any_process,
-    own_device,
-    process_group,
-    rank_and_count,
-)
 from classification.training.extra_faces import joined, load_extra_faces, without_votes
 from classification.training.loss import training_loss
 from classification.training.options import add_data_options
 from classification.training.recipe import Recipe, load_recipe
 from classification.training.schedule import learning_rate, mixup_share
 from classification.training.state import CHECKPOINT, TrainingState
-from faces.command import UserError, handling_stops, make_parser, run_command
+from faces.command import Command, UserError, handling_stops
 from faces.emotions import EMOTIONS
 from networks.precision import best_dtype
 
@@ -65,7 +59,7 @@ class ProgressReport:
     """Shows a training on standard error and in TensorBoard, in the first process."""
 
     def __init__(self, state: TrainingState) -> None:
-        rank, first = rank_and_count()[0], state.progress.step
+        rank, first = distributed.rank_and_count()[0], state.progress.step
         quiet = True if rank else None  # None: quiet where standard error is no terminal
         total = state.total_steps
         self.bar = tqdm(total=total, initial=first, unit=" steps", desc="training", disable=quiet)
@@ -134,7 +128,7 @@ def train(
             report.epoch(entry)
             keep_the_best(state, entry)
             state.save()
-            if not state.finished() and in_any_process(bool(stops), device):
+            if not state.finished() and distributed.in_any_process(bool(stops), device):
                 raise KeyboardInterrupt
     state.save()
     return state.record()
@@ -153,7 +147,7 @@ def train_one_epoch(
         report.bar.update()
         if state.at_epoch_end():
             return rate
-        stopping = in_any_process(bool(stops), state.device)
+        stopping = distributed.in_any_process(bool(stops), state.device)
         if stopping or time.perf_counter() - state.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             state.save()
         if stopping:
@@ -204,7 +198,7 @@ def evaluate(state: TrainingState) -> dict[str, float]:
     probabilities = classifier.probabilities_of_grey(state.validation.images)
     labels = state.validation.labels
     of_label = probabilities[np.arange(len(labels)), labels]
-    return from_first_process(
+    return distributed.from_first_process(
         {
             "loss": float(-np.log(np.clip(of_label, 1e-12, None)).mean()),
             "accuracy": float((probabilities.argmax(1) == labels).mean()),
@@ -216,7 +210,7 @@ def keep_the_best(state: TrainingState, entry: dict[str, float]) -> None:
     """Write the averaged network if no epoch before had a better accuracy on PublicTest."""
     if entry["accuracy"] > state.progress.best:
         state.progress.best = entry["accuracy"]
-        if rank_and_count()[0] == 0:
+        if distributed.rank_and_count()[0] == 0:
             save_network(state.out / "model.safetensors", state.average.state, state.network)
 
 
@@ -246,8 +240,7 @@ def diverged(state: TrainingState, what: str, rate: float) -> UserError:
     )
 
 
-def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
-    """Do what the command line ``made_by`` asks; returns the exit status."""
+def _train_and_describe(args: argparse.Namespace) -> None:
     # what can be wrong is checked before the data are read
     if args.out.exists() and not args.out.is_dir():
         raise UserError(f"{args.out}: is a file; --out takes a folder")
@@ -258,11 +251,11 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
         build_network(recipe.architecture, recipe.model)
     except ValueError as error:
         raise UserError(f"{args.recipe}: {error}") from error
-    device = own_device(args.device)
+    device = distributed.own_device(args.device)
 
-    with process_group(device):
+    with distributed.process_group(device):
         # the data
-        first = rank_and_count()[0] == 0
+        first = distributed.rank_and_count()[0] == 0
         data = load_fer2013(args.data, progress=first)
         if first:
             note_differences(COMMAND, args.data, data)
@@ -287,7 +280,7 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
 
         # what describes the run
         if first:
-            record["command"] = made_by
+            record["command"] = args.made_by
             if args.extra:
                 faces = {"faces": len(extra.labels), "fingerprint": extra.fingerprint}
                 record["extra"] = {"folder": args.extra.name, **faces}
@@ -300,12 +293,9 @@ def train_and_describe(args: argparse.Namespace, made_by: str) -> int:
             write_card(args.out, record, public, device)
             best = f"best PublicTest accuracy {record['best_accuracy']:.4f}"
             print(f"{best}; the run is in {args.out}")
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = make_parser(COMMAND, __doc__)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--recipe", type=Path, required=True, help="a file of classification/recipes")
     add_data_options(parser, out="the run folder to make")
@@ -318,8 +308,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     add("--workers", type=int, default=0, help="processes that prepare batches")
     add("overrides", nargs="*", metavar="KEY VALUE", help="changes to the recipe")
-    stopped = "go on with the same command and --resume"
-    return run_command(COMMAND, parser, train_and_describe, argv, stopped)
+
+
+main = Command(COMMAND, __doc__, _add_options, _train_and_describe, "go on with --resume")
 
 
 if __name__ == "__main__":

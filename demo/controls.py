@@ -82,15 +82,10 @@ def session() -> Session:
 
 @dataclass(frozen=True)
 class Look:
-    """The choices that need no model.
+    """The choices that need no model."""
 
-    Attributes:
-        threshold: from which probability on an emotion is a label.
-        suppressed: show the boxes that do not count as faces, too.
-    """
-
-    threshold: cards.Threshold
-    suppressed: bool
+    threshold: cards.Threshold  # from which probability on an emotion is a label
+    suppressed: bool  # show the boxes that do not count as faces, too
 
 
 def choose_photos() -> list[Photo]:

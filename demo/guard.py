@@ -173,12 +173,8 @@ async def _free_forever() -> None:
 def free_left(left: Mapping[str, float], now: float) -> dict[str, float]:
     """Close the visitors who left ``GRACE`` seconds ago or earlier.
 
-    Args:
-        left: name of each visitor who had left at the last call → when that was first seen.
-        now: the time.
-
-    Returns:
-        The same for the next call.
+    ``left`` says when those who had left at the last call were first seen to have; the same for the
+    next call is returned.
     """
     still: dict[str, float] = {}
     for visitor in visitors():

@@ -67,51 +67,31 @@ _REFUSED = {
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo on the page. Its bytes lie in the ``Session`` alone, so that they can be freed.
+    """A photo on the page. Its bytes lie in the ``Session`` alone, so that they can be freed."""
 
-    Attributes:
-        name: what the page and the result files call it; no two photos of a session share it.
-        digest: a hash of its content.
-        file_name: of the file that was uploaded.
-    """
-
-    name: str
-    digest: str
-    file_name: str
+    name: str  # what the page and the result files call it; no two photos of a session share it
+    digest: str  # a hash of its content
+    file_name: str  # of the file that was uploaded
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The settings on which the models' answers depend.
+    """The settings on which the models' answers depend."""
 
-    Attributes:
-        detector: its name.
-        classifier: its name.
-        device: where both run.
-        margin: of the crops, see ``faces.crops``.
-        score: the minimum score of a face; None means the detector's own.
-    """
-
-    detector: str
-    classifier: str
-    device: str
-    margin: float = CROP_MARGIN
-    score: float | None = None
+    detector: str  # its name
+    classifier: str  # its name
+    device: str  # where both run
+    margin: float = CROP_MARGIN  # of the crops, see ``faces.crops``
+    score: float | None = None  # the minimum score of a face; None means the detector's own
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """What stage 1 says about a photo.
+    """What stage 1 says about a photo."""
 
-    Attributes:
-        located: detections from ``SCORE_FLOOR`` on.
-        own_score: the detector's ``score_threshold``.
-        read_seconds: wall-clock time of decoding the photo.
-    """
-
-    located: Located
-    own_score: float
-    read_seconds: float
+    located: Located  # detections from ``SCORE_FLOOR`` on
+    own_score: float  # the detector's ``score_threshold``
+    read_seconds: float  # wall-clock time of decoding the photo
 
     def faces(self, score: float | None) -> Located:
         """Return the detections that count as faces; None means the detector's own score."""
@@ -120,26 +100,18 @@ class Proposals:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What both stages say about a photo.
+    """What both stages say about a photo."""
 
-    Attributes:
-        result: as ``twostage analyze`` gives it.
-        weak: detections whose score is too low to count as faces.
-        merged: boxes that were dropped because one of the faces has a better one.
-        seconds: wall-clock time of each step: ``read``, ``detect``, ``classify``.
-    """
-
-    result: ImageResult
-    weak: tuple[Detection, ...]
-    merged: tuple[Merged, ...]
-    seconds: dict[str, float]
+    result: ImageResult  # as ``twostage analyze`` gives it
+    weak: tuple[Detection, ...]  # detections whose score is too low to count as faces
+    merged: tuple[Merged, ...]  # boxes that were dropped because one of the faces has a better one
+    seconds: dict[str, float]  # wall-clock time of each step: ``read``, ``detect``, ``classify``
 
 
 class Cache:
-    """Values by key; drops the least recently used first; safe to use from several threads.
+    """Values by key, of so many bytes together (``limit``).
 
-    Args:
-        limit: bytes of all values together.
+    Drops the least recently used first; safe to use from several threads.
     """
 
     def __init__(self, limit: int) -> None:
@@ -183,26 +155,18 @@ class Cache:
 class Session:
     """The photos of one visitor and what was found in them.
 
-    Attributes:
-        photos: those that came together in their order, the latest before all earlier ones.
-        renderings: JPEGs that can be made again, see ``keep``.
-        choice: the one under which the page was last drawn to its end, if any.
-        cancelled: the choice under which no more photos are to be analysed, if any.
-        round: how often photos have come.
-
-    Args:
-        sample: name and content of the photo that is shown while there is no other.
+    ``sample`` is the name and the content of the photo that is shown while there is no other.
     """
 
     def __init__(self, sample: tuple[str, bytes]) -> None:
-        self.photos: list[Photo] = []
-        self.choice: Choice | None = None
-        self.cancelled: Choice | None = None
-        self.round = 0
+        self.photos: list[Photo] = []  # those that came together in their order, the latest first
+        self.choice: Choice | None = None  # under which the page was last drawn to its end
+        self.cancelled: Choice | None = None  # under which no more photos are to be analysed
+        self.round = 0  # how often photos have come
         self._fresh = False
         self._seen: set[str] = set()
         self._known = Cache(ANALYSIS_BYTES)
-        self.renderings = Cache(RENDERING_BYTES)
+        self.renderings = Cache(RENDERING_BYTES)  # JPEGs that can be made again, see ``keep``
         name, data = sample
         self._sample = Photo(name, _digest(data), name)
         self._files = {self._sample.digest: data}
@@ -237,11 +201,7 @@ class Session:
         return photo.digest in self._files
 
     def read(self, photo: Photo) -> Image:
-        """Decode a photo, (H, W, 3) uint8 RGB, upright.
-
-        Raises:
-            ImageError: it cannot be read, was not taken, or was dropped.
-        """
+        """Decode a photo, (H, W, 3) uint8 RGB; ImageError if it cannot be read or is not here."""
         data = self._files.get(photo.digest)
         if data is None:
             raise ImageError(photo.name, DROPPED)
@@ -332,11 +292,7 @@ class Session:
         self._keep_crops(photo, choice, analysis.result, lambda: image)
 
     def preview(self, photo: Photo) -> bytes:
-        """Return a photo as JPEG, scaled to ``PREVIEW_SIDES``.
-
-        Raises:
-            ImageError: it was dropped.
-        """
+        """Return a photo as JPEG, scaled to ``PREVIEW_SIDES``; ImageError if it was dropped."""
         return self.keep((photo.digest,), lambda: (_preview(self.read(photo)),))[0]
 
     def crops(self, photo: Photo, choice: Choice, result: ImageResult) -> tuple[bytes, ...]:
@@ -362,9 +318,7 @@ class Session:
     ) -> tuple[bytes, ...]:
         """Return JPEGs that can be made again; they are made unless they are kept.
 
-        Args:
-            key: starts with the digest of the photo.
-            make: returns the files.
+        The key starts with the digest of the photo.
         """
         kept = self.renderings.get(key)
         if not isinstance(kept, tuple):
@@ -376,15 +330,7 @@ class Session:
 def classify(
     image: Image, proposals: Proposals, score: float | None, pipeline: Pipeline, name: str
 ) -> Analysis:
-    """Run stage 2 on the proposals that count as faces.
-
-    Args:
-        image: in which they were found, (H, W, 3) uint8 RGB.
-        proposals: what stage 1 said.
-        score: the minimum score of a face; None means the detector's own.
-        pipeline: both stages.
-        name: what the result calls the image.
-    """
+    """Run stage 2 on the proposals of an image that count as faces: those from this score on."""
     faces = proposals.faces(score)
     result = pipeline.classify(image, faces, name)
     weak = proposals.located.detections[len(faces.detections) :]

@@ -15,17 +15,11 @@ from demo.session import Session
 
 @dataclass(frozen=True)
 class Visitor:
-    """One open page, or one whose browser has left a short while ago.
+    """One open page, or one whose browser has left a short while ago."""
 
-    Attributes:
-        name: Streamlit's name of the session.
-        connected: the browser has not left.
-        session: what the page keeps; None until the page is drawn.
-    """
-
-    name: str
-    connected: bool
-    session: Session | None
+    name: str  # Streamlit's name of the session
+    connected: bool  # the browser has not left
+    session: Session | None  # what the page keeps; None until the page is drawn
 
 
 def visitors() -> list[Visitor]:

@@ -19,12 +19,10 @@ from torch import Tensor
 
 from detection.modeling import checkpoints
 from detection.modeling.config import build_network, load_config
-from faces.command import UserError, make_parser, run_command
+from faces.command import Command, UserError
 from faces.files import file_sha256, write_json, write_text
 from faces.provenance import git_commit
 from networks.averaging import add_members, check_shares, weighted_mean
-
-COMMAND = "detection.average"
 
 KEPT = ("name", "started_from", "command", "commit", "finished", "hours")
 """What the new card says of each averaged run."""
@@ -70,8 +68,7 @@ def describe(members: Sequence[tuple[Path, float]]) -> dict[str, Any]:
     return first | together | {"hours": round(hours, 3), "averaged": averaged}
 
 
-def write_run(args: argparse.Namespace, made_by: str) -> int:
-    """Write the mean that the command line ``made_by`` asks for; return the exit status."""
+def _write_run(args: argparse.Namespace) -> None:
     members = [(Path(name), share) for name, share in args.members]
     out: Path = args.out
     if out.exists():
@@ -81,18 +78,17 @@ def write_run(args: argparse.Namespace, made_by: str) -> int:
     out.mkdir(parents=True)
     checkpoints.write_state(out / checkpoints.MODEL_FILE, state)
     write_text(out / checkpoints.CONFIG_FILE, config)
-    made = {"name": out.name, "command": made_by, "commit": git_commit()}
+    made = {"name": out.name, "command": args.made_by, "commit": git_commit()}
     write_json(out / checkpoints.CARD_FILE, card | made)
     print(f"the run is in {out}; select its operating point: eval.operating_point --write")
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    parser = make_parser(COMMAND, __doc__)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     add_members(parser)
     parser.add_argument("--out", type=Path, required=True, help="run folder to write")
-    return run_command(COMMAND, parser, write_run, argv)
+
+
+main = Command("detection.average", __doc__, _add_options, _write_run)
 
 
 if __name__ == "__main__":

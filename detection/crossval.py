@@ -29,12 +29,10 @@ from detection.inference.detectron import load_run
 from detection.modeling import checkpoints
 from detection.train import origin
 from detection.training.evaluator import result
-from faces.command import UserError, make_parser, run_command
+from faces.command import Command, UserError
 from faces.files import write_json
 from faces.images import read_image
 from faces.provenance import git_commit
-
-COMMAND = "detection.crossval"
 
 ABOUT_FILE = "crossval.json"
 
@@ -42,26 +40,7 @@ FINE_TUNING = ("SOLVER.MAX_ITER", "200", "SOLVER.BASE_LR", "0.0003", "TEST.EVAL_
 """Overrides of the start's own configuration: short, gentle, and nothing selected on the way."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    parser = make_parser(COMMAND, __doc__)
-    parser.add_argument(
-        "--start",
-        required=True,
-        metavar="RUN|FILE",
-        help="what every fold starts from: a run folder, or weights/NAME.safetensors, either with "
-        "its card and configuration",
-    )
-    parser.add_argument("--dataturks", nargs=2, required=True, metavar=("JSON", "IMAGES"))
-    parser.add_argument("--folds", type=int, default=5, help="at least 2 (default: 5)")
-    parser.add_argument("--out", required=True, metavar="DIR")
-    parser.add_argument("--num-gpus", type=int, default=0, help="as in detection.train")
-    about = "KEY VALUE pairs that override the configuration"
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help=about)
-    return run_command(COMMAND, parser, cross_validate, argv, "the same command goes on")
-
-
-def cross_validate(args: argparse.Namespace, made_by: str) -> int:
+def cross_validate(args: argparse.Namespace) -> int:
     """Train and judge every fold that is not there yet, pool them; return the exit status."""
     # the folds, and what must be the same where the command goes on
     json_file, images = args.dataturks
@@ -76,7 +55,7 @@ def cross_validate(args: argparse.Namespace, made_by: str) -> int:
         "overrides": args.opts,
     }
     check_folder(out, about)
-    write_json(out / ABOUT_FILE, about | {"command": made_by, "commit": git_commit()})
+    write_json(out / ABOUT_FILE, about | {"command": args.made_by, "commit": git_commit()})
 
     # each fold is judged by a model that was trained on the others
     pooled: list[dict[str, Any]] = []
@@ -115,19 +94,18 @@ def find_start(start: Path, set_name: str) -> tuple[Path, Path]:
     The start is a run folder, or shipped weights. A ``UserError`` says that a file is missing, or
     that the card says that they were trained or chosen on the set whose json is ``set_name``.
     """
-    weights = start / checkpoints.MODEL_FILE if start.is_dir() else start
-    config = weights.with_suffix(".yaml")
     if start.is_dir():
-        config = start / checkpoints.CONFIG_FILE
+        names = (checkpoints.MODEL_FILE, checkpoints.CONFIG_FILE, checkpoints.CARD_FILE)
+        weights, config, card_file = (start / name for name in names)
+    else:
+        weights, config, card_file = start, start.with_suffix(".yaml"), start.with_suffix(".json")
     for file in (weights, config):
         if not file.is_file():
             raise UserError(
                 f"--start {start}: {file} is missing; give a finished run folder of "
                 "detection.train, or shipped weights beside their yaml"
             )
-    card = checkpoints.read_card(
-        start / checkpoints.CARD_FILE if start.is_dir() else weights.with_suffix(".json")
-    )
+    card = checkpoints.read_card(card_file)
     if not card:
         raise UserError(f"--start {start}: has no card, which would say what it was trained on")
     if set_name in set(sets_seen(card)):
@@ -184,6 +162,27 @@ def predict(folder: Path, fold: Sequence[dict[str, Any]], device: str) -> Iterat
     for record in tqdm(fold, desc="judging", unit="image", disable=None):
         for found in detector.detect([read_image(record["file_name"])], 0.0)[0]:
             yield result(record["image_id"], found.box.as_tuple(), found.score)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--start",
+        required=True,
+        metavar="RUN|FILE",
+        help="what every fold starts from: a run folder, or weights/NAME.safetensors, either with "
+        "its card and configuration",
+    )
+    parser.add_argument("--dataturks", nargs=2, required=True, metavar=("JSON", "IMAGES"))
+    parser.add_argument("--folds", type=int, default=5, help="at least 2 (default: 5)")
+    parser.add_argument("--out", required=True, metavar="DIR")
+    parser.add_argument("--num-gpus", type=int, default=0, help="as in detection.train")
+    about = "KEY VALUE pairs that override the configuration"
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help=about)
+
+
+main = Command(
+    "detection.crossval", __doc__, _add_options, cross_validate, "the same command goes on"
+)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from faces.command import UserError, make_parser, run_command
+from faces.command import Command, UserError
 from faces.files import write_json
-
-COMMAND = "detection.datasets"
 
 HELD_OUT_EVENTS = 5
 VALIDATION_EVENTS = (20, 1)
@@ -49,7 +47,7 @@ def split_wider(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return parts
 
 
-def split_file(coco: Path, out: Path) -> int:
+def split_file(coco: Path, out: Path) -> None:
     """Write the three parts of a COCO json of WIDER FACE as ``train.json``, … in ``out``."""
     try:
         data = json.loads(coco.read_text(encoding="utf-8-sig"))
@@ -60,18 +58,21 @@ def split_file(coco: Path, out: Path) -> int:
         write_json(target, content, indent=None)
         faces = sum(not a.get("iscrowd") for a in content["annotations"])
         print(f"{target}: {len(content['images'])} images, {faces} faces")
-    return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    parser = make_parser(COMMAND, __doc__)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     wider = commands.add_parser("wider-split", help="write train.json, val.json and held_out.json")
     about = "COCO json whose images have wider_path"
     wider.add_argument("--coco", type=Path, required=True, help=about)
     wider.add_argument("--out", type=Path, required=True, help="folder for the three files")
-    return run_command(COMMAND, parser, lambda args, _: split_file(args.coco, args.out), argv)
+
+
+def _split(args: argparse.Namespace) -> None:
+    split_file(args.coco, args.out)
+
+
+main = Command("detection.datasets", __doc__, _add_options, _split)
 
 
 if __name__ == "__main__":

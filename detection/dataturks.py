@@ -23,12 +23,10 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from detection.data.dataturks import find_images, read_dataturks
-from faces.command import make_parser, number_for, run_command
+from faces.command import Command, number_for
 from faces.fetch import REPORT, Limits, Wanted, fetch_all, summary
 from faces.files import replacing, write_json
 from faces.images import ImageError, read_image
-
-COMMAND = "detection.dataturks"
 
 
 def draw_boxes(image: NDArray[np.uint8], boxes: Sequence[tuple[float, ...]]) -> Image.Image:
@@ -116,9 +114,7 @@ def _save(image: Image.Image, path: Path) -> None:
         image.save(part, format="JPEG", quality=90)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    parser = make_parser(COMMAND, __doc__)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     drawing = commands.add_parser("show", help="draw the boxes on the images")
     fetching = commands.add_parser(
@@ -134,14 +130,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     fetching.add_argument("--report", metavar="FILE.json", help="default: download.json in OUT")
     about = "allow addresses of this machine and its network: a mirror of yours"
     fetching.add_argument("--private", action="store_true", help=about)
-    return run_command(COMMAND, parser, do, argv, "the same command goes on")
 
 
 _positive = number_for("a whole number, 1 or more", lambda x: x >= 1, int)
 
 
-def do(args: argparse.Namespace, _: str) -> int:
-    """Do what the command line asks; return the exit status."""
+def _show_or_download(args: argparse.Namespace) -> int:
     dead = 0
     if args.command == "download":
         lines, dead = download(args.json, args.out, args.report, private=args.private)
@@ -149,6 +143,11 @@ def do(args: argparse.Namespace, _: str) -> int:
         lines = show(args.json, args.images, args.out, args.limit)
     print("\n".join(lines))
     return 1 if dead else 0
+
+
+main = Command(
+    "detection.dataturks", __doc__, _add_options, _show_or_download, "the same command goes on"
+)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,8 @@ from typing import Any
 
 from detection.modeling import checkpoints
 from detection.modeling.config import build_network, load_config
-from faces.command import UserError, make_parser, run_command
+from faces.command import Command, UserError
 from faces.files import file_sha256, write_json, write_text
-
-COMMAND = "detection.export"
 
 LICENCES = {
     "wider": "WIDER FACE (a part of its validation split): research only, CC BY-NC-ND",
@@ -41,36 +39,6 @@ LIMITS = (
     "everybody equally often: for whom it works how well was not measured. Research only, because "
     "of the data's licences."
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    parser = make_parser(COMMAND, __doc__)
-    parser.add_argument("run", type=Path, help="a run folder of detection.train")
-    about = "path without ending, such as weights/mobilenet_fpn"
-    parser.add_argument("target", type=Path, help=about)
-    parser.add_argument(
-        "--figures",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE.json",
-        help="figures written by an evaluation command, to go on the card (repeatable)",
-    )
-    parser.add_argument(
-        "--note",
-        action="append",
-        default=[],
-        metavar="TEXT",
-        help="what else the card should say, how the model was selected, for instance (repeatable)",
-    )
-
-    def action(args: argparse.Namespace, _: str) -> int:
-        for path in export(args.run, args.target, args.figures, args.note):
-            print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
-        return 0
-
-    return run_command(COMMAND, parser, action, argv)
 
 
 def export(
@@ -131,6 +99,35 @@ def _read(path: Path) -> tuple[str, Any]:
         return path.stem, json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: no JSON file of figures: {error}") from error
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    about = "path without ending, such as weights/mobilenet_fpn"
+    parser.add_argument("run", type=Path, help="a run folder of detection.train")
+    parser.add_argument("target", type=Path, help=about)
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.json",
+        help="figures written by an evaluation command, to go on the card (repeatable)",
+    )
+    parser.add_argument(
+        "--note",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="what else the card should say, how the model was selected, for instance (repeatable)",
+    )
+
+
+def _export(args: argparse.Namespace) -> None:
+    for path in export(args.run, args.target, args.figures, args.note):
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+main = Command("detection.export", __doc__, _add_options, _export)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classification.data.fer2013 import Fer2013, load_fer2013
-from classification.training.recipe import load_recipe
+from classification.training.recipe import Recipe, load_recipe
 from eval.data import options
 from eval.data.fer2013_parts import batches
 from eval.metrics.bootstrap import Bootstrap, ratio_metric
@@ -68,6 +68,9 @@ Training = tuple[str, int]
 TRAINING = "ablation_training"
 """Kind of a training's record."""
 
+KEPT = ("parameters", "hours", "precision", "best_epoch")
+"""What the table has from the record of a training."""
+
 REFERENCE = "reference"
 
 _KEYS = ("about", "recipe", "seeds", "views", "against")
@@ -75,38 +78,32 @@ _KEYS = ("about", "recipe", "seeds", "views", "against")
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes:
-        name: of the row and, with the seed, of its run folders.
-        about: what is different, for readers.
-        recipe: the file that it changes.
-        overrides: recipe key → value.
-        seeds: one training each.
-        views: the ways of viewing a face that are measured.
-        against: the variant that it is compared with.
-    """
-
-    name: str
-    about: str
-    recipe: Path
-    overrides: Mapping[str, Any]
-    seeds: tuple[int, ...]
-    views: tuple[str, ...]
-    against: str
+    name: str  # of the row and, with the seed, of its run folders
+    about: str  # what is different, for readers
+    recipe: Path  # the file that it changes
+    overrides: Mapping[str, Any]  # recipe key → value
+    seeds: tuple[int, ...]  # one training each
+    views: tuple[str, ...]  # the ways of viewing a face that are measured
+    against: str  # the variant that it is compared with
 
     def arguments(self, seed: int) -> list[str]:
         """Return the recipe's overrides as ``classification.train`` takes them."""
         values = {**self.overrides, "seed": seed}
         return [text for key, value in values.items() for text in (key, _toml(value))]
 
+    def recipe_of(self, seed: int) -> Recipe:
+        """Return the recipe of a training."""
+        return load_recipe(self.recipe, self.arguments(seed))
+
+    def training(self, seed: int) -> str:
+        """Return the name of a training's run folder and, with ``.json``, of its record."""
+        return f"{self.name}_s{seed}"
+
 
 def read_plan(path: Path) -> list[Variant]:
-    """Read a plan.
-
-    Raises:
-        UserError: it is no plan, or a recipe or an override in it is wrong.
-    """
+    """Read a plan, or raise a UserError if it, a recipe or an override in it is wrong."""
     try:
         plan = tomllib.loads(path.read_text(encoding="utf-8"))
         common, recipe, seeds = plan["common"], plan["recipe"], plan["seeds"]
@@ -133,53 +130,35 @@ def read_plan(path: Path) -> list[Variant]:
         if variant.against not in given:
             raise UserError(f"{path}: {variant.name} is against {variant.against}, not there")
         try:
-            load_recipe(variant.recipe, variant.arguments(0))
+            variant.recipe_of(0)
         except UserError as error:
             raise UserError(f"{path}: {variant.name}: {error}") from error
     return variants
 
 
-def run_folder(runs: Path, variant: Variant, seed: int) -> Path:
-    """Return where a training is, or will be."""
-    return runs / f"{variant.name}_s{seed}"
-
-
 def training_command(
     variant: Variant, seed: int, data: Path, votes: Path | None, runs: Path
 ) -> list[str]:
-    """Return the arguments of Python that train a variant.
-
-    Raises:
-        UserError: it needs FER+'s votes, which were not given.
-    """
+    """Return Python's arguments that train a variant; UserError if it lacks FER+'s votes."""
     words = ["-m", "classification.train", "--recipe", str(variant.recipe), "--data", str(data)]
-    if load_recipe(variant.recipe, variant.arguments(seed)).votes:
+    if variant.recipe_of(seed).votes:
         if votes is None:
             raise UserError(f"{variant.name} learns from FER+'s votes; add --votes CSV")
         words += ["--votes", str(votes)]
-    words += ["--out", str(run_folder(runs, variant, seed)), "--resume"]
+    words += ["--out", str(runs / variant.training(seed)), "--resume"]
     return words + variant.arguments(seed)
-
-
-def answers_file(answers: Path, variant: Variant, seed: int) -> Path:
-    """Return where what a training answered is recorded, or will be."""
-    return answers / f"{variant.name}_s{seed}.json"
 
 
 def read_answers(
     path: Path, variant: Variant, seed: int, fingerprint: str
 ) -> dict[str, Any] | None:
-    """Return a training's record; None if there is none of the plan's present recipe and data.
-
-    Raises:
-        UserError: the file is no such record.
-    """
+    """Return a training's record; None if there is none of the plan's present recipe and data."""
     if not path.is_file():
         return None
     try:
         (record,) = report.read_record(path, {TRAINING})
-        recipe = load_recipe(variant.recipe, variant.arguments(seed))
-        same = recipe.is_recorded_as(record["recipe"]) and record["fingerprint"] == fingerprint
+        same = variant.recipe_of(seed).is_recorded_as(record["recipe"])
+        same = same and record["fingerprint"] == fingerprint
         return record if same and set(variant.views) <= set(record["right"]) else None
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: lacks {error}; remove it, and it is measured again") from error
@@ -202,19 +181,17 @@ def measure(
         UserError: it was of another recipe, or on other data.
     """
     training = json.loads((folder / "record.json").read_text("utf-8"))
-    recipe = load_recipe(variant.recipe, variant.arguments(seed))
     same_data = training["data_fingerprint"] == fingerprint
-    if not (recipe.is_recorded_as(training["recipe"]) and same_data):
+    if not (same_data and variant.recipe_of(seed).is_recorded_as(training["recipe"])):
         raise UserError(
             f"{folder}: was trained by another {'recipe' if same_data else 'data set'} than "
             f"{variant.name} has now; remove it, or name another --runs"
         )
     (classifier,) = options.load_classifiers([str(folder)], device)
-    kept = ("recipe", "parameters", "hours", "precision", "best_epoch")
     right = {views: right_answers(classifier, data, views) for views in variant.views}
     return {
         "kind": TRAINING,
-        **{key: training[key] for key in kept},
+        **{key: training[key] for key in ("recipe", *KEPT)},
         "training": training["command"],
         "trained_at": training["commit"],
         "fingerprint": fingerprint,
@@ -239,46 +216,41 @@ def rows(
 ) -> list[report.Row]:
     """Compute the table.
 
-    Args:
-        variants: its rows.
-        right: (variant, seed, views) → shape (N,): which images were recognised.
-        bootstrap: drawings of the N images.
+    ``right`` maps (variant, seed, views) to the images that were recognised, shape (N,).
     """
+
+    def mean(variant: Variant, views: str, seeds: Sequence[int]) -> NDArray[np.float64]:
+        answers = [right[variant.name, seed, views] for seed in seeds]
+        return np.asarray(np.mean(answers, axis=0), np.float64)
+
+    def difference(one: NDArray[np.float64], other: NDArray[np.float64], key: str) -> report.Row:
+        ones = np.ones(len(one))
+        value, interval = bootstrap.difference(ratio_metric(one, ones), ratio_metric(other, ones))
+        return {key: value, f"{key}_ci": interval}
+
     table = []
+    single = VIEWS[0]
     for variant in variants:
-        mean = {
-            views: np.mean([right[variant.name, seed, views] for seed in variant.seeds], axis=0)
-            for views in variant.views
-        }
-        single = [float(right[variant.name, s, VIEWS[0]].mean()) for s in variant.seeds]
+        means = {views: mean(variant, views, variant.seeds) for views in variant.views}
+        accuracies = [float(right[variant.name, s, single].mean()) for s in variant.seeds]
         row: report.Row = {
             "variant": variant.name,
             "about": variant.about,
             "seeds": list(variant.seeds),
             "trainings": len(variant.seeds),
-            "accuracy": float(np.mean(single)),
-            "accuracies": single,
-            "seed_spread": (max(single) - min(single)) / 2 if len(single) > 1 else None,
+            "accuracy": float(np.mean(accuracies)),
+            "accuracies": accuracies,
+            "seed_spread": (max(accuracies) - min(accuracies)) / 2 if accuracies[1:] else None,
             "against": None if variant.name == variant.against else variant.against,
-            **{views: float(mean[views].mean()) for views in variant.views if views != VIEWS[0]},
         }
         for views in variant.views[1:]:
-            ones = np.ones(len(mean[views]))
-            low_high = bootstrap.difference(
-                ratio_metric(mean[views], ones), ratio_metric(mean[VIEWS[0]], ones)
-            )
-            row[f"{views}_difference"], row[f"{views}_difference_ci"] = low_high
+            row[views] = float(means[views].mean())
+            row |= difference(means[views], means[single], f"{views}_difference")
         if row["against"] is not None:
             other = next(one for one in variants if one.name == variant.against)
             seeds = [seed for seed in variant.seeds if seed in other.seeds]
-            pair = [
-                np.mean([right[one.name, seed, VIEWS[0]] for seed in seeds], axis=0)
-                for one in (variant, other)
-            ]
-            ones = np.ones(len(pair[0]))
-            row["difference"], row["difference_ci"] = bootstrap.difference(
-                ratio_metric(pair[0], ones), ratio_metric(pair[1], ones)
-            )
+            ours, theirs = (mean(one, single, seeds) for one in (variant, other))
+            row |= difference(ours, theirs, "difference")
         table.append(row)
     return table
 
@@ -302,7 +274,7 @@ def _evaluate(arguments: Namespace) -> None:
     known: dict[Training, report.Row] = {}
     missing: list[tuple[Variant, int, list[str]]] = []
     for variant, seed in [(v, seed) for v in variants for seed in v.seeds]:
-        path = answers_file(arguments.answers, variant, seed)
+        path = arguments.answers / f"{variant.training(seed)}.json"
         record = read_answers(path, variant, seed, fingerprint)
         if record is not None:
             known[variant.name, seed] = record
@@ -314,12 +286,13 @@ def _evaluate(arguments: Namespace) -> None:
     for number, (variant, seed, words) in enumerate(missing, 1):
         progress = f"training {number} of {len(missing)}"
         command.note(COMMAND, f"{progress}: {variant.name}, seed {seed}")
-        folder = run_folder(arguments.runs, variant, seed)
+        name = variant.training(seed)
+        folder = arguments.runs / name
         if not (folder / "record.json").is_file():
             python(*words)
         record = measure(variant, seed, folder, data, fingerprint, arguments.device)
-        path = answers_file(arguments.answers, variant, seed)
-        write_json(path, record | report.provenance(arguments.made_by, arguments.device), indent=1)
+        record |= report.provenance(arguments.made_by, arguments.device)
+        write_json(arguments.answers / f"{name}.json", record, indent=1)
         known[variant.name, seed] = record
 
     # The table of what is complete.
@@ -335,19 +308,13 @@ def _evaluate(arguments: Namespace) -> None:
 def recorded_rows(
     variants: Sequence[Variant], known: Mapping[Training, report.Row], images: int
 ) -> list[report.Row]:
-    """Compute the table from the records of the trainings, with what is known of their making.
-
-    Args:
-        variants: its rows.
-        known: the records of all their trainings, of so many ``images``.
-        images: of PublicTest.
-    """
+    """Compute the table of so many images from the records of all its trainings."""
     right = {
         (*training, views): np.array([letter == "1" for letter in answers])
         for training, record in known.items()
         for views, answers in record["right"].items()
     }
-    kept = ("parameters", "hours", "precision", "best_epoch", "training", "trained_at")
+    kept = (*KEPT, "training", "trained_at")
     firsts = [known[variant.name, variant.seeds[0]] for variant in variants]
     return [
         row | {key: first[key] for key in kept}

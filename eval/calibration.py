@@ -56,21 +56,13 @@ SECTION = Section(
 
 @dataclass(frozen=True)
 class Sample:
-    """Faces with the truth about them.
+    """Faces with the truth about them."""
 
-    Attributes:
-        name: what reports call it.
-        crops: grey FER2013 images as RGB, or crops of photos.
-        truth: probabilities, shape (N, 7).
-        votes: the share of the truth that comes from people's votes.
-        failed: how many images could not be used.
-    """
-
-    name: str
-    crops: Sequence[Image]
-    truth: NDArray[np.float64]
-    votes: float = 0.0
-    failed: int = 0
+    name: str  # what reports call it
+    crops: Sequence[Image]  # grey FER2013 images as RGB, or crops of photos
+    truth: NDArray[np.float64]  # probabilities, shape (N, 7)
+    votes: float = 0.0  # the share of the truth that comes from people's votes
+    failed: int = 0  # how many images could not be used
 
 
 def measure(probabilities: NDArray[np.float64], sample: Sample) -> report.Row:
@@ -102,11 +94,7 @@ def fer2013_samples(part: fer.Part) -> list[Sample]:
 
 
 def photo_sample(arguments: Namespace) -> Sample:
-    """Return the faces that a detector finds in photos, in its boxes.
-
-    Raises:
-        UserError: ``--images`` or ``--detector`` is missing, or no face was found.
-    """
+    """Return the faces that a detector finds in photos, in its boxes."""
     if arguments.images is None or arguments.detector is None:
         raise UserError("--coco needs --images and --detector too")
     truth = options.check_truth(label_faces(load_coco(arguments.coco)), COMMAND)

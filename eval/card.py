@@ -38,15 +38,9 @@ SUBSET_METRICS = SPLIT_METRICS[:4]
 
 
 def figures(classifier: EmotionClassifier, part: fer.Part, taught: float) -> dict[str, Any]:
-    """Measure a classifier on a part of FER2013.
+    """Measure a classifier on a part of FER2013 with votes: view → what a card says.
 
-    Args:
-        classifier: stage 2.
-        part: the part, with votes.
-        taught: the share of votes in the classifier's targets.
-
-    Returns:
-        View → what a card says.
+    ``taught`` is the share of votes in the classifier's targets.
     """
     found = {}
     for views in VIEWS:

@@ -82,12 +82,7 @@ SECTION = Section(
 
 
 class TimedClassifier:
-    """A classifier whose answers are kept and whose calls are timed.
-
-    Args:
-        classifier: stage 2.
-        views: one of ``VIEWS``.
-    """
+    """A classifier whose answers are kept and whose calls are timed, over one of ``VIEWS``."""
 
     def __init__(self, classifier: EmotionClassifier, views: str) -> None:
         self.classifier, self.views = classifier, views
@@ -121,12 +116,9 @@ class TimedClassifier:
 def summarise(
     probabilities: NDArray[np.float32], truth: NDArray[np.int64], part: fer.Part | None = None
 ) -> report.Row:
-    """Compute the metrics; the module's docstring defines them.
+    """Compute the metrics of probabilities (N, 7); the module's docstring defines them.
 
-    Args:
-        probabilities: shape (N, 7).
-        truth: shape (N,), indices into ``EMOTIONS``.
-        part: the part of FER2013 that the N faces are, for its exact duplicates and its votes.
+    ``part`` is the part of FER2013 that the N faces are, for its exact duplicates and its votes.
     """
     without_duplicates = by_majority = None
     if part is not None and part.duplicates_in_training is not None:

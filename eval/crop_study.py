@@ -75,27 +75,18 @@ SECTION = Section(
 
 @dataclass
 class FoundFaces:
-    """The labelled faces that a detector found, with classifiers' answers to every crop of them.
+    """The labelled faces that a detector found, with classifiers' answers to every crop of them."""
 
-    Attributes:
-        label: indices into ``EMOTIONS``.
-        image: number of the image of each.
-        errors: per face, those of its box, see ``box_error``.
-        probabilities: per classifier, per face, those of its ``CROPS``, (len(CROPS), 7).
-    """
-
-    label: list[int] = field(default_factory=list)
-    image: list[int] = field(default_factory=list)
+    label: list[int] = field(default_factory=list)  # indices into ``EMOTIONS``
+    image: list[int] = field(default_factory=list)  # number of the image of each
+    # per face, those of its box, see ``box_error``
     errors: list[tuple[float, float, float]] = field(default_factory=list)
+    # per classifier, per face, those of its ``CROPS``, (len(CROPS), 7)
     probabilities: list[list[NDArray[np.float32]]] = field(default_factory=list)
 
 
 def cut(image: Image, box: Box, shape: str, margin: float) -> Image:
-    """Cut one of ``SHAPES`` out of an image; see the module's docstring.
-
-    Returns:
-        The square crop, (S, S, 3) uint8 RGB.
-    """
+    """Cut one of ``SHAPES`` out of an image, (S, S, 3) uint8 RGB; see the module's docstring."""
     if shape == "stretched":
         square = crop_face(image, box, margin)
         side, longer = square.shape[0], max(box.width, box.height)
@@ -147,11 +138,7 @@ def find_faces(
 
 
 def measure(faces: FoundFaces, probabilities: Sequence[NDArray[np.float32]]) -> list[report.Row]:
-    """Measure one classifier on every crop.
-
-    Args:
-        faces: that were found.
-        probabilities: the classifier's entry of ``faces.probabilities``.
+    """Measure one classifier, by its entry of ``faces.probabilities``, on every crop.
 
     Returns:
         One row per shape, with its figures by margin and those of its best one.
@@ -188,12 +175,7 @@ def measure(faces: FoundFaces, probabilities: Sequence[NDArray[np.float32]]) -> 
 def jitter(
     data: Fer2013, classifier: EmotionClassifier, errors: NDArray[np.float64]
 ) -> list[report.Row]:
-    """Measure a classifier on FER2013's images, cut by boxes with a detector's errors.
-
-    Args:
-        data: a part of FER2013.
-        classifier: stage 2.
-        errors: of a detector's boxes, shape (N, 3), see ``box_error``.
+    """Measure a classifier on FER2013's images, cut by boxes with a detector's errors (N, 3).
 
     Returns:
         One row per strength and margin.

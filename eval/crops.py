@@ -45,11 +45,7 @@ RESULTS = "detections.json"
 def cut_all(
     images: Iterable[tuple[AnnotatedImage, Image]], detectors: Sequence[DetectionSource], out: Path
 ) -> dict[str, int]:
-    """Write the crops of every detector and of the ground-truth boxes, and the detections.
-
-    Returns:
-        Folder → number of crops.
-    """
+    """Write the crops of all boxes, and the detections; returns each folder's number of crops."""
     counts = dict.fromkeys((TRUTH, *(detector.name for detector in detectors)), 0)
     results: dict[str, list[dict[str, Any]]] = {detector.name: [] for detector in detectors}
     for name in counts:

@@ -29,7 +29,6 @@ from __future__ import annotations
 import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from eval.data import options
@@ -80,11 +79,7 @@ SECTION = Section(
 def detect_all(
     images: Iterable[tuple[AnnotatedImage, Image]], detectors: Sequence[DetectionSource]
 ) -> tuple[list[AnnotatedImage], list[SavedDetections]]:
-    """Run detectors over images, holding one image at a time.
-
-    Returns:
-        The images that came, and each detector's detections in them.
-    """
+    """Run detectors over images, one at a time; return the images that came, and all detections."""
     by_image: list[dict[ImageId, Detections]] = [{} for _ in detectors]
     seen = []
     for image, pixels in images:
@@ -119,11 +114,6 @@ def measure(
 ) -> tuple[report.Row, dict[str, Metric]]:
     """Compute the metrics of one detector; the module's docstring defines them.
 
-    Args:
-        images: the annotated images.
-        detected: the detector's detections in them.
-        bootstrap: resamples of the images.
-
     Returns:
         The row, and the metrics with an interval as functions of the images' weights.
     """
@@ -142,7 +132,7 @@ def measure(
         "detector": detected.name,
         "images": len(images),
         "faces": sum(faces),
-        **asdict(summarise(matches)),
+        **summarise(matches),
         **{f"{name}_ci": bootstrap.interval(metric) for name, metric in metrics.items()},
         "threshold": detected.threshold,
         "coverage": ratio(sum(matched), sum(faces)),

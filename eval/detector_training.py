@@ -53,11 +53,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def summarise(folder: Path) -> report.Row:
-    """Return the row of one run folder; the module's docstring defines the keys.
-
-    Raises:
-        UserError: it is no finished run folder of ``detection.train``, or of an older version.
-    """
+    """Return the row of one finished run folder; the module's docstring defines the keys."""
     from detection.modeling import checkpoints
     from detection.modeling.config import load_config
     from detection.training.trainer import LOG_FILE

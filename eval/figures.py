@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import textwrap
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,8 @@ IGNORED = ("output", "runs")
 
 CURVES_ACROSS = 4
 """Learning curves beside each other."""
+
+_MARKS = (("o", "#08519c"), ("|", "#d95f02"), ("d", "#6baed6"))
 
 
 def class_distribution() -> Figure:
@@ -110,19 +112,10 @@ def guesses_figure(systems: Sequence[System]) -> Figure:
             axes.plot(xs, places, marker, label=name, color=colour, markersize=6)
         axes.set(xlabel="accuracy (%)", xlim=(0, 100), ylim=(-0.7, len(systems) - 0.3))
         axes.grid(alpha=0.25)
-        axes.legend(
-            fontsize=7.5,
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1.0),
-            ncols=3,
-            columnspacing=0.8,
-            handletextpad=0.1,
-        )
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 3}
+        axes.legend(fontsize=7.5, columnspacing=0.8, handletextpad=0.1, **place)
     left.set_yticks(places, [system.title for system in systems], fontsize=8)
     return figure
-
-
-_MARKS = (("o", "#08519c"), ("|", "#d95f02"), ("d", "#6baed6"))
 
 
 def learning_figure(systems: Sequence[System]) -> Figure | None:
@@ -215,75 +208,48 @@ def _wall(images: NDArray[np.uint8], gap: int) -> tuple[Figure, Axes]:
 
 
 def draw_records(systems: Sequence[System], folder: Path) -> list[Path]:
-    """Draw what the records show; returns the files.
-
-    Args:
-        systems: those with a record are drawn.
-        folder: to write to.
-    """
+    """Draw what the records of the systems show; returns the files."""
     measured = [s for s in systems if s.row and s.split == "PrivateTest"]
+    shown = [s for s in measured if s.classifier in CONFUSIONS and s.views == "single"]
     figures: dict[str, Figure | None] = {"classes": class_distribution()}
+    if shown:
+        figures["confusion_counts"] = confusion_figure(shown, shares=False)
+        figures["confusion_shares"] = confusion_figure(shown, shares=True)
     if measured:
-        shown = [s for s in measured if s.classifier in CONFUSIONS and s.views == "single"]
-        figures |= {
-            f"confusion_{kind}": confusion_figure(shown, shares=kind == "shares")
-            for kind in ("counts", "shares")
-            if shown
-        }
-        figures |= {
-            "guesses": guesses_figure(measured),
-            "learning": learning_figure(measured),
-        }
+        figures |= {"guesses": guesses_figure(measured), "learning": learning_figure(measured)}
+    return _write(figures, folder)
+
+
+def _write(figures: Mapping[str, Figure | None], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, figure in figures.items():
-        if figure is not None:
-            plots.save(figure, folder / f"{name}.png")
-            written.append(folder / f"{name}.png")
-    return written
+    drawn = {folder / f"{name}.png": figure for name, figure in figures.items() if figure}
+    for path, figure in drawn.items():
+        plots.save(figure, path)
+    return list(drawn)
 
 
 def check_private(folder: Path) -> None:
-    """Make sure that figures with the data's faces cannot be committed by mistake.
-
-    Raises:
-        UserError: ``folder`` is in the clone, and not where git ignores it.
-    """
+    """Raise a UserError if git could commit what is written there: pictures of the data's faces."""
     place = folder.resolve()
-    if place.is_relative_to(ROOT) and not any(
-        place.is_relative_to(ROOT / name) for name in IGNORED
-    ):
+    ignored = any(place.is_relative_to(ROOT / name) for name in IGNORED)
+    if place.is_relative_to(ROOT) and not ignored:
         raise UserError(
             f"{folder}: figures of the data's faces go to output/, runs/ or out of the clone"
         )
 
 
 def draw_faces(data: Path, classifier_name: str, folder: Path) -> list[Path]:
-    """Draw figures that show FER2013's faces; returns the files.
-
-    Raises:
-        UserError: the data or the classifier cannot be used.
-    """
+    """Draw figures that show FER2013's faces; returns the files."""
     (classifier,) = options.load_classifiers([classifier_name], None)
     archive = data / "fer2013.zip"
     part = open_part(archive if archive.is_file() else data, "PublicTest").data
-    crops = list(map(rgb, part.images))
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "samples": samples_figure(part),
-        "answers": answers_figure(part, classifier.probabilities(crops)),
-    }
-    for name, figure in figures.items():
-        plots.save(figure, folder / f"{name}.png")
-    return [folder / f"{name}.png" for name in figures]
+    answers = classifier.probabilities(list(map(rgb, part.images)))
+    figures = {"samples": samples_figure(part), "answers": answers_figure(part, answers)}
+    return _write(figures, folder)
 
 
 def draw_photo(photo: Path, classifier_name: str, folder: Path) -> list[Path]:
-    """Draw the answers to a photo, and what a classifier looks at in its faces; returns the files.
-
-    Raises:
-        UserError: the photo or the classifier cannot be used, or there is no face.
-    """
+    """Draw a photo's answers, and what a classifier looks at in its faces; return the files."""
     (detector,) = options.load_detectors([DEFAULT], None)
     (classifier,) = options.load_classifiers([classifier_name], None)
     image = read_image(existing(photo, "--photo").read_bytes(), name=str(photo))

@@ -37,16 +37,7 @@ Canvas = tuple[Image, list[tuple[Box, dict[str, int]]]]
 def lay_out(
     images: Iterable[tuple[AnnotatedImage, Image]], width: int, height: int
 ) -> Iterator[Canvas]:
-    """Lay images on canvases, row by row, each in the next free place.
-
-    Args:
-        images: annotated images with their pixels, (H, W, 3) uint8 RGB.
-        width: of a canvas in pixels.
-        height: of a canvas in pixels.
-
-    Raises:
-        UserError: an image is larger than a canvas.
-    """
+    """Lay images on canvases, row by row, each in the next place; UserError if one is larger."""
     empty = np.full((height, width, 3), GREY, np.uint8)
     canvas, placed = empty.copy(), list[tuple[Box, dict[str, int]]]()
     x = y = row = 0

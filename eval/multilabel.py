@@ -69,13 +69,7 @@ SECTION = Section(
 
 @dataclass(frozen=True)
 class VotedFaces:
-    """A classifier's probabilities beside people's votes.
-
-    Attributes:
-        probabilities: shape (N, 7).
-        votes: each emotion's share of the votes, shape (N, 7).
-        present: shape (N, 7), bool.
-    """
+    """A classifier's probabilities, people's votes as shares, and what they saw; each (N, 7)."""
 
     probabilities: NDArray[np.float64]
     votes: NDArray[np.float64]
@@ -172,12 +166,9 @@ def _average_precisions(faces: VotedFaces) -> list[float]:
 def measure_all(
     classifiers: Sequence[EmotionClassifier], parts: Sequence[fer.Part], presence: float
 ) -> list[report.Row]:
-    """Measure every classifier, scaling and rule.
+    """Measure every classifier, scaling and rule; select on the first part, report the second.
 
-    Args:
-        classifiers: stage 2.
-        parts: the one to select on, the one to report.
-        presence: share of the votes from which an emotion is present.
+    An emotion is present from the share ``presence`` of the votes on.
     """
     rows: list[report.Row] = []
     voted = [part.vote_probabilities() for part in parts]

@@ -85,12 +85,9 @@ SECTION = Section(
 
 @dataclass(frozen=True)
 class Suppression:
-    """How overlapping boxes become one.
+    """How overlapping boxes become one: by NMS from this IoU with a better box on (exclusive).
 
-    Attributes:
-        nms: a box is dropped from this IoU with a better one on (exclusive).
-        voting: see ``detection.modeling.suppression.vote``.
-        containment: see ``detection.modeling.suppression.contained``.
+    ``voting`` and ``containment`` are as in ``detection.modeling.suppression``.
     """
 
     nms: float
@@ -140,10 +137,8 @@ def search(
 ) -> list[report.Row]:
     """Return the operating point of every combination of the grid.
 
-    Args:
-        images: the annotated images.
-        found: all boxes in each, nothing suppressed.
-        maximum: boxes per image that the model reports (``TEST.DETECTIONS_PER_IMAGE``).
+    Of the boxes, nothing is suppressed; the model reports at most ``maximum`` of an image
+    (``TEST.DETECTIONS_PER_IMAGE``).
     """
     rows = []
     grid = [Suppression(*values) for values in itertools.product(NMS, VOTING, CONTAINMENT)]
@@ -168,11 +163,7 @@ def select(rows: Sequence[report.Row]) -> report.Row:
 
 
 def files_to_write(name_or_run: str) -> tuple[Path, Path]:
-    """Return the configuration and the card that hold a detector's choice.
-
-    Raises:
-        UserError: it is neither a run folder nor a shipped detector of Detectron2.
-    """
+    """Return a detector's configuration and card, to write its choice to; UserError without one."""
     from detection.modeling import checkpoints
     from twostage import model_zoo
 
@@ -191,11 +182,7 @@ def files_to_write(name_or_run: str) -> tuple[Path, Path]:
 def write_choice(config: Path, card: Path, row: report.Row, overrides: Sequence[str]) -> None:
     """Put a choice into a configuration, whose other values stay as written, and into its card.
 
-    Args:
-        config: the YAML file.
-        card: the JSON file beside it.
-        row: what was selected.
-        overrides: key, value, key, value, … that it was selected for, and that are written too.
+    The ``overrides`` (key, value, key, value, …) that it was selected for are written too.
     """
     from detection.modeling import checkpoints
     from detection.modeling.config import load_config
@@ -235,11 +222,7 @@ def _add_options(parser: ArgumentParser) -> None:
 def find_all(
     arguments: Namespace, images: AnnotatedImages
 ) -> tuple[Detector, list[AnnotatedImage], list[Detections]]:
-    """Run the detector over the images; a Detectron2 one reports all its boxes.
-
-    Raises:
-        UserError: it cannot be loaded, or has no configuration for the overrides.
-    """
+    """Run the detector over the images; a Detectron2 one reports all its boxes."""
     overrides = arguments.opts
     once = Scope("fast")  # closer looks merge boxes by a rule of their own
     [detector] = options.load_detectors([arguments.detector], arguments.device, overrides, once)

@@ -64,11 +64,7 @@ def stale_commands(records: Sequence[Row], present: dict[str, str]) -> list[list
 
 
 def moved(words: Sequence[str], data: Path) -> list[str]:
-    """Return a record's command for data that lie elsewhere: ``data/x`` becomes ``DATA/x``.
-
-    Raises:
-        UserError: the command is none that can be run again.
-    """
+    """Return a record's command for data that lie elsewhere: ``data/x`` becomes ``DATA/x``."""
     if list(words[:2]) != ["python", "-m"] or "--out" not in words:
         raise UserError(f"{shlex.join(words)}: no command of a record; measure it again")
     prefix = f"{DATA}/"
@@ -112,11 +108,7 @@ def is_due(system: System, runs: Path, results: Path, present: dict[str, str]) -
 
 
 def refresh(data: Path, runs: Path, results: Path) -> list[str]:
-    """Do all that is out of date; returns which records' commands were not done, and why.
-
-    Raises:
-        UserError: a card, a system, the tables or the figures failed.
-    """
+    """Do all that is out of date; returns which records' commands were not done, and why."""
     fer2013, ferplus = str(data / "fer2013.zip"), str(data / "ferplus.csv")
     for name in stale_cards():
         python("-m", "eval.card", name, "--data", fer2013, "--ferplus", ferplus)

@@ -56,21 +56,13 @@ _TRIES = 200
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How faces are changed.
+    """How faces are changed."""
 
-    Attributes:
-        sides: minimum and maximum side in pixels.
-        turn: maximum angle in degrees, either way.
-        light: maximum change of contrast (a factor) and brightness (of 255), either way.
-        noise: standard deviation of the whole image's noise, of 255.
-        covered: share of the faces of which a bar hides up to a quarter.
-    """
-
-    sides: tuple[int, int]
-    turn: float
-    light: float
-    noise: float
-    covered: float
+    sides: tuple[int, int]  # minimum and maximum side in pixels
+    turn: float  # maximum angle in degrees, either way
+    light: float  # maximum change of contrast (a factor) and brightness (of 255), either way
+    noise: float  # standard deviation of the whole image's noise, of 255
+    covered: float  # share of the faces of which a bar hides up to a quarter
 
 
 DIFFICULTIES = {
@@ -104,14 +96,9 @@ def compose(
     difficulty: Difficulty,
     rng: np.random.Generator,
 ) -> tuple[Image, list[ComposedFace]]:
-    """Compose one scene.
+    """Compose one scene of square face crops, each (S, S, 3) uint8 RGB.
 
-    Args:
-        crops: square face crops, each (S, S, 3) uint8 RGB.
-        chosen: which of them to show; one for which no free place is found is left out.
-        size: width and height in pixels.
-        difficulty: how the faces are changed.
-        rng: source of all randomness.
+    A face for which no free place is found is left out.
 
     Returns:
         The image, (H, W, 3) uint8 RGB, and its faces, which do not overlap.

@@ -33,11 +33,7 @@ COMMAND = "eval.systems"
 
 
 def choose(systems: Sequence[System], names: Sequence[str]) -> list[System]:
-    """Return the systems that can be trained, or those of them that are named.
-
-    Raises:
-        UserError: a name is none of them.
-    """
+    """Return the systems that can be trained, or those of them that are named."""
     known = {system.classifier: system for system in systems if system.train}
     for name in names:
         if name not in known:
@@ -53,11 +49,7 @@ def training_words(system: System, data: Path, run_folder: Path) -> list[str]:
 
 
 def is_trained(system: System, run_folder: Path) -> bool:
-    """Tell whether a run is finished, by the present recipe or through the present network.
-
-    Raises:
-        UserError: its card, or the recipe, cannot be read.
-    """
+    """Tell whether a run is finished, by the present recipe or through the present network."""
     card = run_folder / "card.json"
     if not card.is_file():
         return False
@@ -95,22 +87,14 @@ def data_of(system: System, data: Path, runs: Path) -> Path:
 
 
 def measure(system: System, data: Path, name_or_run: str, record: Path) -> None:
-    """Write a system's record.
-
-    Raises:
-        UserError: it could not be measured; the cause is on standard error.
-    """
+    """Write a system's record; UserError if that fails, with the cause on standard error."""
     words = ["--data", str(data), "--split", system.split, "--classifier", name_or_run]
     if classification.main([*words, "--views", system.views, "--out", str(record)]):
         raise UserError(f"{system.classifier}: could not be measured")
 
 
 def train_and_measure(system: System, data: Path, runs: Path, out: Path) -> None:
-    """Do what of a system is not done yet; one that is shipped is measured as shipped.
-
-    Raises:
-        UserError: its training or measurement failed; the command that did is in the message.
-    """
+    """Do what of a system is not done yet; one that is shipped is measured as shipped."""
     data = data_of(system, data, runs)
     name_or_run = system.classifier
     if name_or_run not in model_zoo.shipped_models("classifier"):
@@ -128,9 +112,6 @@ def repeat(system: System, data: Path, runs: Path, out: Path) -> tuple[float, fl
 
     Returns:
         The accuracies of its record in ``out`` and of the repetition.
-
-    Raises:
-        UserError: it has no record, or its training or measurement failed.
     """
     record = out / f"{system.classifier}.json"
     if not record.is_file():

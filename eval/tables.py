@@ -56,6 +56,7 @@ SECTIONS = (
     video.SECTION,
     sections.VIDEO_SPEED,
     sections.SERVICE_LOAD,
+    sections.FOLDER_SOAK,
 )
 """The sections of docs/results.md, in their order."""
 
@@ -131,11 +132,7 @@ def _with_unmeasured(rows: list[Row]) -> list[Row]:
 
 
 def update_readme(text: str, rows: Sequence[Row]) -> str:
-    """Return the README with the part between its two marks replaced.
-
-    Raises:
-        UserError: a mark is missing.
-    """
+    """Return the README with a new part between its two marks; UserError if one is missing."""
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
@@ -185,11 +182,8 @@ def emotions(rows: Sequence[Row]) -> str:
 def grid(rows: Sequence[Row], line: str, column: str, figure: str) -> str:
     """Lay out one figure of several models on several data sets, or of their pairs, in Markdown.
 
-    Args:
-        rows: as ``read_rows`` gives them; the record is the data set.
-        line: the key whose value names a line of the table.
-        column: the key whose value names a column.
-        figure: the key of a fraction, whose interval is ``figure_ci``.
+    ``line`` and ``column`` are the keys whose values name the lines and the columns; a record is a
+    data set. ``figure`` is the key of a fraction, whose interval is ``figure_ci``.
     """
     headings: dict[str, str] = {}
     lines: dict[str, dict[str, str]] = {}

@@ -150,9 +150,7 @@ def _read_images(file: _File) -> dict[ImageId, AnnotatedImage]:
 
 
 def _read_faces(
-    file: _File,
-    images: Mapping[ImageId, AnnotatedImage],
-    annotations: Sequence[Mapping[str, Any]],
+    file: _File, images: Mapping[ImageId, AnnotatedImage], annotations: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[ImageId, list[GroundTruthFace]], list[str]]:
     """Return each image's faces, and the faults: annotations that were passed over."""
     names = {

@@ -12,9 +12,10 @@ import threading
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 
 class UserError(ValueError):
@@ -25,31 +26,47 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP, which acts like Ctrl-C but did not reach the processes started here."""
 
 
-def make_parser(command: str, text: str | None) -> ArgumentParser:
-    """Return the parser of ``python -m COMMAND``, with its module's docstring as help."""
-    return ArgumentParser(
-        prog=f"python -m {command}",
-        description=(text or "").replace("%", "%%"),
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+@dataclass(frozen=True)
+class Command:
+    """A module's ``main``: called with the words of a command line, it runs as ``run`` says."""
+
+    name: str  # of the module
+    text: str | None  # the module's docstring, which is its help
+    add_options: Callable[[ArgumentParser], None]
+    # does what the options ask, among them ``made_by``, the command line as records have it, and
+    # returns the exit status (None: 0)
+    action: Callable[[Namespace], int | None]
+    stopped: str = ""  # what a user who presses Ctrl-C should know
+
+    def parser(self) -> ArgumentParser:
+        """Return the parser of its command line."""
+        result = _Parser(
+            prog=f"python -m {self.name}",
+            description=(self.text or "").replace("%", "%%"),
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+        self.add_options(result)
+        return result
+
+    def check(self, options: Namespace) -> None:
+        """Raise a ``UserError`` if the options cannot be meant, before anything is done."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run it and return the exit status; None stands for this process's words."""
+        from faces.provenance import command_line  # here, as it needs UserError
+
+        def action() -> int:
+            options = self.parser().parse_args(argv)
+            options.made_by = command_line(self.name, argv)
+            self.check(options)
+            return self.action(options) or 0
+
+        return run(self.name, action, self.stopped)
 
 
-def run_command(
-    command: str,
-    parser: ArgumentParser,
-    action: Callable[[Namespace, str], int],
-    argv: Sequence[str] | None,
-    stopped: str = "",
-) -> int:
-    """Parse ``argv`` (None: this process's own) and call ``action`` as ``run`` does.
-
-    The action gets the options, and the command line as cards and records have it.
-    """
-    from faces.provenance import command_line  # here, as it needs UserError
-
-    arguments = parser.parse_args(argv)
-    made_by = command_line(command, argv)
-    return run(command, lambda: action(arguments, made_by), stopped)
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
 
 
 def run(command: str, action: Callable[[], int], stopped: str = "") -> int:

@@ -262,11 +262,7 @@ def _overlaps(areas: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np
 
 
 def _label(
-    draw: ImageDraw.ImageDraw,
-    area: _Area,
-    lines: Sequence[str],
-    font: _Font,
-    colour: _Colour,
+    draw: ImageDraw.ImageDraw, area: _Area, lines: Sequence[str], font: _Font, colour: _Colour
 ) -> None:
     """Fill the label with its colour and write on it in black or white, whichever reads better."""
     draw.rectangle(area, fill=colour, outline="black")

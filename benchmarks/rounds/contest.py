@@ -14,13 +14,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import cv2
+import torch
 from tqdm import tqdm
 
 from eval.data import options
 from eval.records import report
 from faces.command import UserError
+from faces.pipeline import Detector, EmotionClassifier
+
+Contestant = TypeVar("Contestant", Detector, EmotionClassifier)
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON_PEERS = ROOT / ".peers" / "python"
@@ -55,11 +60,7 @@ def python_command(module: str, *words: str) -> list[str]:
 
 
 def node_command(*words: str) -> list[str]:
-    """Return the command that measures a Node package.
-
-    Raises:
-        UserError: Node is missing.
-    """
+    """Return the command that measures a Node package; UserError if Node is missing."""
     node = shutil.which("node")
     if node is None or not NODE_PEERS.is_dir():
         raise UserError(
@@ -67,6 +68,19 @@ def node_command(*words: str) -> list[str]:
             "human and face-api out (--peers)"
         )
     return [node, str(ROOT / "benchmarks" / "peers" / "classify.js"), *words]
+
+
+def load(
+    arguments: Namespace,
+    peers: Mapping[str, Callable[[int], Contestant]],
+    ours: Callable[[str, str], Contestant],
+) -> Contestant:
+    """Return a package's model, or one of ours by name or run folder, with ``--threads``."""
+    cv2.setNumThreads(arguments.threads)
+    if arguments.name in peers:
+        return peers[arguments.name](arguments.threads)
+    torch.set_num_threads(arguments.threads)
+    return ours(arguments.name, "cpu")
 
 
 def file_stem(name: str) -> str:
@@ -92,11 +106,7 @@ def add_effort(parser: ArgumentParser, threads: int, rounds: int) -> None:
 
 
 def check_peers(peers: Sequence[str]) -> None:
-    """Make sure that the packages are there, if some are to be compared with.
-
-    Raises:
-        UserError: they are not.
-    """
+    """Raise a UserError if packages are to be compared with that are not installed."""
     if peers and not PYTHON_PEERS.is_dir():
         raise UserError(
             "the packages to compare with are not installed; run make peers, or leave them out "
@@ -126,11 +136,8 @@ def run_all(
 ) -> list[list[dict[str, Any]]]:
     """Let the contestants look in turn.
 
-    Args:
-        arguments: see ``add_options``.
-        names: of the contestants.
-        folder: gets their files.
-        command: (arguments, name, folder, round) → what measures one, and writes ``times_file``.
+    ``command`` gives (arguments, name, folder, round) → the words that measure one and write its
+    ``times_file``.
 
     Returns:
         For each contestant, and each round, what stands in its ``times_file``.
@@ -157,11 +164,8 @@ def take_turns(
 ) -> None:
     """Run every contestant once per round, in ``order``.
 
-    Args:
-        names: the contestants.
-        rounds: how often.
-        run: (name, round) → the command, which leaves its files where the caller finds them.
-        threads: for the libraries that take them from the environment.
+    ``run`` gives (name, round) → the command, which leaves its files where the caller finds them;
+    libraries take ``threads`` from the environment.
 
     Raises:
         UserError: a contestant failed; the message has its last line.

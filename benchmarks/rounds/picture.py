@@ -18,19 +18,12 @@ OURS, THEIRS = "#0072b2", "#d55e00"
 
 @dataclass(frozen=True)
 class Point:
-    """A contestant.
+    """A contestant."""
 
-    Attributes:
-        name: written beside the point.
-        ours: decides colour and shape.
-        ms: median milliseconds, with the minimum and the maximum.
-        quality: in percent, with the ends of its interval.
-    """
-
-    name: str
-    ours: bool
-    ms: tuple[float, float, float]
-    quality: tuple[float, float, float]
+    name: str  # written beside the point
+    ours: bool  # decides colour and shape
+    ms: tuple[float, float, float]  # median milliseconds, with the minimum and the maximum
+    quality: tuple[float, float, float]  # in percent, with the ends of its interval
 
     @classmethod
     def of(cls, row: Row, stage: str, ms: tuple[float, float, float], quality: str) -> Point:
@@ -40,13 +33,9 @@ class Point:
 
 
 def draw(panels: Sequence[tuple[str, Sequence[Point]]], axis: str, unit: str, path: Path) -> None:
-    """Draw one panel per setting, side by side, and write them as PNG.
+    """Draw one panel (title, points) per setting, side by side, and write them as PNG.
 
-    Args:
-        panels: title and points of each.
-        axis: what ``quality`` is.
-        unit: what the milliseconds are of, such as ``face``.
-        path: to write.
+    ``axis`` is what ``quality`` is, ``unit`` what the milliseconds are of, such as ``face``.
     """
     figure = Figure(figsize=(5.5 * len(panels), 4.6), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]

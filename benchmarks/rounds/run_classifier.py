@@ -12,16 +12,17 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from benchmarks.peers.classifiers import CLASSIFIERS
+from benchmarks.rounds.contest import load
 from eval.data import options
 from eval.data.options import precision_of
 from eval.data.score_files import write_scores
 from faces.files import write_json
 from faces.images import read_image
-from faces.pipeline import EmotionClassifier, Image
+from faces.pipeline import Image
+from twostage import model_zoo
 
 COMMAND = "benchmarks.rounds.run_classifier"
 
@@ -29,19 +30,6 @@ SECONDS = 1.0
 """For so long each batch size is measured."""
 
 MINIMUM_CALLS = 5
-
-
-def load(name: str, threads: int) -> EmotionClassifier:
-    """Return a package's classifier, or one of ours by name or run folder."""
-    cv2.setNumThreads(threads)
-    if name in CLASSIFIERS:
-        return CLASSIFIERS[name](threads)
-    import torch
-
-    from twostage.model_zoo import load_classifier
-
-    torch.set_num_threads(threads)
-    return load_classifier(name, "cpu")
 
 
 def read_crops(path: Path) -> tuple[list[str], list[Image]]:
@@ -61,11 +49,8 @@ def ms_per_item(
 ) -> float:
     """Return the median wall-clock milliseconds per item of calls with a batch of them.
 
-    Args:
-        call: what is measured; it is called once before, untimed.
-        items: are taken in turn.
-        batch: items per call; where there are fewer, they are repeated.
-        seconds: the calls go on for so long, and at least ``MINIMUM_CALLS`` times.
+    Items are taken in turn, and repeated where there are fewer. One call before is not timed; they
+    go on for ``seconds``, and at least ``MINIMUM_CALLS`` times.
     """
     call([items[i % len(items)] for i in range(batch)])
     times: list[float] = []
@@ -81,7 +66,7 @@ def ms_per_item(
 
 def _measure(arguments: Namespace) -> None:
     names, crops = read_crops(arguments.crops)
-    classifier = load(arguments.name, arguments.threads)
+    classifier = load(arguments, CLASSIFIERS, model_zoo.load_classifier)
     if arguments.scores is not None:
         rows = [classifier.probabilities(crops[i : i + 64]) for i in range(0, len(crops), 64)]
         write_scores(arguments.scores, names, np.concatenate([np.zeros((0, 7), np.float32), *rows]))

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from benchmarks.peers.detectors import DETECTORS
+from benchmarks.rounds.contest import load
 from benchmarks.rounds.run_classifier import ms_per_item
 from eval.data import options
 from eval.data.detections import as_arrays, coco_results
@@ -20,6 +21,7 @@ from eval.data.options import precision_of
 from faces.coco import Detections, GroundTruth, ImageId, load_coco
 from faces.files import write_json
 from faces.pipeline import Detector, Image
+from twostage import model_zoo
 
 TIMED = 20
 """Number of images that are timed: spread over the set, in memory."""
@@ -27,19 +29,6 @@ TIMED = 20
 COMMAND = "benchmarks.rounds.run_detector"
 
 SECONDS = 4.0
-
-
-def load(name: str, threads: int) -> Detector:
-    """Return a package's detector, or one of ours by name or run folder."""
-    cv2.setNumThreads(threads)
-    if name in DETECTORS:
-        return DETECTORS[name](threads)
-    import torch
-
-    from twostage.model_zoo import load_detector
-
-    torch.set_num_threads(threads)
-    return load_detector(name, "cpu")
 
 
 def letterbox(image: Image, width: int, height: int) -> Image:
@@ -55,11 +44,7 @@ def letterbox(image: Image, width: int, height: int) -> Image:
 
 
 def find(detector: Detector, truth: GroundTruth, images: Path) -> dict[ImageId, Detections]:
-    """Return all that a detector finds in the images, which must all be readable.
-
-    Raises:
-        UserError: one is not.
-    """
+    """Return all that a detector finds in the images; UserError if one of them cannot be read."""
     return {
         image.id: as_arrays(detector.detect([pixels], 0.0)[0])
         for image, pixels in AnnotatedImages(truth, images, strict=True)
@@ -75,7 +60,7 @@ def timed_images(truth: GroundTruth, images: Path, size: tuple[int, int]) -> lis
 
 def _measure(arguments: Namespace) -> None:
     truth = load_coco(arguments.coco)
-    detector = load(arguments.name, arguments.threads)
+    detector = load(arguments, DETECTORS, model_zoo.load_detector)
     if arguments.results is not None:
         found = find(detector, truth, arguments.images)
         rows = [row for image, own in found.items() for row in coco_results(image, own)]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from classification.modeling.folded_norms import standardise
 from classification.modeling.normalization import Normalization
 from faces.emotions import EMOTIONS
 from networks.pretrained.face_recognition import MEAN, face_recognition_file, read_face_recognition
@@ -20,7 +21,6 @@ class PublishedStart(Protocol):
 
     def load_published(self, faces: Tensor, normalization: Normalization) -> None:
         """Load them; ``faces`` are training images, normalised by ``normalization``."""
-        ...
 
 
 class PaddedShortcutBlock(nn.Module):
@@ -121,24 +121,6 @@ class FaceRecognitionResNet(nn.Module):
             norm.bias.copy_(shift)
             norm.running_mean.zero_()  # type: ignore[union-attr]
             norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr]
-        seen: list[tuple[Tensor, Tensor]] = []
-        hooks = [
-            norm.register_forward_hook(
-                lambda _, inputs, __: seen.append(
-                    (inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3)))
-                )
-            )
-            for _, norm in layers
-        ]
         self.eval()
-        self.features(faces)
-        for hook in hooks:
-            hook.remove()
-        for (conv, norm), (average, variance) in zip(layers, seen, strict=True):
-            length = 2**0.5 / conv.weight.flatten(1).norm(dim=1).clamp_min(1e-12)
-            norm.bias.add_(norm.weight * average)
-            norm.weight.mul_((variance + norm.eps / length**2).sqrt())
-            conv.weight.mul_(length[:, None, None, None])
-            norm.running_mean.copy_(average * length)  # type: ignore[union-attr]
-            norm.running_var.copy_(variance * length**2)  # type: ignore[union-attr]
+        standardise(layers, lambda: self.features(faces))
         self.train()

@@ -91,7 +91,7 @@ class TorchvisionNet(nn.Module):
 
     Args:
         name: ``resnet18`` or ``resnet50`` (He et al., 2016), ``squeezenet1_1`` (Iandola et al.,
-            2016), ``mobilenet_v2`` (Sandler et al., 2018).
+            2016), ``mobilenet_v2`` (Sandler et al., 2018), ``densenet121`` (Huang et al., 2017).
         size: height and width in pixels to which faces are enlarged; 48 leaves them as they are.
     """
 
@@ -137,5 +137,6 @@ FIRST_CONVOLUTION = {
     "resnet50": "conv1",
     "squeezenet1_1": "features.0",
     "mobilenet_v2": "features.0.0",
+    "densenet121": "features.conv0",
 }
 """Network of torchvision → its first convolution. It sees grey here: once what it saw thrice."""

@@ -89,11 +89,8 @@ def suppressed_boxes(analysis: Analysis, shape: Sequence[int]) -> list[tuple[Box
     """Return (box, reason) of what does not count as a face.
 
     Of the boxes merged into one face, only the best has a reason. Among many faces reasons are
-    short: ``= 2`` for the same face as 2, the score alone if that is low.
-
-    Args:
-        analysis: of a photo.
-        shape: of the image in whose pixels the boxes are returned, (height, width, …).
+    short: ``= 2`` for the same face as 2, the score alone if that is low. Boxes are in pixels of an
+    image of this shape, (height, width, …).
     """
     few = len(analysis.result.faces) <= FEW_FACES
     detections = [*(box.detection for box in analysis.merged), *analysis.weak]
@@ -135,11 +132,7 @@ def cards_html(
 ) -> str:
     """Return a list with a card per face: crop, labels, seven bars with the threshold on them.
 
-    Args:
-        result: of the whole photo.
-        crops: of each face, as JPEG.
-        threshold: from which probability on an emotion is a label.
-        shown: of which faces.
+    Result and crops (JPEG) are of all faces, of which some are ``shown``.
     """
     numbered = list(enumerate(zip(result.faces, crops, strict=True), start=1))[shown]
     cards = (

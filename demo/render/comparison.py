@@ -19,15 +19,10 @@ ONLY_HERE = "only here"
 
 @dataclass(frozen=True)
 class Pair:
-    """A face as two analyses have it.
+    """A face as two analyses have it."""
 
-    Attributes:
-        left: its index in the first, or None.
-        right: its index in the second, or None.
-    """
-
-    left: int | None
-    right: int | None
+    left: int | None  # its index in the first, or None
+    right: int | None  # its index in the second, or None
 
 
 def pair_faces(left: ImageResult, right: ImageResult) -> list[Pair]:

@@ -48,14 +48,10 @@ DIAGRAM_WIDTH = 256
 
 
 def saliency_jpeg(crop: Image, saliency: NDArray[np.float32]) -> bytes:
-    """Return a grey face, orange where it speaks for the emotion and blue where it speaks against.
+    """Return a grey face, orange where it speaks for the emotion, blue where against it, as JPEG.
 
-    Args:
-        crop: the face, (S, S, 3) uint8 RGB.
-        saliency: of ``classification.inference.explain.saliency_map``, (T, T).
-
-    Returns:
-        A JPEG. The colour is full at the strongest place, or at 0.1 if all are weaker.
+    The colour is full at the strongest place, or at 0.1 if all are weaker. ``saliency`` is that of
+    ``classification.inference.explain.saliency_map``, (T, T), of the face, (S, S, 3) uint8 RGB.
     """
     size = (_SIDE, _SIDE)
     grey = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
@@ -70,8 +66,7 @@ def saliency_jpeg(crop: Image, saliency: NDArray[np.float32]) -> bytes:
 def feature_sheet(maps: NDArray[np.float32]) -> bytes:
     """Return a layer's feature maps beside each other, each scaled to its own range, as JPEG.
 
-    Args:
-        maps: (channels, height, width); the ``MAPS_AT_ONCE`` that vary most are shown, in order.
+    Of the maps, (channels, height, width), the ``MAPS_AT_ONCE`` that vary most are shown, in order.
     """
     varied = np.sort(np.argsort(-maps.std(axis=(1, 2)), kind="stable")[:MAPS_AT_ONCE])
     columns = min(_COLUMNS, len(varied))
@@ -111,11 +106,7 @@ def card_html(card: Mapping[str, Any]) -> str:
 
 
 def recall_html(confusion: Sequence[Sequence[int]]) -> str:
-    """Return a bar per emotion: how many of its faces the classifier recognises.
-
-    Args:
-        confusion: 7×7 counts, truth by prediction.
-    """
+    """Return a bar per emotion: how many of its faces are recognised; truth by prediction, 7×7."""
     rows = []
     for index, (emotion, counts) in enumerate(zip(EMOTIONS, confusion, strict=True)):
         share = counts[index] / max(1, sum(counts))
@@ -128,11 +119,7 @@ def recall_html(confusion: Sequence[Sequence[int]]) -> str:
 
 
 def calibration_text(calibration: Mapping[str, Any]) -> str:
-    """Return a card's calibration in words.
-
-    Args:
-        calibration: the part of the card that ``python -m classification.calibrate`` writes.
-    """
+    """Return a card's calibration, as ``classification.calibrate`` writes it, in words."""
     before, after = (calibration[key]["ece"] for key in ("before", "after"))
     return (
         f"When it says 70 %, is it right in 70 of 100? On average its probability misses by "
@@ -144,10 +131,8 @@ def calibration_text(calibration: Mapping[str, Any]) -> str:
 def reliability_svg(bins: Sequence[Sequence[float]]) -> str:
     """Return the reliability diagram of a calibration: mean probability against accuracy.
 
-    A browser shows it as an image, where the page's style sheet has no effect.
-
-    Args:
-        bins: of each the mean probability, the accuracy, the number of images.
+    A browser shows it as an image, where the page's style sheet has no effect. Each bin has the
+    mean probability, the accuracy, the number of images.
     """
     side = 220
     dots = "".join(

@@ -206,22 +206,15 @@ def _record(image: AnnotatedImage, path: Path, source: Path) -> dict[str, Any]:
 
 def to_coco(dicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return Detectron2 records as the content of a COCO json with the one category "face"."""
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    content: dict[str, Any] = {"images": [], "annotations": []}
     for record in dicts:
-        images.append(
-            {
-                "id": record["image_id"],
-                "file_name": os.path.basename(record["file_name"]),
-                "width": record["width"],
-                "height": record["height"],
-            }
-        )
+        image = {"id": record["image_id"], "file_name": os.path.basename(record["file_name"])}
+        content["images"].append(image | {key: record[key] for key in ("width", "height")})
         for annotation in record["annotations"]:
             x1, y1, x2, y2 = annotation["bbox"]
-            annotations.append(
+            content["annotations"].append(
                 {
-                    "id": len(annotations) + 1,
+                    "id": len(content["annotations"]) + 1,
                     "image_id": record["image_id"],
                     "category_id": 1,
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
@@ -229,8 +222,7 @@ def to_coco(dicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
                     "iscrowd": annotation["iscrowd"],
                 }
             )
-    categories = [{"id": 1, "name": "face"}]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return content | {"categories": [{"id": 1, "name": "face"}]}
 
 
 def short_name(name: str) -> str:

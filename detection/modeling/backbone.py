@@ -22,7 +22,7 @@ from torch.nn import functional
 from faces.command import UserError
 from networks.precision import use_bf16
 from networks.pretrained.centerface import centerface_file, read_centerface
-from networks.pretrained.mobilenet import mobilenet_state
+from networks.pretrained.imagenet import imagenet_state
 
 IMAGENET = "imagenet://mobilenet_v2"
 """The value of ``MODEL.WEIGHTS`` that starts the light detector from ImageNet weights."""
@@ -227,7 +227,7 @@ def published_state(start: str, mean: Tensor, std: Tensor) -> dict[str, Tensor]:
 
 def imagenet_body() -> MobileNetV2:
     """Return the body as torchvision trained it on ImageNet."""
-    return MobileNetV2(state=mobilenet_state())
+    return MobileNetV2(state=imagenet_state("mobilenet_v2"))
 
 
 @torch.no_grad()

@@ -40,17 +40,11 @@ VISIBLE = 0.6
 
 @dataclass(frozen=True)
 class Cutout:
-    """A face to compose clips of.
+    """A face to compose clips of."""
 
-    Attributes:
-        image: square, (S, S, 3) uint8 RGB.
-        face: the face's box, in fractions of the image's side.
-        emotion: index into ``EMOTIONS``.
-    """
-
-    image: Image
-    face: Box
-    emotion: int
+    image: Image  # square, (S, S, 3) uint8 RGB
+    face: Box  # the face's box, in fractions of the image's side
+    emotion: int  # index into ``EMOTIONS``
 
 
 WHOLE = Box(0, 0, 1, 1)
@@ -68,30 +62,17 @@ SMALLEST = 48
 
 @dataclass(frozen=True)
 class ClipFace:
-    """A face in one frame of a clip.
+    """A face in one frame of a clip."""
 
-    Attributes:
-        person: from 0.
-        box: in pixels.
-        emotion: index into ``EMOTIONS``.
-        visible: share of its area that is inside the frame and not covered by other faces.
-    """
-
-    person: int
-    box: Box
-    emotion: int
-    visible: float
+    person: int  # from 0
+    box: Box  # in pixels
+    emotion: int  # index into ``EMOTIONS``
+    visible: float  # share of its area that is inside the frame and not covered by other faces
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A composed clip.
-
-    Attributes:
-        path: of the video.
-        rate: frames per second.
-        frames: the faces of each frame.
-    """
+    """A composed clip: its video, its frames per second, and the faces of each frame."""
 
     path: Path
     rate: float
@@ -100,25 +81,16 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """What clips look like.
+    """What clips look like."""
 
-    Attributes:
-        size: width and height in pixels.
-        seconds: length.
-        rate: frames per second.
-        sides: minimum and maximum side of a face, in pixels.
-        holds: minimum and maximum time that an emotion lasts, in seconds.
-        noise: standard deviation of each frame's noise, of 255.
-        cut: share of the clips that have a scene cut.
-    """
-
-    size: tuple[int, int] = (640, 480)
-    seconds: float = 8.0
-    rate: int = 24
-    sides: tuple[int, int] = (80, 140)
+    size: tuple[int, int] = (640, 480)  # width and height in pixels
+    seconds: float = 8.0  # length
+    rate: int = 24  # frames per second
+    sides: tuple[int, int] = (80, 140)  # minimum and maximum side of a face, in pixels
+    # minimum and maximum time that an emotion lasts, in seconds
     holds: tuple[float, float] = (1.5, 3.0)
-    noise: float = 5.0
-    cut: float = 0.3
+    noise: float = 5.0  # standard deviation of each frame's noise, of 255
+    cut: float = 0.3  # share of the clips that have a scene cut
 
 
 class Person:
@@ -315,11 +287,7 @@ def clip_truth(name: str, rate: int, frames: Sequence[Sequence[ClipFace]]) -> di
 
 
 def read_clips(folder: Path) -> tuple[list[Clip], dict[str, Any]]:
-    """Read the clips of ``eval.scenes --video`` and what its truth.json says of all of them.
-
-    Raises:
-        UserError: there are none.
-    """
+    """Read the clips of ``eval.scenes --video`` and what its truth.json says of all of them."""
     path = folder / "truth.json"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

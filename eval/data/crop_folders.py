@@ -30,28 +30,19 @@ Batch = tuple[list[Image], list[int]]
 
 @dataclass(frozen=True)
 class CropFolder:
-    """What a folder of labelled face crops holds.
+    """What a folder of labelled face crops holds."""
 
-    Attributes:
-        images: (name in the store, index into ``EMOTIONS``), by name.
-        skipped: files that are no images by their name, or lie in no class folder.
-        ignored: class folders left out as asked, with their number of images.
-    """
-
-    images: tuple[tuple[str, int], ...]
-    skipped: tuple[str, ...]
-    ignored: dict[str, int]
+    images: tuple[tuple[str, int], ...]  # (name in the store, index into ``EMOTIONS``), by name
+    skipped: tuple[str, ...]  # files that are no images by their name, or lie in no class folder
+    ignored: dict[str, int]  # class folders left out as asked, with their number of images
 
 
 def scan_crops(store: ImageStore, ignore: Collection[str] = ()) -> CropFolder:
     """Sort the images of a store by class.
 
     Class names are matched whatever their case and by their usual aliases; folders of one emotion
-    are merged. A single folder around all of a zip's content is passed through.
-
-    Args:
-        store: the folder or zip.
-        ignore: folders to leave out, by name or by an alias of the emotion, whatever the case.
+    are merged. A single folder around all of a zip's content is passed through. Folders in
+    ``ignore``, also named by an alias of the emotion, are left out.
 
     Raises:
         UserError: a folder names no emotion and is not to be ignored; a class folder holds
@@ -82,23 +73,20 @@ def scan_crops(store: ImageStore, ignore: Collection[str] = ()) -> CropFolder:
         else:
             skipped.append(name)
     if unknown:
-        raise UserError(_unknown_folders(store, unknown))
+        names = sorted(unknown)
+        shown = ", ".join(f"{name!r} (images: {unknown[name]})" for name in names[:8])
+        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+        raise UserError(
+            f"{store.path}: no emotion is called {shown}{more}; the classes are "
+            f"{', '.join(EMOTIONS)} (or an alias); point --data at the folder that holds the class "
+            f"folders, or leave some out with --ignore-class {' '.join(names[:8])}"
+        )
     if not images:
         raise UserError(
             f"{store.path}: holds no image in a class folder; expected <class>/*.png with the "
             f"classes {', '.join(EMOTIONS)}"
         )
     return CropFolder(tuple(images), tuple(skipped), dict(ignored))
-
-
-def _unknown_folders(store: ImageStore, unknown: Counter[str]) -> str:
-    shown = ", ".join(f"{name!r} (images: {count})" for name, count in sorted(unknown.items())[:8])
-    more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-    return (
-        f"{store.path}: no emotion is called {shown}{more}; the classes are {', '.join(EMOTIONS)} "
-        "(or an alias); point --data at the folder that holds the class folders, or leave some "
-        f"out with --ignore-class {' '.join(sorted(unknown)[:8])}"
-    )
 
 
 def _wrapper(store: ImageStore, ignore: Collection[str]) -> tuple[str, ...]:
@@ -126,11 +114,7 @@ def _is_ignored(folder: str, ignore: Collection[str]) -> bool:
 
 
 class CropReader:
-    """The labelled crops of a folder, read in batches, past those that cannot be read.
-
-    Args:
-        store: the folder or zip.
-        folder: which of its files are images of which class.
+    """The labelled crops of a folder or zip, read in batches, past those that cannot be read.
 
     Attributes:
         failed: the images that could not be read so far, one line each.

@@ -25,11 +25,8 @@ RESULTS_THRESHOLD = 0.5
 class TimedDetector:
     """A detector that is run on one image at a time, and timed.
 
-    The first call is made twice (warm-up) and timed the second time.
-
-    Args:
-        detector: stage 1.
-        min_score: keep detections from this score on.
+    The first call is made twice (warm-up) and timed the second time. Detections below ``min_score``
+    are dropped.
     """
 
     def __init__(self, detector: Detector, min_score: float) -> None:
@@ -55,20 +52,13 @@ class TimedDetector:
 
 @dataclass(frozen=True)
 class SavedDetections:
-    """Detections that are there already, such as those of a COCO result file.
+    """Detections that are there already, such as those of a COCO result file."""
 
-    Attributes:
-        name: of the detector.
-        threshold: score from which on they are shown to users.
-        by_image: image → all its detections, below the threshold too.
-        ms_per_image: nan where it was not measured.
-        precision: the number format that the detector computes in, where that is known.
-    """
-
-    name: str
-    threshold: float
-    by_image: Mapping[ImageId, Detections]
-    ms_per_image: float = math.nan
+    name: str  # of the detector
+    threshold: float  # score from which on they are shown to users
+    by_image: Mapping[ImageId, Detections]  # image → all its detections, below the threshold too
+    ms_per_image: float = math.nan  # nan where it was not measured
+    # the number format that the detector computes in, where that is known
     precision: str | None = None
 
     def find(self, image: AnnotatedImage, pixels: Image) -> Detections:
@@ -121,12 +111,7 @@ def add_results_options(parser: ArgumentParser) -> None:
 
 
 def load_saved(arguments: Namespace, images: Collection[AnnotatedImage]) -> list[SavedDetections]:
-    """Read the detections of ``--results name=FILE`` with ``--results-threshold T | name=T``.
-
-    Raises:
-        UserError: a value has another form, a name occurs twice or not at all, or a file cannot be
-            read.
-    """
+    """Read the detections of ``--results name=FILE`` with ``--results-threshold T | name=T``."""
     files: dict[str, Path] = {}
     for value in arguments.results:
         name, separator, file = value.partition("=")
@@ -160,10 +145,7 @@ def load_sources(
 ) -> list[DetectionSource]:
     """Load the detectors of ``--detector``, then the files of ``--results``.
 
-    Args:
-        arguments: of the command line.
-        truth: whose images the files are about.
-        min_score: of the detectors' detections, or their threshold if that is lower.
+    Detectors give detections from ``min_score`` on, or from their threshold if that is lower.
 
     Raises:
         UserError: one cannot be loaded, or two have one name.

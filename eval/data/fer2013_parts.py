@@ -34,24 +34,17 @@ SELECTION_SPLIT = "PublicTest"
 
 @dataclass(frozen=True)
 class Part:
-    """A part of FER2013.
+    """A part of FER2013."""
 
-    Attributes:
-        name: its official name.
-        data: its images and labels.
-        differences: how its class counts differ from the official ones, one line each.
-        duplicates_in_training: which images are pixel for pixel in Training too, shape (N,), bool;
-            None for Training, and where Training is not in the data.
-        votes: FER+'s, if they were asked for.
-        source: what a record says of the files: ``data``, ``ferplus``.
-    """
-
-    name: str
-    data: Fer2013
+    name: str  # its official name
+    data: Fer2013  # its images and labels
+    # how its class counts differ from the official ones, one line each
     differences: tuple[str, ...]
+    # which images are pixel for pixel in Training too, shape (N,), bool; None for Training, and
+    # where Training is not in the data
     duplicates_in_training: NDArray[np.bool_] | None
-    votes: FerPlus | None
-    source: dict[str, str | None]
+    votes: FerPlus | None  # FER+'s, if they were asked for
+    source: dict[str, str | None]  # what a record says of the files: ``data``, ``ferplus``
 
     @property
     def label_probabilities(self) -> NDArray[np.float64]:
@@ -95,12 +88,9 @@ class Part:
 
 
 def open_part(path: Path, split: str | None = None, ferplus: Path | None = None) -> Part:
-    """Read one part of FER2013.
+    """Read one part of FER2013, in any of its forms, with FER+'s votes if they are given.
 
-    Args:
-        path: any form of FER2013.
-        split: an official part; None for ``DEFAULT_SPLIT``, or the only part that is there.
-        ferplus: FER+'s votes.
+    Without ``split`` it is ``DEFAULT_SPLIT``, or the only part that is there.
 
     Raises:
         UserError: data or votes cannot be read, or the data lack the part or hold several others.
@@ -190,11 +180,15 @@ def rgb(image: NDArray[np.uint8]) -> Image:
 
 def batches(data: Fer2013) -> Iterator[Batch]:
     """Yield FER2013's images as RGB crops, with a progress bar."""
-    with tqdm(total=len(data.labels), unit=" faces", disable=None) as progress:
-        for start in range(0, len(data.labels), BATCH):
-            labels = data.labels[start : start + BATCH].tolist()
-            yield list(map(rgb, data.images[start : start + BATCH])), labels
-            progress.update(len(labels))
+    for part in _slices(len(data.labels), None):
+        yield list(map(rgb, data.images[part])), data.labels[part].tolist()
+
+
+def _slices(count: int, name: str | None) -> Iterator[slice]:
+    with tqdm(total=count, desc=name, unit=" faces", disable=None) as progress:
+        for start in range(0, count, BATCH):
+            yield slice(start, start + BATCH)
+            progress.update(min(BATCH, count - start))
 
 
 def probabilities(classifier: EmotionClassifier, data: Fer2013) -> NDArray[np.float64]:
@@ -205,17 +199,11 @@ def probabilities(classifier: EmotionClassifier, data: Fer2013) -> NDArray[np.fl
 def probabilities_of_crops(
     classifier: EmotionClassifier, crops: Sequence[Image]
 ) -> NDArray[np.float64]:
-    """Return a classifier's probabilities, (N, 7) float64, with a progress bar.
-
-    Raises:
-        UserError: some are not finite.
-    """
+    """Return a classifier's probabilities, (N, 7) float64, all finite, with a progress bar."""
     rows = [np.zeros((0, len(EMOTIONS)), np.float32)]
-    with tqdm(total=len(crops), desc=classifier.name, unit=" faces", disable=None) as progress:
-        for start in range(0, len(crops), BATCH):
-            rows.append(classifier.probabilities(crops[start : start + BATCH]))
-            options.check_finite(rows[-1], classifier.name)
-            progress.update(len(rows[-1]))
+    for part in _slices(len(crops), classifier.name):
+        rows.append(classifier.probabilities(crops[part]))
+        options.check_finite(rows[-1], classifier.name)
     return np.concatenate(rows).astype(np.float64)
 
 

@@ -24,10 +24,7 @@ from faces.types import Box
 class ImageStore:
     """Files under a folder, or in a zip.
 
-    Attributes:
-        path: the folder or the zip.
-        is_zip: whether it is a zip.
-        names: its files' relative paths, sorted; hidden ones and ``__MACOSX`` left out.
+    ``names`` are their relative paths, sorted; hidden ones and ``__MACOSX`` are left out.
     """
 
     path: Path
@@ -55,11 +52,7 @@ class ImageStore:
 
 
 def open_images(path: Path) -> ImageStore:
-    """Open a folder (symbolic links are followed) or a zip.
-
-    Raises:
-        UserError: ``path`` is neither.
-    """
+    """Open a folder (symbolic links are followed) or a zip; UserError if it is neither."""
     if path.is_dir():
         return ImageStore(path, False, _walk(path), lambda name: _read(path / name))
     if not path.exists():
@@ -205,9 +198,6 @@ class AnnotatedImages:
 
     def close(self, name: str) -> int:
         """Tell on standard error what was left out; return the exit status, 1 if an image was.
-
-        Args:
-            name: of the command.
 
         Raises:
             UserError: no image could be used, or no face is left to find.

@@ -2,87 +2,38 @@
 
 from __future__ import annotations
 
-from argparse import (
-    REMAINDER,
-    ArgumentParser,
-    ArgumentTypeError,
-    Namespace,
-    RawDescriptionHelpFormatter,
-)
+from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.data.images import note_dropped
+from faces import command
 from faces.coco import GroundTruth
-from faces.command import UserError, fraction, positive_pixels, run
+from faces.command import UserError, fraction, positive_pixels
 from faces.pipeline import Detector, EmotionClassifier
-from faces.provenance import command_line
 from faces.scope import Scope
 from twostage import model_zoo
 
 T = TypeVar("T", Detector, EmotionClassifier)
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command; called with the words of a command line, it runs and returns the exit status.
+class Command(command.Command):
+    """A command whose ``--out``, ``--picture`` and ``--gallery`` are checked before all else."""
 
-    The files of ``--out``, ``--picture`` and ``--gallery`` are checked before it does anything.
-
-    Attributes:
-        name: of its module.
-        text: its module's docstring, which is its help.
-        add_options: adds its options to a parser.
-        action: does what the options ask, and returns the exit status (None: 0). ``made_by`` among
-            them is the command line as a record has it.
-    """
-
-    name: str
-    text: str
-    add_options: Callable[[ArgumentParser], None]
-    action: Callable[[Namespace], int | None]
-
-    def parser(self) -> ArgumentParser:
-        """Return the parser of its command line."""
-        result = _Parser(
-            prog=f"python -m {self.name}",
-            description=self.text.replace("%", "%%"),
-            formatter_class=RawDescriptionHelpFormatter,
-        )
-        self.add_options(result)
-        return result
-
-    def __call__(self, argv: Sequence[str] | None = None) -> int:
-        """Run it, in the shell of ``faces.command.run``; None stands for this process's words."""
-
-        def action() -> int:
-            arguments = self.parser().parse_args(argv)
-            arguments.made_by = command_line(self.name, argv)
-            for option in ("out", "picture", "gallery"):
-                check_out(getattr(arguments, option, None))
-            return self.action(arguments) or 0
-
-        return run(self.name, action)
-
-
-class _Parser(ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
+    def check(self, options: Namespace) -> None:
+        """Raise a ``UserError`` if one of these files cannot be written."""
+        for option in ("out", "picture", "gallery"):
+            check_out(getattr(options, option, None))
 
 
 def check_out(path: Path | None) -> None:
-    """Make sure, before anything is measured, that a file can be written; creates its folder.
-
-    Raises:
-        UserError: ``path`` is a folder, or its folder cannot be made or written to.
-    """
+    """Raise a UserError, before anything is measured, if a file cannot be written."""
     if path is None:
         return
     if path.is_dir():
@@ -194,15 +145,7 @@ def add_picture_option(parser: ArgumentParser) -> None:
 
 
 def check_truth(truth: GroundTruth, name: str) -> GroundTruth:
-    """Return the ground truth; tell on standard error what was dropped from it.
-
-    Args:
-        truth: as it will be used.
-        name: of the command.
-
-    Raises:
-        UserError: no face is left to find.
-    """
+    """Return the ground truth, and tell what was dropped from it; UserError if no face is left."""
     note_dropped(name, f"{truth.path}: annotations", truth.faults)
     if not truth.faces:
         raise UserError(f"{truth.path}: has no face to find; there is nothing to measure")
@@ -259,11 +202,7 @@ def precision_of(model: object) -> str | None:
 
 
 def check_finite(probabilities: NDArray[np.float32], name: str) -> None:
-    """Refuse probabilities that are not finite; nan would pass for the most likely emotion.
-
-    Raises:
-        UserError: one is not; the message names the classifier ``name``.
-    """
+    """Raise a UserError if some are not finite; nan would pass for the most likely emotion."""
     if not np.isfinite(probabilities).all():
         raise UserError(
             f"{name}: gives probabilities that are not finite; its weights are damaged, or its "

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,25 +37,6 @@ def crop_name(image: ImageId, index: int) -> str:
     return f"{re.sub(r'[^0-9A-Za-z.]+', '-', str(image))}_{index}"
 
 
-class ProbabilitySource(Protocol):
-    """Stage 2 in an evaluation: a classifier, or probabilities made elsewhere."""
-
-    @property
-    def name(self) -> str:
-        """What records call it."""
-        ...
-
-    def knows(self, detector: str) -> bool:
-        """Tell whether there are probabilities for this detector's boxes (``TRUTH``: true ones)."""
-        ...
-
-    def classify(
-        self, detector: str, image: AnnotatedImage, pixels: Image, boxes: NDArray[np.float64]
-    ) -> Probabilities:
-        """Return the probabilities of the faces in all boxes (N, 4) of an image."""
-        ...
-
-
 class _NoDetector:
     """Stands in for stage 1 in a pipeline whose boxes come from elsewhere."""
 
@@ -69,20 +49,20 @@ class _NoDetector:
 
 
 class LiveClassifier:
-    """A classifier that is run on the crops that the pipeline cuts."""
+    """A classifier that is run on the crops that the pipeline cuts, whatever the detector."""
 
     def __init__(self, classifier: EmotionClassifier) -> None:
         self.name = classifier.name
         self._pipeline = Pipeline(_NoDetector(), classifier)
 
     def knows(self, detector: str) -> bool:
-        """Tell that it can look at any box."""
+        """Tell whether it has probabilities for this detector's boxes (``TRUTH``: true ones)."""
         return True
 
     def classify(
         self, detector: str, image: AnnotatedImage, pixels: Image, boxes: NDArray[np.float64]
     ) -> Probabilities:
-        """Cut the crops and classify them."""
+        """Return the probabilities of the faces in all boxes (N, 4) of an image."""
         found = self._pipeline.classify_boxes(pixels, [Box(*box) for box in boxes.tolist()])
         options.check_finite(found, self.name)
         return found
@@ -96,37 +76,32 @@ class SavedProbabilities:
     by_detector: Mapping[str, Mapping[str, NDArray[np.float32]]]
 
     def knows(self, detector: str) -> bool:
-        """Tell whether there is a file for this detector."""
+        """See ``LiveClassifier``."""
         return detector in self.by_detector
 
     def classify(
         self, detector: str, image: AnnotatedImage, pixels: Image, boxes: NDArray[np.float64]
     ) -> Probabilities:
-        """Look the boxes up by their order in the image."""
+        """See ``LiveClassifier``; boxes are looked up by their order in the image."""
         rows = self.by_detector[detector]
         named = [rows[crop_name(image.id, index)] for index in range(len(boxes))]
         return np.array(named, np.float32).reshape(-1, len(EMOTIONS))
 
 
+ProbabilitySource = LiveClassifier | SavedProbabilities
+"""Stage 2 in an evaluation."""
+
+
 @dataclass
 class TrueFaces:
-    """The ground-truth faces that are to be found, over all images; lists of one length.
+    """The ground-truth faces that are to be found, over all images; lists of one length."""
 
-    Attributes:
-        image: number of the image.
-        label: index into ``EMOTIONS``.
-        doubtful: whether its label is arguable.
-        height: of its box in pixels.
-        brightness: mean value of its crop's pixels, 0..255.
-        in_image: how many faces its image has.
-    """
-
-    image: list[int] = field(default_factory=list)
-    label: list[int] = field(default_factory=list)
-    doubtful: list[bool] = field(default_factory=list)
-    height: list[float] = field(default_factory=list)
-    brightness: list[float] = field(default_factory=list)
-    in_image: list[int] = field(default_factory=list)
+    image: list[int] = field(default_factory=list)  # number of the image
+    label: list[int] = field(default_factory=list)  # index into ``EMOTIONS``
+    doubtful: list[bool] = field(default_factory=list)  # whether its label is arguable
+    height: list[float] = field(default_factory=list)  # of its box in pixels
+    brightness: list[float] = field(default_factory=list)  # mean value of its crop's pixels, 0..255
+    in_image: list[int] = field(default_factory=list)  # how many faces its image has
 
     def add(self, number: int, image: AnnotatedImage, pixels: Image) -> None:
         """Append an image's faces."""
@@ -142,25 +117,17 @@ class TrueFaces:
 
 @dataclass
 class Answers:
-    """What one pair of a detector and a classifier answered, a list entry per image.
+    """What one pair of a detector and a classifier answered, a list entry per image."""
 
-    Attributes:
-        detector: stage 1's name.
-        classifier: stage 2's name.
-        detections: all from ``MIN_SCORE`` on.
-        probabilities: of the detections, (N, 7).
-        matchings: of the detections at or above the threshold, in their order.
-        shown: the indices of those among ``detections``.
-        on_true_boxes: the probabilities of the faces to be found in their true boxes, nan where
-            unknown.
-    """
-
-    detector: str
-    classifier: str
-    detections: list[Detections] = field(default_factory=list)
-    probabilities: list[Probabilities] = field(default_factory=list)
+    detector: str  # stage 1's name
+    classifier: str  # stage 2's name
+    detections: list[Detections] = field(default_factory=list)  # all from ``MIN_SCORE`` on
+    probabilities: list[Probabilities] = field(default_factory=list)  # of the detections, (N, 7)
+    # of the detections at or above the threshold, in their order
     matchings: list[Matching] = field(default_factory=list)
+    # the indices of those among ``detections``
     shown: list[NDArray[np.intp]] = field(default_factory=list)
+    # the probabilities of the faces to be found in their true boxes, nan where unknown
     on_true_boxes: list[Probabilities] = field(default_factory=list)
 
 
@@ -171,9 +138,7 @@ Watcher = Callable[[AnnotatedImage, Image, Answers], None]
 def label_faces(truth: GroundTruth, ignore: Collection[str] = ()) -> GroundTruth:
     """Return the ground truth with categories as names in ``EMOTIONS``.
 
-    Args:
-        truth: as read.
-        ignore: categories whose faces are to be ignored, whatever the case.
+    Faces of the categories in ``ignore``, whatever the case, are ignored.
 
     Raises:
         UserError: a face that counts has a category that is no emotion.
@@ -202,13 +167,9 @@ def answer_all(
     classifiers: Sequence[ProbabilitySource],
     watch: Watcher | None = None,
 ) -> tuple[list[AnnotatedImage], TrueFaces, list[Answers]]:
-    """Run every pair over the images, one at a time; each detector sees each image once.
+    """Run every pair over labelled images, one at a time; each detector sees each image once.
 
-    Args:
-        images: labelled (``label_faces``), with their pixels.
-        detectors: stage 1.
-        classifiers: stage 2; pairs without probabilities are left out.
-        watch: see ``Watcher``.
+    Pairs without probabilities are left out.
 
     Returns:
         The images that came, their faces, and each pair's answers, detectors in the outer order.
@@ -230,15 +191,13 @@ def answer_all(
             shown = np.flatnonzero(found.scores >= detector.threshold)
             matching = match(found.boxes[shown], found.scores[shown], image.boxes, image.ignored)
             for classifier in classifiers:
-                answers = pairs.get((detector.name, classifier.name))
-                if answers is None:
-                    continue
-                said = classifier.classify(detector.name, image, pixels, found.boxes)
-                answers.detections.append(found)
-                answers.probabilities.append(said)
-                answers.matchings.append(matching)
-                answers.shown.append(shown)
-                answers.on_true_boxes.append(on_true_boxes[classifier.name])
+                if answers := pairs.get((detector.name, classifier.name)):
+                    said = classifier.classify(detector.name, image, pixels, found.boxes)
+                    answers.detections.append(found)
+                    answers.probabilities.append(said)
+                    answers.matchings.append(matching)
+                    answers.shown.append(shown)
+                    answers.on_true_boxes.append(on_true_boxes[classifier.name])
         if watch is not None and pairs:
             watch(image, pixels, next(iter(pairs.values())))
     return seen, faces, list(pairs.values())
@@ -247,7 +206,6 @@ def answer_all(
 def _on_true_boxes(
     classifier: ProbabilitySource, image: AnnotatedImage, pixels: Image
 ) -> Probabilities:
-    """Return the probabilities of the faces to be found in their true boxes."""
     if not classifier.knows(TRUTH):
         return np.full((int((~image.ignored).sum()), len(EMOTIONS)), np.nan, np.float32)
     return classifier.classify(TRUTH, image, pixels, image.boxes)[~image.ignored]
@@ -255,19 +213,12 @@ def _on_true_boxes(
 
 @dataclass(frozen=True)
 class MatchedFace:
-    """A ground-truth face that a detector found.
+    """A ground-truth face that a detector found."""
 
-    Attributes:
-        number: of the image, counted from 0.
-        pixels: of the image.
-        box: the detector's.
-        face: the annotation.
-    """
-
-    number: int
-    pixels: Image
-    box: Box
-    face: GroundTruthFace
+    number: int  # of the image, counted from 0
+    pixels: Image  # of the image
+    box: Box  # the detector's
+    face: GroundTruthFace  # the annotation
 
     @property
     def label(self) -> int:

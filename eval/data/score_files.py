@@ -30,10 +30,6 @@ def write_scores(path: Path, names: Sequence[str], probabilities: NDArray[np.flo
 def read_scores(path: Path, names: Sequence[str]) -> NDArray[np.float32]:
     """Read probabilities from a csv with a column ``name`` and one per emotion, in any order.
 
-    Args:
-        path: the file.
-        names: of the images wanted.
-
     Returns:
         (N, 7) float32 in the orders of ``names`` and ``EMOTIONS``; rows sum to 1.
 

@@ -34,49 +34,21 @@ _AP50, _AP75 = 0, 5
 
 
 @dataclass(frozen=True)
-class AveragePrecision:
-    """COCO's figures for the one category *face*, each 0..1, nan where there is no face to find.
-
-    Attributes:
-        ap: mean over IoU 0.50, 0.55, …, 0.95.
-        ap50: at IoU 0.5.
-        ap75: at IoU 0.75.
-        ap_small: as ``ap``, faces under 32² square pixels.
-        ap_medium: as ``ap``, faces from 32² to 96² square pixels.
-        ap_large: as ``ap``, larger faces.
-    """
-
-    ap: float
-    ap50: float
-    ap75: float
-    ap_small: float
-    ap_medium: float
-    ap_large: float
-
-
-@dataclass(frozen=True)
 class ApMatches:
     """The matched detections of P images in one range of face areas.
 
     The D detections, those ignored at every IoU left out, are sorted by falling score.
-
-    Attributes:
-        image: index of each one's image, shape (D,).
-        hit: whether it finds a face, by IoU 0.50, 0.55, …, 0.95, shape (10, D).
-        false: whether it is a false positive, shape (10, D).
-        faces: how many faces each image has to be found, shape (P,).
     """
 
-    image: NDArray[np.int64]
-    hit: NDArray[np.bool_]
-    false: NDArray[np.bool_]
-    faces: NDArray[np.float64]
+    image: NDArray[np.int64]  # index of each one's image, shape (D,)
+    hit: NDArray[np.bool_]  # whether it finds a face, by IoU 0.50, 0.55, …, 0.95, shape (10, D)
+    false: NDArray[np.bool_]  # whether it is a false positive, shape (10, D)
+    faces: NDArray[np.float64]  # how many faces each image has to be found, shape (P,)
 
     def precision(self, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Return the interpolated precision, as COCO's ``accumulate`` does.
 
-        Args:
-            weights: how often each image counts, shape (P,); None for once.
+        Images count as often as ``weights`` says, shape (P,); None for once each.
 
         Returns:
             Shape (10, 101): by IoU and by recall in ``RECALLS``; nan where there is no face.
@@ -112,12 +84,9 @@ def match_images(
 
     Args:
         images: the annotated images.
-        detections: in each of them, in the same order.
-        areas: names in ``AREAS``.
-        max_detections: per image, the highest scores first.
-
-    Returns:
-        Area range → matches.
+        detections: in each of them.
+        areas: names in ``AREAS``, the keys of the answer.
+        max_detections: that count in an image, the highest scores first.
     """
     truth: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
@@ -141,20 +110,18 @@ def match_images(
     }
 
 
-def summarise(matches: dict[str, ApMatches]) -> AveragePrecision:
-    """Return COCO's figures of detections that were matched in all ``AREAS``."""
-    everything, *sizes = (matches[area].precision().mean(axis=1) for area in AREAS)
-    values = [everything.mean(), everything[_AP50], everything[_AP75], *(s.mean() for s in sizes)]
-    return AveragePrecision(*(float(value) for value in values))
+def summarise(matches: dict[str, ApMatches]) -> dict[str, float]:
+    """Return COCO's figures of detections that were matched in all ``AREAS``.
 
-
-def average_precision(
-    images: Sequence[AnnotatedImage],
-    detections: Sequence[Detections],
-    max_detections: int = MAX_DETECTIONS,
-) -> AveragePrecision:
-    """Compute COCO's figures; see ``match_images``."""
-    return summarise(match_images(images, detections, max_detections=max_detections))
+    Returns:
+        ``ap``, the mean over IoU 0.50, 0.55, …, 0.95, ``ap50`` and ``ap75``, and ``ap`` of each
+        size: ``ap_small``, ``ap_medium``, ``ap_large``; 0..1, nan where there is no face to find.
+    """
+    by_iou = {area: matches[area].precision().mean(axis=1) for area in AREAS}
+    every = by_iou["all"]
+    figures = {"ap": every.mean(), "ap50": every[_AP50], "ap75": every[_AP75]}
+    figures |= {f"ap_{area}": by_iou[area].mean() for area in AREAS[1:]}
+    return {name: float(value) for name, value in figures.items()}
 
 
 def ap_metrics(matches: ApMatches) -> dict[str, Metric]:

@@ -21,22 +21,18 @@ Metric = Callable[[Weights], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Resamples of P images, drawn with replacement.
-
-    Attributes:
-        weights: shape (R, P).
-    """
+    """Resamples of P images, drawn with replacement; ``weights`` is of shape (R, P)."""
 
     weights: Weights
 
     @classmethod
     def of(cls, images: int, resamples: int = RESAMPLES, seed: int = 0) -> Bootstrap:
         """Draw; the same arguments give the same resamples."""
+        if not images:
+            return cls(np.zeros((resamples, 0)))
         rng = np.random.default_rng(seed)
-        even = np.full(images, 1 / images) if images else np.zeros(0)
-        shape = (resamples, images)
-        drawn = rng.multinomial(images, even, resamples) if images else np.zeros(shape)
-        return cls(np.asarray(drawn, np.float64))
+        drawn = rng.multinomial(images, np.full(images, 1 / images), resamples)
+        return cls(drawn.astype(np.float64))
 
     def value(self, metric: Metric) -> float:
         """Return the figure on the images as they are."""
@@ -70,12 +66,7 @@ class Bootstrap:
 
 
 def ratio_metric(parts: ArrayLike, wholes: ArrayLike) -> Metric:
-    """Return the metric sum of parts / sum of wholes.
-
-    Args:
-        parts: the count in each image, shape (P,).
-        wholes: of how many, shape (P,).
-    """
+    """Return the metric sum of parts / sum of wholes, both counts in each image, shape (P,)."""
     above, below = np.asarray(parts, np.float64), np.asarray(wholes, np.float64)
     return lambda weights: divide(weights @ above, weights @ below)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,12 +17,7 @@ Z_95 = 1.959963984540054
 
 
 def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
-    """Count the pairs (true class, predicted class).
-
-    Args:
-        truth: N class indices in 0..classes-1.
-        predicted: N class indices in 0..classes-1.
-        classes: number of classes.
+    """Count the pairs (true class, predicted class) of N faces; indices lie in 0..classes-1.
 
     Returns:
         Shape (classes, classes), int64; rows are the truth, columns the prediction.
@@ -43,20 +39,15 @@ def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> ND
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """Precision, recall and F1 of one class.
+    """Precision, recall and F1 of one class."""
 
-    Attributes:
-        precision: right / predicted as this class; 0 where none is predicted (scikit-learn's
-            ``zero_division=0``); nan for a class absent from the truth.
-        recall: right / truly this class; nan for a class absent from the truth.
-        f1: their harmonic mean, 2·right / (predicted + true); nan for a class absent from truth.
-        support: how many truly are of this class.
-    """
-
+    # right / predicted as this class; 0 where none is predicted (scikit-learn's
+    # ``zero_division=0``); nan for a class absent from the truth
     precision: float
-    recall: float
+    recall: float  # right / truly this class; nan for a class absent from the truth
+    # their harmonic mean, 2·right / (predicted + true); nan for a class absent from truth
     f1: float
-    support: int
+    support: int  # how many truly are of this class
 
 
 def class_scores(confusion: NDArray[np.int64]) -> list[ClassScores]:
@@ -73,31 +64,10 @@ def class_scores(confusion: NDArray[np.int64]) -> list[ClassScores]:
     return result
 
 
-def accuracy(confusion: NDArray[np.int64]) -> float:
-    """Return the share of right predictions; nan without any."""
-    total = int(confusion.sum())
-    return int(np.trace(confusion)) / total if total else math.nan
-
-
-def macro_f1(confusion: NDArray[np.int64]) -> float:
-    """Return the mean F1 over the classes present in the truth; nan without any."""
-    present = [scores.f1 for scores in class_scores(confusion) if scores.support]
-    return math.fsum(present) / len(present) if present else math.nan
-
-
-def balanced_accuracy(confusion: NDArray[np.int64]) -> float:
-    """Return the mean recall over the classes present in the truth; nan without any."""
-    present = [scores.recall for scores in class_scores(confusion) if scores.support]
-    return math.fsum(present) / len(present) if present else math.nan
-
-
 def wilson_interval(right: int, total: int, z: float = Z_95) -> tuple[float, float]:
     """Return the score interval of a proportion (Wilson, 1927); (nan, nan) for ``total`` 0.
 
-    Args:
-        right: successes, 0..total.
-        total: trials.
-        z: normal quantile; the default gives 95 %.
+    ``right`` of ``total`` trials are successes; ``z`` is a normal quantile, by default of 95 %.
     """
     if not 0 <= right <= total:
         raise ValueError(f"expected 0 <= right <= total, got {right} of {total}")
@@ -112,23 +82,28 @@ def wilson_interval(right: int, total: int, z: float = Z_95) -> tuple[float, flo
 
 
 def summarise(confusion: NDArray[np.int64]) -> dict[str, Any]:
-    """Return ``n`` and the metrics of a confusion matrix over all classes."""
-    n = int(confusion.sum())
+    """Return ``n`` and the metrics of a confusion matrix; nan without a face.
+
+    ``accuracy`` is the share of right predictions, with its interval ``accuracy_ci``; ``macro_f1``
+    and ``balanced_accuracy`` are the mean F1 and recall over the classes present in the truth.
+    """
+    n, right = int(confusion.sum()), int(np.trace(confusion))
+    present = [scores for scores in class_scores(confusion) if scores.support]
+
+    def mean(values: Iterable[float]) -> float:
+        return math.fsum(values) / len(present) if present else math.nan
+
     return {
         "n": n,
-        "accuracy": accuracy(confusion),
-        "accuracy_ci": wilson_interval(int(np.trace(confusion)), n),
-        "macro_f1": macro_f1(confusion),
-        "balanced_accuracy": balanced_accuracy(confusion),
+        "accuracy": right / n if n else math.nan,
+        "accuracy_ci": wilson_interval(right, n),
+        "macro_f1": mean(scores.f1 for scores in present),
+        "balanced_accuracy": mean(scores.recall for scores in present),
     }
 
 
 def figures(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) -> dict[str, Any]:
-    """Measure a classifier's answers.
-
-    Args:
-        probabilities: shape (N, 7), in the order of ``EMOTIONS``.
-        truth: shape (N,), indices into ``EMOTIONS``.
+    """Measure a classifier's probabilities (N, 7) against the truth, (N,) indices of ``EMOTIONS``.
 
     Returns:
         What ``summarise`` returns, ``per_class`` (emotion → ``ClassScores`` as an object) and

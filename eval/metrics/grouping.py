@@ -12,15 +12,9 @@ from faces.emotions import EMOTIONS, GROUPINGS
 
 
 def top_k(probabilities: NDArray[np.float32], truth: NDArray[np.int64], k: int) -> float:
-    """Return how often the truth is among the k largest of a row; of equals, the first counts.
+    """Return how often the truth (N,) is among the k largest of its row (N, 7); nan for N = 0.
 
-    Args:
-        probabilities: shape (N, 7).
-        truth: shape (N,), indices into ``EMOTIONS``.
-        k: 1..7.
-
-    Returns:
-        A fraction; nan for N = 0.
+    Of equals, the first counts.
     """
     if not len(truth):
         return float("nan")
@@ -34,12 +28,9 @@ def top_k(probabilities: NDArray[np.float32], truth: NDArray[np.int64], k: int) 
 def group_figures(
     probabilities: NDArray[np.float32], truth: NDArray[np.int64], grouping: str
 ) -> dict[str, Any]:
-    """Measure over coarser classes; the probability of each is the sum of its emotions'.
+    """Measure over the coarser classes of ``GROUPINGS``; see ``classification.figures``.
 
-    Args:
-        probabilities: shape (N, 7).
-        truth: shape (N,), indices into ``EMOTIONS``.
-        grouping: a key of ``GROUPINGS``.
+    The probability of a class is the sum of its emotions'.
 
     Returns:
         ``classes``, ``confusion`` (rows: truth), ``accuracy``, ``accuracy_ci``, ``macro_f1``.

@@ -35,31 +35,19 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class FaceAnswers:
-    """A pair's answers per face to be found, and its detector's errors per image.
+    """A pair's answers per face to be found, and its detector's errors per image."""
 
-    Attributes:
-        image: number of each face's image, shape (F,).
-        label: index into ``EMOTIONS``, shape (F,).
-        found: whether a detection matches it, shape (F,), bool.
-        right: found, with the right emotion, shape (F,), bool.
-        right_on_truth: right in the true box, shape (F,); nan where unknown.
-        predicted: how often each emotion was predicted in each image, shape (P, 7), without
-            detections on ignored faces, and without false positives where the image has unlabelled
-            faces.
-        false: false positives per image, shape (P,).
-        duplicates: shape (P,).
-        complete: which images have all their faces labelled, shape (P,), bool.
-    """
-
-    image: NDArray[np.int64]
-    label: NDArray[np.int64]
-    found: Flags
-    right: Flags
-    right_on_truth: NDArray[np.float64]
+    image: NDArray[np.int64]  # number of each face's image, shape (F,)
+    label: NDArray[np.int64]  # index into ``EMOTIONS``, shape (F,)
+    found: Flags  # whether a detection matches it, shape (F,), bool
+    right: Flags  # found, with the right emotion, shape (F,), bool
+    right_on_truth: NDArray[np.float64]  # right in the true box, shape (F,); nan where unknown
+    # how often each emotion was predicted in each image, shape (P, 7), without detections on
+    # ignored faces, and without false positives where the image has unlabelled faces
     predicted: NDArray[np.float64]
-    false: NDArray[np.float64]
-    duplicates: NDArray[np.float64]
-    complete: Flags
+    false: NDArray[np.float64]  # false positives per image, shape (P,)
+    duplicates: NDArray[np.float64]  # shape (P,)
+    complete: Flags  # which images have all their faces labelled, shape (P,), bool
 
     def of(self, keep: Flags) -> FaceAnswers:
         """Return the answers about some of the faces; errors stay those of all images."""
@@ -126,8 +114,8 @@ def metrics_of(answers: FaceAnswers) -> dict[str, Metric]:
 
     def f1(index: int) -> Metric:
         truth = a.label == index
-        sizes = per_image(truth) + a.predicted[:, index]
-        return ratio_metric(2 * per_image(a.right & truth), sizes)
+        right = per_image(a.right & truth)
+        return ratio_metric(2 * right, per_image(truth) + a.predicted[:, index])
 
     on_truth, on_matched = share(a.right_on_truth, every), share(a.right, a.found)
     return {
@@ -167,12 +155,13 @@ def summarise(
             row |= boot.differences({name: metrics[name] for name in COMPARED}, first)
         first = first or metrics
         ap50 = emotion_ap50(images, pair)
-        known = [value for value in ap50 if not math.isnan(value)]
-        row["mean_ap50"] = math.fsum(known) / len(known) if known else math.nan
+        row["mean_ap50"] = _mean(np.array([value for value in ap50 if not math.isnan(value)]))
         row["per_emotion"] = _per_emotion(answers, ap50)
-        doubtful = np.array(faces.doubtful, bool)
-        if doubtful.any():
-            row["without_doubtful"] = _without(answers, doubtful, boot)
+        if any(faces.doubtful):
+            kept = answers.of(~np.array(faces.doubtful))
+            others = metrics_of(kept)
+            figures = boot.values({name: others[name] for name in COMPARED[:3]})
+            row["without_doubtful"] = {"faces": len(kept.label)} | figures
         row["slices"] = _slices(answers, faces)
         rows.append(row)
     return rows
@@ -187,18 +176,13 @@ def emotion_ap50(images: Sequence[AnnotatedImage], pair: Answers) -> list[float]
     complete = [index for index, image in enumerate(images) if not image.unlabelled_faces]
     values = []
     for index, emotion in enumerate(EMOTIONS):
-        truth = [
-            replace(
-                images[number],
-                faces=tuple(f for f in images[number].faces if f.ignored or f.category == emotion),
-            )
-            for number in complete
-        ]
-        found = [
-            Detections(each.boxes, each.scores * pair.probabilities[n][:, index])
-            for n, each in ((n, pair.detections[n]) for n in complete)
-        ]
-        found = [each.above(np.nextafter(0, 1)) for each in found]
+        truth, found = [], []
+        for n in complete:
+            faces = tuple(f for f in images[n].faces if f.ignored or f.category == emotion)
+            truth.append(replace(images[n], faces=faces))
+            scores = pair.detections[n].scores * pair.probabilities[n][:, index]
+            scored = Detections(pair.detections[n].boxes, scores)
+            found.append(scored.above(np.nextafter(0, 1)))
         values.append(float(match_images(truth, found, ["all"])["all"].precision()[0].mean()))
     return values
 
@@ -219,36 +203,28 @@ def _per_emotion(answers: FaceAnswers, ap50: Sequence[float]) -> dict[str, Any]:
     return result
 
 
-def _without(answers: FaceAnswers, left_out: Flags, boot: Bootstrap) -> dict[str, Any]:
-    kept = answers.of(~left_out)
-    metrics = metrics_of(kept)
-    names = ("coverage", "accuracy_on_matched", "joint_accuracy")
-    return {"faces": len(kept.label)} | boot.values({name: metrics[name] for name in names})
-
-
 def _slices(answers: FaceAnswers, faces: TrueFaces) -> dict[str, Any]:
     groups = {
         "face_height": (faces.height, HEIGHTS),
         "brightness": (faces.brightness, BRIGHTNESSES),
         "faces_per_picture": (faces.in_image, CROWDS),
     }
-    result: dict[str, Any] = {}
+    result = {}
     for name, (values, bounds) in groups.items():
-        result[name] = []
-        for low, high in pairwise(bounds):
-            array = np.array(values, np.float64)
-            chosen = answers.of((array >= low) & (array < high))
-            if len(chosen.label):
-                result[name].append(
-                    {
-                        "from": low,
-                        "below": high,
-                        "faces": len(chosen.label),
-                        "coverage": _mean(chosen.found),
-                        "accuracy_on_matched": _mean(chosen.right[chosen.found]),
-                        "joint_accuracy": _mean(chosen.right),
-                    }
-                )
+        array = np.array(values, np.float64)
+        ranges = [(low, high, (array >= low) & (array < high)) for low, high in pairwise(bounds)]
+        parts = [(low, high, answers.of(inside)) for low, high, inside in ranges if inside.any()]
+        result[name] = [
+            {
+                "from": low,
+                "below": high,
+                "faces": len(part.label),
+                "coverage": _mean(part.found),
+                "accuracy_on_matched": _mean(part.right[part.found]),
+                "joint_accuracy": _mean(part.right),
+            }
+            for low, high, part in parts
+        ]
     return result
 
 

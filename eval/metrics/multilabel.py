@@ -52,9 +52,7 @@ def precision_recall_f1(named: Flags, present: Flags) -> NDArray[np.float64]:
 def average_precision(scores: ArrayLike, present: ArrayLike) -> float:
     """Return the area under precision against recall, as a sum of steps; nan without present ones.
 
-    Args:
-        scores: shape (N,); higher is more likely; equal ones form one step.
-        present: shape (N,), bool.
+    Both are of shape (N,). Higher scores are more likely; equal ones form one step.
     """
     values, truth = np.asarray(scores, np.float64), np.asarray(present, bool)
     if not truth.any():
@@ -69,9 +67,7 @@ def average_precision(scores: ArrayLike, present: ArrayLike) -> float:
 def top_two_coverage(named: Flags, votes: ArrayLike) -> float:
     """Return which share of the faces' two most voted emotions (with votes) a rule names.
 
-    Args:
-        named: the rule's answers.
-        votes: shape (N, 7), votes or shares; of equals, the first in ``EMOTIONS`` counts.
+    ``votes`` are counts or shares, (N, 7); of equals, the first in ``EMOTIONS`` counts.
     """
     counts = np.asarray(votes, np.float64)
     two = np.zeros(counts.shape, bool)

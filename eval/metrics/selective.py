@@ -38,13 +38,9 @@ CERTAINTIES: dict[str, Certainty] = {
 def risk_coverage(
     certainty: ArrayLike, wrong: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the risk-coverage curve: only the most certain faces are answered.
+    """Return the risk-coverage curve (El-Yaniv and Wiener, 2010), most certain faces first.
 
-    See El-Yaniv and Wiener (2010).
-
-    Args:
-        certainty: shape (N,); equal ones keep their order.
-        wrong: which answers are wrong, shape (N,), bool.
+    Both are of shape (N,); equally certain faces keep their order.
 
     Returns:
         Share of faces answered, 1/N … 1, and share of wrong ones among them, both of shape (N,).
@@ -64,9 +60,7 @@ def area_under_risk(certainty: ArrayLike, wrong: ArrayLike) -> float:
 def threshold_for(certainty: ArrayLike, coverage: float) -> float:
     """Return the limit, in steps of 0.01, that leaves at least this share of the faces answered.
 
-    Args:
-        certainty: shape (N,), not empty, in 0..1.
-        coverage: share of faces, in 0..1, whose certainty is at or above the limit.
+    Their certainty, shape (N,), not empty, in 0..1, is at or above the limit.
     """
     values = np.asarray(certainty, np.float64)
     limits = np.round(np.arange(0, 1.001, 0.01), 2)

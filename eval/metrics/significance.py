@@ -11,17 +11,12 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True, slots=True)
 class McNemar:
-    """McNemar's test (1947) on the same faces.
+    """McNemar's test (1947) on the same faces."""
 
-    Attributes:
-        only_first: faces that the first classifier alone has right.
-        only_second: faces that the second alone has right.
-        p: two-sided p-value of this split if both are equally good: exact up to
-            ``EXACT_UP_TO`` such faces, else by the normal approximation with Edwards' correction.
-    """
-
-    only_first: int
-    only_second: int
+    only_first: int  # faces that the first classifier alone has right
+    only_second: int  # faces that the second alone has right
+    # two-sided p-value of this split if both are equally good: exact up to ``EXACT_UP_TO`` such
+    # faces, else by the normal approximation with Edwards' correction
     p: float
 
 
@@ -35,8 +30,6 @@ def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> McNemar:
         raise ValueError(f"expected two lists of one length, got {first.shape}, {second.shape}")
     b, c = int((first & ~second).sum()), int((second & ~first).sum())
     n = b + c
-    if not n:
-        return McNemar(0, 0, 1.0)
     if n <= EXACT_UP_TO:
         tail = sum(comb(n, k) for k in range(min(b, c) + 1))
         return McNemar(b, c, min(1.0, 2 * tail / 2**n))

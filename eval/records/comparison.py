@@ -21,31 +21,18 @@ SYSTEMS = Path(__file__).resolve().parents[1] / "systems.toml"
 
 @dataclass(frozen=True)
 class System:
-    """A line of the comparison.
+    """A line of the comparison."""
 
-    Attributes:
-        title: what the line is called.
-        classifier: the record's.
-        split: the record's.
-        views: the record's.
-        published: the figure of the publication, with its unit.
-        protocol: of that figure.
-        train: the module and options that train it, None for what is shipped.
-        resplit: trained and measured on a random split of all images.
-        tolerance: points of accuracy by which a repeated training may differ.
-        row: of its record, empty if there is none.
-    """
-
-    title: str
-    classifier: str
-    split: str = "PrivateTest"
-    views: str = "single"
-    published: str | None = None
-    protocol: str | None = None
-    train: str | None = None
-    resplit: bool = False
-    tolerance: float = 0.0
-    row: Row = field(default_factory=dict)
+    title: str  # what the line is called
+    classifier: str  # the record's
+    split: str = "PrivateTest"  # the record's
+    views: str = "single"  # the record's
+    published: str | None = None  # the figure of the publication, with its unit
+    protocol: str | None = None  # of that figure
+    train: str | None = None  # the module and options that train it, None for what is shipped
+    resplit: bool = False  # trained and measured on a random split of all images
+    tolerance: float = 0.0  # points of accuracy by which a repeated training may differ
+    row: Row = field(default_factory=dict)  # of its record, empty if there is none
 
 
 def find_systems(rows: Sequence[Row], path: Path = SYSTEMS) -> list[System]:

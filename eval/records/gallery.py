@@ -51,12 +51,9 @@ small { opacity: .7; overflow-wrap: anywhere; }
 
 @dataclass
 class Gallery:
-    """Collects errors image by image; a ``Watcher`` of ``eval.data.pairs.ask_all``.
+    """Collects errors image by image; a ``Watcher`` of ``eval.data.pairs.answer_all``."""
 
-    Attributes:
-        errors: kind → (badness, caption, file name, JPEG).
-    """
-
+    # kind → (badness, caption, file name, JPEG)
     errors: dict[str, list[tuple[float, str, str, bytes]]] = field(
         default_factory=lambda: {kind: [] for kind in KINDS}
     )

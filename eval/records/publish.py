@@ -23,11 +23,7 @@ _NUMBERS = ("f1", "macro_f1", "ms_per_face")
 
 
 def fill(text: str, systems: Sequence[System]) -> str:
-    """Return the text with its figures.
-
-    Raises:
-        UserError: a figure names no system, or a key that its record lacks.
-    """
+    """Return the text with its figures; UserError if one names no system or a missing key."""
     rows = {
         system.classifier + ("" if system.views == "single" else f"@{system.views}"): system.row
         for system in systems

@@ -27,13 +27,9 @@ Row = dict[str, Any]
 def write_report(path: Path, kind: str, rows: Sequence[Row]) -> None:
     """Write a record: one row as one object, several as ``{"runs": [object, …]}``; all or nothing.
 
-    The file is strict JSON: undefined values (nan) become null. A row that names its command also
-    gets ``weights_sha256``, the shipped weights that it was measured with, if it has none yet.
-
-    Args:
-        path: the file.
-        kind: of the rows, see ``eval.records.sections.Section``; every row gets it as ``kind``.
-        rows: the rows.
+    The file is strict JSON: undefined values (nan) become null. Every row gets ``kind``, see
+    ``eval.records.sections.Section``. One that names its command also gets ``weights_sha256``, the
+    shipped weights that it was measured with, if it has none yet.
     """
     rows = [
         {"kind": kind} | row
@@ -47,12 +43,8 @@ def write_report(path: Path, kind: str, rows: Sequence[Row]) -> None:
 def read_record(path: Path, kinds: Collection[str]) -> list[Row]:
     """Read the rows of a record.
 
-    Args:
-        path: the file.
-        kinds: that its rows may have.
-
     Raises:
-        UserError: it is no record, or a row is of another kind or names no command.
+        UserError: it is no record, or a row is of none of the ``kinds`` or names no command.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -73,9 +65,7 @@ def read_record(path: Path, kinds: Collection[str]) -> list[Row]:
 def provenance(command_line: str, device: str | None = None) -> Row:
     """Return what every row says of its making: command, commit, day (UTC), processor, threads.
 
-    Args:
-        command_line: that makes the record.
-        device: where the models run; None for a GPU if there is one.
+    ``device`` is where the models run; None stands for a GPU if there is one.
     """
     on_gpu = usable_device(device).startswith("cuda")
     return {
@@ -107,10 +97,8 @@ def strict(value: Any) -> Any:
 def table(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
     """Lay rows out as a table for a terminal.
 
-    Args:
-        rows: the rows of a record.
-        columns: key (see ``value_at``) → how to show it: ``text``, ``count``, ``percent`` (a
-            fraction), ``number``, or ``interval`` (of fractions, on the left as text is).
+    ``columns`` says of each key (see ``value_at``) how to show it: ``text``, ``count``, ``number``,
+    ``percent`` (a fraction), or ``interval`` (of fractions, on the left as text is).
     """
     heads = [key.replace("_", "\n") for key in columns]  # narrow columns
     lines = [cells(row, columns) for row in rows]
@@ -119,12 +107,9 @@ def table(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
 
 
 def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]], align: Sequence[str]) -> str:
-    """Lay lines out as a table in Markdown; empty without a line.
+    """Lay lines of cells out as a table in Markdown; empty without a line.
 
-    Args:
-        heads: of the columns.
-        lines: their cells.
-        align: ``left`` or ``right`` of the first columns; the others stand right.
+    ``align`` says where the first columns stand, ``left`` or ``right``; the others stand right.
     """
     aligned = [*align, *["right"] * (len(heads) - len(align))]
     table = tabulate(lines, heads, "pipe", colalign=aligned, disable_numparse=True)

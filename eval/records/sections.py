@@ -23,20 +23,15 @@ def columns(*runs: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Section:
-    """A table of docs/results.md.
+    """A table of docs/results.md."""
 
-    Attributes:
-        kind: of the rows that it shows, and that its command writes.
-        title: of the section.
-        columns: key → how it is shown, see ``report.cell``; ``a.b`` is the key b of the object a.
-        headings: key → heading, where that is not the key itself with spaces.
-        brief: keys of the table on a terminal, a blank between them, if ``columns`` are too many.
-    """
-
-    kind: str
-    title: str
+    kind: str  # of the rows that it shows, and that its command writes
+    title: str  # of the section
+    # key → how it is shown, see ``report.cell``; ``a.b`` is the key b of the object a
     columns: Mapping[str, str]
+    # key → heading, where that is not the key itself with spaces
     headings: Mapping[str, str] = field(default_factory=dict)
+    # keys of the table on a terminal, a blank between them, if ``columns`` are too many
     brief: str = ""
 
     def publish(
@@ -136,6 +131,22 @@ SERVICE_LOAD = Section(
         "number: memory_mb memory_after_mb",
         "count: cores",
     ),
+)
+
+FOLDER_SOAK = Section(
+    kind="folder_soak",
+    title="Many images: memory, and images per second by workers",
+    columns={
+        "workers": "count",
+        "cores": "count",
+        "images": "count",
+        "images_per_s": "number",
+        "relative": "percent",
+        "memory_mb": "number",
+        "memory_after_mb": "number",
+        "peak_mb": "number",
+        "growth": "percent",
+    },
 )
 
 CLASSIFIER_SPEED = Section(

@@ -16,10 +16,8 @@ def shipped_weights(run: Mapping[str, Any]) -> dict[str, str]:
     """Return the shipped models that a run names → the sha256 of their present weights file.
 
     A detector's configuration, which holds its threshold and its test size, counts too: NAME.yaml.
-
-    Args:
-        run: its command's ``--detector`` and ``--classifier`` and its values of these keys count;
-            members of an ensemble are ``+`` apart. Run folders and others' models have no part.
+    Models are named by the command's ``--detector`` and ``--classifier`` and by these keys of the
+    run; members of an ensemble are ``+`` apart. Run folders and others' models have no part.
     """
     found: dict[str, str] = {}
     for stage in STAGES:

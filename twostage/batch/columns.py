@@ -8,7 +8,7 @@ read the folder as one table.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,10 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """Return the rows of an image, one at least: column → value; what is missing is null."""
     if isinstance(entry, ImageError):
-        return [{"source": _valid(entry.source), "error": _valid(entry.cause)}]
+        return [{"source": valid(entry.source), "error": valid(entry.cause)}]
     plain = result_to_dict(entry, threshold)
     image = {key: plain[key] for key in IMAGE}
-    image["source"] = _valid(plain["source"])
+    image["source"] = valid(plain["source"])
     faces = [
         {
             **image,
@@ -87,8 +87,12 @@ def part_files(path: Path) -> list[Path]:
     return sorted(path.glob("*.parquet")) if path.is_dir() else [path]
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table, a row group of one file in memory at a time.
+def read_rows(path: Path, names: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table, a batch of one file in memory at a time.
+
+    Args:
+        path: a folder of files, or one file.
+        names: columns to read; None reads all.
 
     Raises:
         UserError: a file cannot be read.
@@ -97,7 +101,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     for part in part_files(path):
         try:
             with pa.parquet.ParquetFile(part) as file:
-                for batch in file.iter_batches():
+                for batch in file.iter_batches(columns=names):
                     yield from batch.to_pylist()
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{part}: cannot be read as Parquet ({error})") from error
@@ -113,7 +117,7 @@ def drop_failures(path: Path, sources: Collection[str]) -> None:
     """Rewrite one file without the rows of failures of ``sources``, if it has any."""
     pa = import_pyarrow()
     table = pa.parquet.read_table(path, schema=schema())
-    names = pa.array([_valid(source) for source in sources], pa.string())
+    names = pa.array([valid(source) for source in sources], pa.string())
     stale = pa.compute.and_(
         pa.compute.is_valid(table["error"]), pa.compute.is_in(table["source"], value_set=names)
     )
@@ -121,6 +125,16 @@ def drop_failures(path: Path, sources: Collection[str]) -> None:
         write_part(path, table.filter(pa.compute.invert(stale)))
 
 
-def _valid(text: str) -> str:
+def write_sources(path: Path, sources: Iterable[str]) -> None:
+    """Write a file that only has the column ``source``."""
+    write_part(path, import_pyarrow().table({"source": list(sources)}))
+
+
+def read_sources(path: Path) -> set[str]:
+    """Return the images of a table."""
+    return {row["source"] for row in read_rows(path, ["source"])}
+
+
+def valid(text: str) -> str:
     r"""Return text that UTF-8 can hold: what of a file name is none becomes ``\udcXX``."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

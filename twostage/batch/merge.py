@@ -12,7 +12,15 @@ from typing import Any
 
 from faces.command import UserError, printable
 from faces.files import publish, write_text
-from twostage.batch.resume import PARQUET, RESUMABLE, Record, differences, key_of, read_journal
+from twostage.batch.resume import (
+    PARQUET,
+    RESUMABLE,
+    Record,
+    differences,
+    journal_of,
+    key_of,
+    read_journal,
+)
 
 
 def merge(inputs: Sequence[Path], out: Path) -> int:
@@ -39,12 +47,8 @@ def merge(inputs: Sequence[Path], out: Path) -> int:
     _check_images(files, records)
     out.parent.mkdir(parents=True, exist_ok=True)
     end = _join_tables(files, out) if extension == PARQUET else _join_lines(files, out)
-    write_text(_journal(out), "".join(_journal_lines(files, records, end)))
+    write_text(journal_of(out), "".join(_journal_lines(files, records, end)))
     return sum(record.images for record in records)
-
-
-def _journal(path: Path) -> Path:
-    return path.with_name(f"{path.name}.run")
 
 
 def _result_files(inputs: Sequence[Path], extension: str) -> Iterator[Path]:
@@ -61,9 +65,9 @@ def _result_files(inputs: Sequence[Path], extension: str) -> Iterator[Path]:
 
 def _checked(path: Path) -> Record:
     """Return the journal of a finished result file."""
-    record = read_journal(_journal(path))
+    record = read_journal(journal_of(path))
     if record.header is None:
-        raise UserError(f"{path}: {_journal(path).name} beside it is missing or damaged")
+        raise UserError(f"{path}: {journal_of(path).name} beside it is missing or damaged")
     if path.with_name(f"{path.name}.part").exists():
         raise UserError(f"{path}: its run has not ended; go on with it and --resume first")
     return record
@@ -101,7 +105,7 @@ def _check_images(files: Sequence[Path], records: Sequence[Record]) -> None:
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of a journal after its header, one in memory at a time."""
-    with _journal(path).open(encoding="utf-8") as file:
+    with journal_of(path).open(encoding="utf-8") as file:
         next(file)
         for line in file:
             yield json.loads(line)

@@ -122,6 +122,7 @@ def run_header(
     threshold: Threshold,
     looks: dict[str, Any],
     *,
+    engine: str,
     version: str,
     device: str | None = None,
     shard: str | None = None,
@@ -133,6 +134,7 @@ def run_header(
         classifier: of stage 2.
         threshold: of the labels.
         looks: how stage 1 looks at images: ``detail``, ``min_face``, ``rotations``.
+        engine: ``local`` or ``ray``.
         version: of this package.
         device: as named by the user; may differ when a run is resumed.
         shard: ``I/N``, or None for all images.
@@ -140,6 +142,7 @@ def run_header(
     return {
         "version": version,
         "schema_version": SCHEMA_VERSION,
+        "engine": engine,
         "detector": detector,
         "classifier": classifier,
         "threshold": threshold if isinstance(threshold, float) else dict(threshold),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -86,7 +86,8 @@ class Progress:
 
     def write(self, text: str, file: TextIO) -> None:
         """Print text above the bar."""
-        self._bar.write(text, file=file)
+        # tqdm's lock would turn a Ctrl-C in its midst into an error of its own
+        self._bar.write(text, file=file, nolock=True)
 
     def succeed(self, result: ImageResult) -> None:
         """Count an image that was analysed."""
@@ -94,15 +95,23 @@ class Progress:
         self.faces += len(result.faces)
         self._step()
 
+    def add(self, images: int, faces: int, failed: Sequence[ImageError]) -> None:
+        """Count images that were analysed elsewhere."""
+        self.analysed += images
+        self.faces += faces
+        self._step(images)
+        for error in failed:
+            self.fail(error)
+
     def fail(self, error: ImageError) -> None:
         """Count an image that failed, and tell the user."""
         self.failed += 1
-        self._bar.write(printable(f"twostage: {error}"), file=sys.stderr)
+        self.write(printable(f"twostage: {error}"), sys.stderr)
         self.log("failure", source=error.source, cause=error.cause)
         self._step()
 
-    def _step(self) -> None:
-        self._bar.update()
+    def _step(self, images: int = 1) -> None:
+        self._bar.update(images)
         if self._log is not None and time.monotonic() - self._logged >= LOG_SECONDS:
             self._logged = time.monotonic()
             self.log("progress", **self._figures())

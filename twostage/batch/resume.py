@@ -60,10 +60,56 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
+def check_settings(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Check that a result file was made with the settings of now.
+
+    Raises:
+        SinkError: it was not; the message says what differs.
+    """
+    if differing := differences(before, now):
+        raise SinkError(
+            f"{path}: was made with other settings: {'; '.join(differing)}; give the "
+            "same, name another file, or begin again without --resume"
+        )
+
+
+def journal_of(path: Path) -> Path:
+    """Return the journal that lies beside a result file."""
+    return path.with_name(f"{path.name}.run")
+
+
+def lock_journal(journal: Path) -> tuple[int, bool]:
+    """Open a journal for this process alone; returns its descriptor and whether it was there.
+
+    Raises:
+        SinkError: another process has it.
+        OSError: it cannot be opened.
+    """
+    while True:
+        existed = journal.exists()
+        descriptor = os.open(journal, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise SinkError(
+                f"{journal.with_suffix('')}: another run is writing it; wait for it, or name "
+                "another file"
+            ) from None
+        except OSError:
+            return descriptor, existed  # a file system without locks
+        # another process may have removed the file before it was locked here
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(descriptor).st_ino == journal.stat().st_ino:
+                return descriptor, existed
+        os.close(descriptor)
+
+
 def _short(value: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
-    return " ".join(f"{k}={v[:12] if isinstance(v, str) else v}" for k, v in value.items())
+    parts = (f"{k}={v[:12] if isinstance(v, str) else v}" for k, v in value.items())
+    return " ".join(parts) or "none"
 
 
 class Store(ABC):
@@ -96,8 +142,8 @@ class Store(ABC):
         """Tell whether entries that wait should be written now."""
 
     @abstractmethod
-    def append(self, entries: Sequence[Entry]) -> int:
-        """Write entries, which are on the disk when this returns; returns the new end."""
+    def append(self, entries: Sequence[Entry], end: int) -> int:
+        """Write entries from ``end`` on; they are on the disk when it returns the new end."""
 
     @abstractmethod
     def publish(self, end: int) -> None:
@@ -141,11 +187,13 @@ class LinesStore(Store):
         """Write every task at once."""
         return True
 
-    def append(self, entries: Sequence[Entry]) -> int:
+    def append(self, entries: Sequence[Entry], end: int) -> int:
         """Add lines for the results."""
         data = b"".join(self._form.encode(e) for e in entries if isinstance(e, ImageResult))
         # unbuffered: nothing that failed to be written comes back when the file is closed
-        with open(self.part, "ab", buffering=0) as file:
+        with open(self.part, "r+b", buffering=0) as file:
+            file.truncate(end)  # behind it lies what an interrupted call has written
+            file.seek(end)
             rest = memoryview(data)
             while rest:
                 rest = rest[file.write(rest) :]
@@ -197,12 +245,12 @@ class ParquetStore(Store):
         rows = sum(max(1, len(e.faces)) if isinstance(e, ImageResult) else 1 for e in entries)
         return rows >= PARQUET_ROWS or time.monotonic() - self._since >= PARQUET_SECONDS
 
-    def append(self, entries: Sequence[Entry]) -> int:
+    def append(self, entries: Sequence[Entry], end: int) -> int:
         """Write a file."""
         rows = (row for entry in entries for row in columns.rows_of(entry, self._threshold))
-        columns.write_part(self._file(self._written), columns.table_of(rows))
-        self._written, self._since = self._written + 1, time.monotonic()
-        return self._written
+        columns.write_part(self._file(end), columns.table_of(rows))
+        self._written, self._since = end + 1, time.monotonic()
+        return end + 1
 
     def publish(self, end: int) -> None:
         """Let the folder become the target."""
@@ -310,10 +358,14 @@ def read_journal(path: Path, size: int | None = None) -> Record:
 
 
 class _At(NamedTuple):
-    """Up to where data and journal are complete; replaced as a whole, so no interrupt splits it."""
+    """Up to where data and journal are complete, and what is still to be written.
+
+    Replaced as a whole, so no interrupt splits it.
+    """
 
     end: int
     offset: int
+    waiting: list[Entry]
 
 
 class ResumableOutput:
@@ -348,18 +400,17 @@ class ResumableOutput:
         self._path = self._store.target
         self._header = {"run": 1, **header}
         self._resume, self._retry_failed = resume, retry_failed
-        self.journal = self._path.with_name(f"{self._path.name}.run")
+        self.journal = journal_of(self._path)
         self.before = read_journal(Path(os.devnull))
         self.note = ""
         self._had_target = self._had_journal = False
         self._begun = self._again = False
-        self._at = _At(0, 0)
-        self._waiting: list[Entry] = []
+        self._at = _At(0, 0, [])
 
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock_journal()
+            self._lock, self._had_journal = lock_journal(self.journal)
         except OSError as error:
             raise SinkError(f"{self._path}: cannot be written: {error.strerror}") from error
         try:
@@ -368,26 +419,6 @@ class ResumableOutput:
             self._unlock()
             raise
         return self
-
-    def _lock_journal(self) -> None:
-        """Open the journal, which is made if missing, for this process alone."""
-        while True:
-            self._had_journal = self.journal.exists()
-            self._lock = os.open(self.journal, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(self._lock)
-                raise SinkError(
-                    f"{self._path}: another run is writing it; wait for it, or name another file"
-                ) from None
-            except OSError:
-                return  # a file system without locks
-            # another process may have removed the file before it was locked here
-            with contextlib.suppress(FileNotFoundError):
-                if os.fstat(self._lock).st_ino == self.journal.stat().st_ino:
-                    return
-            os.close(self._lock)
 
     def _look(self) -> None:
         """Find out what an earlier run left."""
@@ -409,11 +440,7 @@ class ResumableOutput:
                     "it was made; name another file, or begin again without --resume"
                 )
             return
-        if differing := differences(found.header, self._header):
-            raise SinkError(
-                f"{self._path}: was made with other settings: {'; '.join(differing)}; give the "
-                "same, name another file, or begin again without --resume"
-            )
+        check_settings(self._path, found.header, self._header)
         if not has_part and self._had_target and store.is_changed(found.end):
             raise SinkError(
                 f"{self._path}: was changed after the run that made it, so --resume cannot tell "
@@ -432,8 +459,8 @@ class ResumableOutput:
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Add the results and failures of a batch; after a crash all of it is there, or nothing."""
-        self._waiting += entries
-        if self._store.is_due(self._waiting):
+        self._at.waiting.extend(entries)
+        if self._store.is_due(self._at.waiting):
             self._commit()
 
     def _begin(self) -> None:
@@ -446,10 +473,11 @@ class ResumableOutput:
         if self._again:
             os.truncate(self._lock, before.offset)
             end = store.begin(before.end, again=True)
-            self._at = _At(end, before.offset)
+            self._at = _At(end, before.offset, self._at.waiting)
             self._begun = True
             if self._retry_failed and before.failed:
-                self._note({"retry": list(before.failed), "end": end}, end)
+                line = {"retry": list(before.failed), "end": end}
+                self._note(line, end, self._at.waiting)
                 before.retried.append((list(before.failed), end))
             for names, limit in before.retried:
                 store.forget(names, limit)
@@ -457,37 +485,36 @@ class ResumableOutput:
         os.truncate(self._lock, 0)
         end = store.begin(0, again=False)
         self._begun = True
-        self._note(self._header, end)
+        self._note(self._header, end, self._at.waiting)
 
     def _commit(self) -> None:
         try:
             if not self._begun:
                 self._begin()
-            if not self._waiting:
+            if not self._at.waiting:
                 return
-            entries = list(self._waiting)
-            end = self._store.append(entries)
+            entries = list(self._at.waiting)
+            end = self._store.append(entries, self._at.end)
             line = {
                 "end": end,
                 "images": [[e.source, len(e.faces)] for e in entries if isinstance(e, ImageResult)],
                 "failed": [[e.source, e.cause] for e in entries if isinstance(e, ImageError)],
             }
-            self._note(line, end)
-            self._waiting = []
+            self._note(line, end, [])
         except OSError as error:
             raise SinkError(
-                f"{self._path}: writing failed: {error.strerror}; what was finished is in "
+                f"{self._path}: writing failed: {_reason(error)}; what was finished is in "
                 f"{self._store.part.name}, go on with --resume"
             ) from error
 
-    def _note(self, line: dict[str, Any], end: int) -> None:
-        """Add a line to the journal."""
+    def _note(self, line: dict[str, Any], end: int, waiting: list[Entry]) -> None:
+        """Add a line to the journal, which then has the data up to ``end``, without ``waiting``."""
         data = json.dumps(line, allow_nan=False).encode() + b"\n"
         written = 0
         while written < len(data):
             written += os.pwrite(self._lock, data[written:], self._at.offset + written)
         os.fsync(self._lock)
-        self._at = _At(end, self._at.offset + len(data))
+        self._at = _At(end, self._at.offset + len(data), waiting)
 
     def __exit__(
         self,
@@ -498,7 +525,7 @@ class ResumableOutput:
         try:
             if isinstance(error, SinkError):
                 return
-            if error is None or self._waiting:
+            if error is None or self._at.waiting:
                 self._commit_rest(error)
             if not self._begun:
                 return
@@ -508,17 +535,22 @@ class ResumableOutput:
                 self._store.publish(self._at.end)
         except OSError as failure:
             raise SinkError(
-                f"{self._path}: writing failed: {failure.strerror}; go on with --resume"
+                f"{self._path}: writing failed: {_reason(failure)}; go on with --resume"
             ) from failure
         finally:
             self._unlock()
 
     def _commit_rest(self, error: BaseException | None) -> None:
         unfinished = self._again and self._store.part.exists()
-        if self._waiting or unfinished or not self._again:
+        if self._at.waiting or unfinished or not self._again:
             self._commit()
 
     def _unlock(self) -> None:
         if not self._begun and not self._again and os.fstat(self._lock).st_size == 0:
             self.journal.unlink(missing_ok=True)
         os.close(self._lock)
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's words; pyarrow puts its own around them."""
+    return os.strerror(error.errno) if error.errno else str(error)

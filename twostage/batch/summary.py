@@ -17,7 +17,7 @@ from faces.command import UserError, printable
 from faces.emotions import EMOTIONS
 from faces.files import replacing
 from twostage.batch.columns import read_rows
-from twostage.batch.resume import read_journal
+from twostage.batch.resume import journal_of, read_journal
 
 MANY_FACES = 10
 """Images with so many faces or more are counted together."""
@@ -128,7 +128,7 @@ def _of_csv(path: Path) -> Summary:
                 )
                 for row in faces
             )
-    record = read_journal(_journal(path))
+    record = read_journal(journal_of(path))
     if record.header is not None:
         summary.per_image[0] += record.images - summary.images
         summary.images = record.images
@@ -164,12 +164,8 @@ def _grouped(
         yield group
 
 
-def _journal(path: Path) -> Path:
-    return path.with_name(f"{path.name}.run")
-
-
 def _failures(path: Path) -> Counter[str] | None:
-    journal = _journal(path)
+    journal = journal_of(path)
     return Counter(read_journal(journal).failed.values()) if journal.exists() else None
 
 

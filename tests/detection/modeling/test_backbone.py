@@ -129,16 +129,16 @@ def test_bfloat16_moves_features_little() -> None:
 
 
 def test_missing_imagenet_weights_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> dict[str, torch.Tensor]:
+    def missing(_: str) -> dict[str, torch.Tensor]:
         raise UserError("no weights; install them")
 
-    monkeypatch.setattr(backbone, "mobilenet_state", missing)
+    monkeypatch.setattr(backbone, "imagenet_state", missing)
     with pytest.raises(UserError, match=r"install them; or start from other weights"):
         backbone.published_state(backbone.IMAGENET, torch.zeros(3), torch.ones(3))
 
 
 def test_imagenet_weights_fit_the_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbone, "mobilenet_state", lambda: random_mobilenet().state_dict())
+    monkeypatch.setattr(backbone, "imagenet_state", lambda _: random_mobilenet().state_dict())
     names = set(build_model(load_config("mobilenet_fpn")).state_dict())
     state = backbone.published_state(backbone.IMAGENET, torch.zeros(3), torch.ones(3))
     assert state.keys() == {n for n in names if n.startswith("backbone.bottom_up.")}

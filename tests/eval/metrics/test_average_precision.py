@@ -7,6 +7,7 @@ import io
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eval.data.detections import with_min_size
-from eval.metrics.average_precision import ap_metrics, average_precision, match_images
+from eval.metrics.average_precision import MAX_DETECTIONS, ap_metrics, match_images, summarise
 from eval.metrics.bootstrap import Bootstrap
 from faces.coco import AnnotatedImage, Detections, GroundTruthFace, load_coco, load_results
 from faces.types import Box
@@ -31,6 +32,12 @@ def scene(*faces: Corners, ignored: tuple[int, ...] = (), number: int = 1) -> An
 
 def found(*rows: tuple[Corners, float]) -> Detections:
     return Detections.of(list(rows))
+
+
+def average_precision(
+    images: list[AnnotatedImage], found: list[Detections], max_detections: int = MAX_DETECTIONS
+) -> SimpleNamespace:
+    return SimpleNamespace(**summarise(match_images(images, found, max_detections=max_detections)))
 
 
 def test_a_found_face_gives_one() -> None:
@@ -126,7 +133,7 @@ def test_agrees_with_pycocotools_on_files(tmp_path: Path, seed: int) -> None:
 
     loaded = with_min_size(load_coco(tmp_path / "truth.json"), small)
     by_image = load_results(tmp_path / "results.json", loaded.images)
-    result = average_precision(loaded.images, [by_image[s.id] for s in loaded.images])
+    result = average_precision(list(loaded.images), [by_image[s.id] for s in loaded.images])
     got = (result.ap, result.ap50, result.ap75)
     sizes = (result.ap_small, result.ap_medium, result.ap_large)
     assert [*got, *sizes] == pytest.approx(expected, nan_ok=True)

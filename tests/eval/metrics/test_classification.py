@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,13 +26,13 @@ def test_class_metrics_agree_with_scikit_learn(pairs: list[tuple[int, int]]) -> 
 
     expected = reference.confusion_matrix(truth, predicted, labels=range(7))
     assert (confusion == expected).all()
-    assert class_metrics.accuracy(confusion) == pytest.approx(
+    assert class_metrics.summarise(confusion)["accuracy"] == pytest.approx(
         reference.accuracy_score(truth, predicted)
     )
-    assert class_metrics.macro_f1(confusion) == pytest.approx(
+    assert class_metrics.summarise(confusion)["macro_f1"] == pytest.approx(
         reference.f1_score(truth, predicted, labels=present, average="macro", zero_division=0)
     )
-    assert class_metrics.balanced_accuracy(confusion) == pytest.approx(
+    assert class_metrics.summarise(confusion)["balanced_accuracy"] == pytest.approx(
         reference.recall_score(truth, predicted, labels=present, average="macro", zero_division=0)
     )
     p, r, f, n = reference.precision_recall_fscore_support(
@@ -54,8 +55,9 @@ def test_confusion_has_truth_in_rows() -> None:
 def test_no_pictures_give_nan() -> None:
     confusion = class_metrics.confusion_matrix([], [], 7)
     assert confusion.shape == (7, 7)
-    for metric in (class_metrics.accuracy, class_metrics.macro_f1, class_metrics.balanced_accuracy):
-        assert math.isnan(metric(confusion))
+    summary = class_metrics.summarise(confusion)
+    assert summary.pop("n") == 0
+    assert all(math.isnan(value) for value in np.hstack(list(summary.values())))
 
 
 @pytest.mark.parametrize(("truth", "predicted"), [([0], [7]), ([-1], [0]), ([0, 1], [0])])

@@ -9,24 +9,26 @@ import torch
 from numpy.typing import NDArray
 
 from faces.command import UserError
-from networks.pretrained import face_recognition, mobilenet
+from networks.pretrained import face_recognition, imagenet
 
 
 def test_mobilenet_weights_come_from_a_package_the_cache_or_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mobilenet, "PACKAGE", "no_such_package_anywhere")
+    packaged = imagenet.imagenet_state("mobilenet_v2")
+    monkeypatch.setattr(imagenet, "PACKAGE", "no_such_package_anywhere")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    cached = tmp_path / "checkpoints" / mobilenet.FILE
+    cached = tmp_path / "checkpoints" / "mobilenet_v2-b0353104.pth"
 
     def offline(*_args: Any, **_kwargs: Any) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(UserError, match="Install the package"):
-        mobilenet.mobilenet_file()
-    cached.write_bytes(b"")
-    assert mobilenet.mobilenet_file() == cached
+    with pytest.raises(UserError, match="install the package"):
+        imagenet.imagenet_state("mobilenet_v2")
+    torch.save(packaged, cached)
+    found = imagenet.imagenet_state("mobilenet_v2")
+    assert all(torch.equal(found[name], value) for name, value in packaged.items())
 
 
 def whole_number(value: int) -> bytes:

@@ -37,6 +37,10 @@ def scripted_fingerprint(stage: str, name: str) -> dict[str, str]:
 
 def main(argv: list[str]) -> int:
     os.environ["SCRIPTED_SECONDS"] = argv[0]
+    if "ray" in argv:
+        from twostage.batch import ray_engine
+
+        ray_engine.BLOCK_IMAGES, ray_engine.ROWS_PER_FILE = 4, 10
     resume.PARQUET_SECONDS = 0.05  # else a run is over before its first file
     cli.load_pipeline = scripted_pipeline
     cli.fingerprint = scripted_fingerprint

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import random
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -190,6 +192,10 @@ def test_failures_are_tried_again_only_on_request(photos: Path, form: str) -> No
         (["--detector", "haar"], "detector default=0123456789ab there, haar=0123456789ab now"),
         (["--classifier", "fast"], "classifier default=0123456789ab there, fast=0123456789ab now"),
         (["--shard", "1/2"], "shard None there, 1/2 now"),
+        (["--no-detector"], "detector default=0123456789ab there, none now"),
+        (["--detail", "fast"], "detail standard there, fast now"),
+        (["--min-face", "20"], "min_face 12.0 there, 20.0 now"),
+        (["--rotations"], "rotations False there, True now"),
     ],
 )
 def test_other_settings_are_refused_with_what_differs(
@@ -275,21 +281,90 @@ def test_two_runs_do_not_share_an_output(photos: Path, capsys: pytest.CaptureFix
     process.communicate()
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_ctrl_c_leaves_what_was_finished_and_resume_goes_on(photos: Path, form: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "number", "workers"),
+    [
+        ("jsonl", signal.SIGINT, "1"),
+        ("csv", signal.SIGTERM, "1"),
+        ("parquet", signal.SIGTERM, "2"),
+        ("jsonl", signal.SIGTERM, "2"),
+    ],
+)
+def test_a_stopped_run_leaves_what_was_finished_and_resume_goes_on(
+    photos: Path, form: str, number: int, workers: str
+) -> None:
     whole, out = photos.parent / f"whole.{form}", photos.parent / f"r.{form}"
     analyze(photos, whole)
-    process = start(photos, out, seconds="0.03")
-    wait_for(out.with_name(f"{out.name}.run"), 0)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
+    process = start(photos, out, "--workers", workers, seconds="0.05")
+    wait_for(out.with_name(f"{out.name}.run"), 900)  # the header and something done
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
-    assert "--resume goes on" in error
+    last = error.strip().splitlines()[-1]
+    assert last.startswith("twostage: stopped; ") and "--resume goes on" in last
     if out.exists():
         assert len(rows(out)) < len(rows(whole))
     analyze(photos, out, "--resume")
     assert rows(out) == rows(whole)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_ctrl_c_while_a_batch_is_written_does_not_write_it_twice(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    whole = photos.parent / f"whole.{form}"
+    analyze(photos, whole)
+    real = os.fsync
+    monkeypatch.setattr("twostage.batch.resume.PARQUET_SECONDS", 0)
+    for number in range(1, 8):
+        calls = iter(range(1, 999))
+
+        def interrupted(descriptor: int, calls: Any = calls, number: int = number) -> None:
+            real(descriptor)
+            if next(calls) == number:
+                raise KeyboardInterrupt
+
+        out = photos.parent / f"{number}.{form}"
+        monkeypatch.setattr(os, "fsync", interrupted)
+        assert analyze(photos, out) == 130
+        monkeypatch.setattr(os, "fsync", real)
+        assert analyze(photos, out, "--resume") in (0, 1)
+        assert rows(out) == rows(whole), number
+
+
+@pytest.mark.parametrize(("form", "limit"), [("jsonl", 9000), ("csv", 4000), ("parquet", 6000)])
+def test_a_file_that_cannot_grow_is_one_line_and_can_be_resumed(
+    photos: Path, form: str, limit: int
+) -> None:
+    out, whole = photos.parent / f"r.{form}", photos.parent / f"whole.{form}"
+    words = [sys.executable, "-m", "tests.twostage.batch.scripted_run", "0", "analyze", str(photos)]
+    done = subprocess.run(
+        [*words, "--out", str(out), "--quiet"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"twostage: {out}: writing failed: File too large; "), done.stderr
+    assert "go on with --resume" in last and "Traceback" not in done.stderr
+    assert not out.exists() or form == "parquet"  # whose files stand on their own
+    analyze(photos, whole)
+    assert analyze(photos, out, "--resume") == 1
+    assert rows(out) == rows(whole)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_folder_that_cannot_be_written_is_one_line(
+    photos: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    folder = Path("/proc/self")  # not even root makes files there
+    assert analyze(photos, folder / f"r.{form}") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("twostage: /proc/") and error.count("\n") == 1
+    assert re.search("cannot be written|no permission to write", error)
 
 
 def test_a_full_disk_is_one_line_and_can_be_resumed(
