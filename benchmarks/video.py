@@ -59,7 +59,8 @@ def loop(source: Path, size: tuple[int, int], seconds: float, out: Path) -> None
             container.mux(stream.encode(image.reformat(*size, "yuv420p")))
         container.mux(stream.encode(None))
     with av.open(str(out), "w") as container:
-        made, start = None, 0
+        made: Any = None
+        start = 0
         while made is None or start * made.time_base < seconds:
             with av.open(str(once)) as again:
                 given = again.streams.video[0]
@@ -69,7 +70,7 @@ def loop(source: Path, size: tuple[int, int], seconds: float, out: Path) -> None
                         packet.pts, packet.dts = packet.pts + start, packet.dts + start
                         packet.stream = made
                         container.mux(packet)
-            start += given.duration
+            start += given.duration or 0
 
 
 class Samples:
