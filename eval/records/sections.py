@@ -127,16 +127,52 @@ ROTATIONS = Section(
     ),
 )
 
+VIDEO_SPEED = Section(
+    kind="video_speed",
+    title="Videos: frames per second, the share of each stage, and memory",
+    columns=columns(
+        "text: record detector classifier size",
+        "count: seconds detect_every",
+        "number: faces frames_per_second first_fps last_fps",
+        "number: ms_decode ms_detect ms_classify ms_rest",
+        "number: memory_mb memory_after_mb memory_peak_mb",
+        "count: cores",
+    ),
+)
+
 SERVICE_LOAD = Section(
     kind="service_load",
     title="The service under load, beside the pipeline without it",
     columns=columns(
         "count: clients",
-        "number: images_per_s pipeline_images_per_s",
+        "number: images_per_s analyze_images_per_s",
         "percent: relative",
         "number: p50_ms p95_ms p99_ms",
-        "count: failed requests",
-        "number: memory_mb memory_after_mb",
+        "count: failed n",
+        "number: cpu_ms_service cpu_ms_clients cpu_ms_analyze",
+        "count: cores",
+    ),
+)
+
+SERVICE_SOAK = Section(
+    kind="service_soak",
+    title="The service's memory over many requests",
+    columns=columns(
+        "count: requests failed",
+        "number: memory_mb memory_most_mb memory_after_mb",
+        "percent: growth",
+        "number: minutes",
+        "count: side cores",
+    ),
+)
+
+LIVE = Section(
+    kind="live",
+    title="The live page: a camera of 640×480 pixels in Chromium",
+    columns=columns(
+        "number: frames_per_s p50_ms p95_ms p99_ms",
+        "count: n dropped",
+        "number: camera_frames_per_s faces_per_frame cpu_ms_service",
         "count: cores",
     ),
 )
