@@ -11,7 +11,7 @@ ENV NO_ALBUMENTATIONS_UPDATE=1
 RUN make setup EXTRAS=service TORCH_INDEX="$TORCH_INDEX" && rm -rf .cache
 
 FROM python:3.11-slim-bookworm
-RUN useradd --system --uid 10001 --create-home twostage \
+RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin twostage \
     && install -d -o twostage /var/lib/twostage
 COPY --from=build /opt/twostage /opt/twostage
 WORKDIR /opt/twostage

@@ -38,14 +38,9 @@ SAMPLE = 128
 def convert(path: Path, training: Fer2013) -> tuple[TrainedNetwork, dict[str, Tensor]]:
     """Return faceplugin's network as one of ours, on grey images, and its weights.
 
-    Beyond an image's border it sees the mean grey where the original sees black.
-
-    Args:
-        path: its ONNX file.
-        training: FER2013's Training, at least ``SAMPLE`` images.
-
-    Raises:
-        UserError: the file is damaged or another network's.
+    Beyond an image's border it sees the mean grey where the original sees black. ``training`` is
+    FER2013's, of at least ``SAMPLE`` images; ``path`` an ONNX file, which a ``UserError`` calls
+    damaged or another network's.
     """
     normalization = Normalization.of(training.images)
     arguments = {"name": "densenet121", "size": SIZE}

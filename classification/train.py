@@ -113,9 +113,7 @@ def train(
         OSError: a file cannot be written.
         KeyboardInterrupt: a stop was asked for; the checkpoint is saved.
     """
-    state = TrainingState.create(
-        recipe, data, out, device, votes=votes, teachers=teachers, start=start
-    )
+    state = TrainingState(recipe, data, out, device, votes=votes, teachers=teachers, start=start)
     state.resume()
     report = ProgressReport(state)
     batches = iter(state.loader(workers))

@@ -12,11 +12,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from demo import controls
-from demo.controls import session, worker
+from demo.controls import worker
+from demo.intake import session
 from demo.render import cards
 from demo.session import Analysis, Choice, Photo
 from faces.command import UserError
-from faces.pipeline import Pipeline
 
 QUICK = 0.3
 """Seconds before progress is shown. Sooner it would flicker, and drawing it slows the models."""
@@ -69,9 +69,7 @@ def analyzed(photos: Sequence[Photo], choice: Choice) -> Iterator[Photo]:
 def analysis(photo: Photo, choice: Choice) -> Callable[[], None]:
     """Return what analyses a photo, unless that has been done by then."""
     kept = session()
-    detector = controls.detector_of(choice.detector, choice.device)
-    classifier = controls.classifier_of(choice.classifier, choice.device)
-    pipeline = Pipeline(detector, classifier, margin=choice.margin)
+    pipeline = controls.pipeline_of(choice)
 
     def analyze() -> None:
         if kept.wants(photo, choice):

@@ -1,35 +1,61 @@
-"""The page's controls: photos in, models, thresholds. Each returns what was chosen."""
+"""The page's settings: models, thresholds, filters. Each control returns what was chosen."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeGuard
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
-from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from demo.components.percent_slider import percent_slider
+from demo.components.percent_slider import percent_slider, percent_value
 from demo.render import cards
-from demo.session import SCORE_FLOOR, Choice, Photo, Session
+from demo.render.tables import UNSURE, Filter
+from demo.session import SCORE_FLOOR, Choice, Photo
 from faces.command import UserError
 from faces.crops import CROP_MARGIN
 from faces.emotions import EMOTIONS
-from faces.paths import IMAGE_SUFFIXES
-from faces.pipeline import Detector, EmotionClassifier
+from faces.pipeline import (
+    Detector,
+    EmotionClassifier,
+    Pipeline,
+    ScalingDetector,
+    WholeImage,
+)
+from faces.scope import DETAILS, Scope
 from faces.types import DEFAULT_THRESHOLD, UNSURE_BELOW
 from twostage import model_zoo
 from twostage.worker import Worker
 
-SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "group.jpg"
+QUALITIES = {
+    "Balanced": (
+        *("mobilenet_fpn", "blend"),
+        "Emotions as most people would see them.",
+    ),
+    "More accurate": (
+        *("mobilenet_fpn_accurate", "accurate"),
+        "Finds small faces better, and agrees more often with test data; takes longer.",
+    ),
+    "Faster": (
+        *("mobilenet_fpn_fast", "fast"),
+        "For many photos; misses more small faces, and errs more often.",
+    ),
+}
+"""What matters → detector, classifier, and what that means."""
 
-PHOTOS, FOLDER, CAMERA = "Photos", "Folder", "Camera"
+BY_NAME = "By name"
 
-ADDRESS_KEY = "photos"
-"""Parameter of the page's address: how many photos it shows."""
+LOOKS = {
+    "fast": "one quick look",
+    "standard": "a closer look where needed",
+    "full": "a close look everywhere",
+}
+"""``Scope.detail`` → what the page calls it."""
+
+SMALLEST_FACES = (8, 12, 24, 48, 96)
+"""Choices of ``Scope.min_face``."""
+
+DEFAULT_PERCENT = round(100 * DEFAULT_THRESHOLD)
 
 
 @st.cache_resource(show_spinner="Loading the detector…")
@@ -46,6 +72,17 @@ def classifier_of(name: str, device: str) -> EmotionClassifier:
     classifier = model_zoo.load_classifier(name, device)
     freeze_garbage()
     return classifier
+
+
+def pipeline_of(choice: Choice) -> Pipeline:
+    """Return both stages as chosen, loading what is missing."""
+    detector: Detector = WholeImage()
+    if not choice.whole:
+        detector = detector_of(choice.detector, choice.device)
+        if isinstance(detector, ScalingDetector):
+            detector = detector.with_scope(choice.scope)
+    classifier = classifier_of(choice.classifier, choice.device)
+    return Pipeline(detector, classifier, margin=choice.margin)
 
 
 def freeze_garbage() -> None:
@@ -72,96 +109,12 @@ def devices() -> list[str]:
     return [*(f"cuda:{index}" for index in range(torch.cuda.device_count())), "cpu"]
 
 
-def session() -> Session:
-    """Return what is kept for this visitor."""
-    if "session" not in st.session_state:
-        st.session_state["session"] = Session((SAMPLE.name, SAMPLE.read_bytes()))
-    kept: Session = st.session_state["session"]
-    return kept
-
-
 @dataclass(frozen=True)
 class Look:
     """The choices that need no model."""
 
     threshold: cards.Threshold  # from which probability on an emotion is a label
     suppressed: bool  # show the boxes that do not count as faces, too
-
-
-def choose_photos() -> list[Photo]:
-    """Show how photos come in; return those that are there, or else the sample."""
-    kind = st.segmented_control(
-        "Add your own", (PHOTOS, FOLDER, CAMERA), default=PHOTOS, required=True, key="kind"
-    )
-    key = f"{kind} {session().round}"
-    if kind == CAMERA:
-        if not cards.camera_allowed(st.context.url or ""):
-            st.info(
-                "Browsers give a page the camera only over HTTPS, or on the machine that serves "
-                "it (localhost). This page came over plain HTTP from another machine."
-            )
-        st.camera_input("Take a photo", key=key, on_change=_take, args=(key,))
-    else:
-        st.file_uploader(
-            "Drop one photo or many here" if kind == PHOTOS else "Choose a folder of photos",
-            type=None if kind == PHOTOS else sorted(IMAGE_SUFFIXES),
-            accept_multiple_files=True if kind == PHOTOS else "directory",
-            key=key,
-            on_change=_take,
-            args=(key,),
-            label_visibility="collapsed",
-        )
-    return session().shown
-
-
-def tell_of_photos() -> None:
-    """Show how many photos are there and what becomes of them; and a button to remove them.
-
-    The page's address says whether there are photos: a reload or a restart of the server loses
-    them, and the page then says so.
-    """
-    kept = (
-        "photos stay in memory only, are never written to disk, and are freed within a minute of "
-        "your closing the page."
-    )
-    photos, address = session().photos, st.query_params
-    if photos:
-        address[ADDRESS_KEY] = str(len(photos))
-        with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-            st.caption(f"{cards.count(len(photos), 'photo')} on this page. Your {kept}")
-            st.button("Remove all", key="remove all", on_click=session().remove, args=(photos,))
-        return
-    if ADDRESS_KEY in address and session().round == 0:
-        st.warning(
-            "**Your photos are gone**: the page was loaded again or the server was restarted, and "
-            "photos are kept nowhere else. Please add them again; below is the sample.",
-            icon=":material/info:",
-        )
-    else:
-        address.pop(ADDRESS_KEY, None)
-    st.caption(f"This is a sample. Your own {kept}")
-
-
-def _take(key: str) -> None:
-    """Move uploaded files from Streamlit, which would hold them as long as the session, to ours."""
-    value = st.session_state[key]
-    files = [f for f in (value if isinstance(value, list) else [value]) if _is_file(f)]
-    if key.startswith(CAMERA):
-        number = st.session_state["camera photos"] = st.session_state.get("camera photos", 0) + 1
-        names = [f"camera-{number}.jpg"] * len(files)
-    else:
-        names = [cards.sent_name(file.name) for file in files]
-    session().add(zip(names, [file.getvalue() for file in files], strict=True))
-    st.session_state["page"] = 1  # the newest photos come first
-    context = get_script_run_ctx()
-    release = getattr(getattr(context, "uploaded_file_mgr", None), "remove_file", None)
-    for file in files:
-        if release and context:
-            release(context.session_id, file.file_id)
-
-
-def _is_file(value: object) -> TypeGuard[UploadedFile]:
-    return isinstance(value, UploadedFile)
 
 
 def choose_photo(photos: Sequence[Photo]) -> Photo:
@@ -183,11 +136,34 @@ def usable_models(stage: str) -> list[str]:
     return [name for name, model in model_zoo.shipped_models(stage).items() if not model.missing]
 
 
+def choose_models() -> tuple[str, str]:
+    """Show what matters to the visitor, in words; return the names of both models."""
+    wish: str = st.segmented_control(
+        "What matters",
+        (*QUALITIES, BY_NAME),
+        default=next(iter(QUALITIES)),
+        required=True,
+        key="quality",
+        bind="query-params",
+        persist_state="session",
+    )
+    if wish in QUALITIES:
+        detector, classifier, line = QUALITIES[wish]
+        st.caption(line)
+        return detector, classifier
+    return choose_model("detector"), choose_model("classifier")
+
+
 def choose_model(stage: str) -> str:
     """Show the models of a stage; return the name of the chosen one."""
     known = model_zoo.shipped_models(stage)
-    names = usable_models(stage)
-    name: str = st.selectbox(stage.capitalize(), names, key=stage, persist_state="session")
+    name: str = st.selectbox(
+        stage.capitalize(),
+        usable_models(stage),
+        key=stage,
+        bind="query-params",
+        persist_state="session",
+    )
     st.caption(cards.plain(known[name].about))
     for model in known.values():
         if model.missing:
@@ -195,10 +171,45 @@ def choose_model(stage: str) -> str:
     return name
 
 
+def choose_scope() -> tuple[Scope, bool]:
+    """Show how closely to look for faces; return it, and whether each photo is one face."""
+    whole = st.toggle(
+        "Each photo is one face",
+        key="whole",
+        help="For pictures of faces that are cut out already: none is looked for.",
+        bind="query-params",
+        persist_state="session",
+    )
+    with st.container(horizontal=True):
+        detail: str = st.selectbox(
+            "Small faces",
+            DETAILS,
+            index=DETAILS.index(Scope().detail),
+            format_func=LOOKS.__getitem__,
+            key="detail",
+            disabled=whole,
+            bind="query-params",
+            persist_state="session",
+        )
+        smallest: int = st.selectbox(
+            "Smallest face",
+            SMALLEST_FACES,
+            index=SMALLEST_FACES.index(round(Scope().min_face)),
+            format_func=lambda pixels: f"{pixels} pixels",
+            key="smallest",
+            disabled=whole,
+            bind="query-params",
+            persist_state="session",
+        )
+    return Scope(detail, float(smallest)), whole
+
+
 def choose_device() -> str:
     """Show where models can run; return the chosen place."""
     names = devices()
-    device: str = st.selectbox("Device", names, key="device", persist_state="session")
+    device: str = st.selectbox(
+        "Device", names, key="device", bind="query-params", persist_state="session"
+    )
     st.caption(
         "This machine has no GPU that PyTorch can use."
         if len(names) == 1
@@ -219,6 +230,7 @@ def choose_cut(detector: str, device: str) -> tuple[float | None, float]:
         1.0,
         min(max(round(own, 2), SCORE_FLOOR), 1.0),
         key=f"score {detector}",
+        bind="query-params",
         persist_state="session",
     )
     st.caption(
@@ -231,8 +243,9 @@ def choose_cut(detector: str, device: str) -> tuple[float | None, float]:
         60,
         round(100 * CROP_MARGIN),
         5,
-        format="%d %%",
+        format="%d%%",
         key="margin",
+        bind="query-params",
         persist_state="session",
     )
     st.caption("How much around the box the classifier sees; it was trained on tight faces.")
@@ -242,23 +255,32 @@ def choose_cut(detector: str, device: str) -> tuple[float | None, float]:
     )
 
 
-def choose_threshold(disabled: bool) -> float:
-    """Show the slider; return the probability."""
-    value = _threshold("Threshold", "threshold", disabled)
+def choose_threshold() -> None:
+    """Show the slider beside what it changes."""
+    each = bool(st.session_state.get("each"))
+    percent_slider("Threshold", "threshold", DEFAULT_PERCENT, each)
     st.caption(
-        "Each emotion has its own threshold now, see *Advanced*."
-        if disabled
+        "Each emotion has its own threshold now, see *Settings*."
+        if each
         else "A face shows each emotion whose bar reaches the dashed line. It is *unsure* if none "
         f"does, or if all stay below {cards.percent(UNSURE_BELOW)}."
     )
-    return value
 
 
-def choose_thresholds() -> dict[str, float] | None:
-    """Show a switch and, if it is on, a slider per emotion; return their probabilities."""
-    if not st.toggle("A threshold for each emotion", key="each", persist_state="session"):
-        return None
-    return {name: _threshold(name, f"threshold {name}") for name in EMOTIONS}
+def choose_thresholds() -> cards.Threshold:
+    """Show a switch and, if it is on, a slider per emotion; return the thresholds."""
+    if not st.toggle(
+        "A threshold for each emotion", key="each", bind="query-params", persist_state="session"
+    ):
+        return _probability("threshold")
+    for name in EMOTIONS:
+        percent_slider(name, f"threshold {name}", DEFAULT_PERCENT)
+    return {name: _probability(f"threshold {name}") for name in EMOTIONS}
+
+
+def _probability(key: str) -> float:
+    percent = percent_value(key, DEFAULT_PERCENT)
+    return DEFAULT_THRESHOLD if percent == DEFAULT_PERCENT else percent / 100
 
 
 def choose_suppressed() -> bool:
@@ -266,38 +288,43 @@ def choose_suppressed() -> bool:
     return st.toggle(
         "Show suppressed boxes",
         key="suppressed",
+        bind="query-params",
         help="What the detector also proposed: boxes whose score is too low to count as a face, "
         "and further boxes on the same face. Of the classical detectors only the former are known.",
         persist_state="session",
     )
 
 
-def _threshold(label: str, key: str, disabled: bool = False) -> float:
-    default = round(100 * DEFAULT_THRESHOLD)
-    percent = percent_slider(label, key, default, disabled)
-    return DEFAULT_THRESHOLD if percent == default else percent / 100
-
-
-def choose_all() -> tuple[Choice, Look, list[Photo]]:
-    """Show all controls; return what was chosen."""
-    beside = st.sidebar
-    with beside:
-        st.header("Models", anchor=False)
-        detector = choose_model("detector")
-        classifier = choose_model("classifier")
-        advanced = st.expander("Advanced")
-    with advanced:
-        suppressed = choose_suppressed()
-        thresholds = choose_thresholds()
-        place = st.container()
-    left, right = st.columns((3, 2), gap="medium")
-    with left:
-        photos = choose_photos()
-    with right:
-        threshold = choose_threshold(thresholds is not None)
-    tell_of_photos()
-    with place:
+def choose_all() -> tuple[Choice, Look]:
+    """Show the settings; return what was chosen."""
+    detector, classifier = choose_models()
+    scope, whole = choose_scope()
+    suppressed = choose_suppressed()
+    threshold = choose_thresholds()
+    with st.expander("Advanced"):
         device = choose_device()
-        score, margin = choose_cut(detector, device)
-    choice = Choice(detector, classifier, device, margin, score)
-    return choice, Look(thresholds or threshold, suppressed), photos
+        score, margin = (None, CROP_MARGIN) if whole else choose_cut(detector, device)
+    return Choice(detector, classifier, device, margin, score, scope, whole), Look(
+        threshold, suppressed
+    )
+
+
+def choose_filter() -> Filter:
+    """Show what to look for among many photos or faces; return it."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        shows = st.pills(
+            "Only faces that show",
+            (*EMOTIONS, UNSURE),
+            selection_mode="multi",
+            wrap=True,
+            key="shows",
+            bind="query-params",
+            persist_state="session",
+        )
+        name = st.text_input(
+            "Only names with",
+            key="find",
+            bind="query-params",
+            persist_state="session",
+        )
+    return Filter(name, tuple(shows))

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import config
 from streamlit.starlette import App
 
-from demo.session import FILE_BYTES, PHOTO_BYTES, TOO_LARGE, TOO_MANY
+from demo.session import FILE_BYTES, PHOTO_BYTES, TOO_LARGE, TOO_MANY, UNDO_SECONDS
 from demo.visitors import close, photo_bytes, remove_download, visitors
 
 GRACE = 40.0
@@ -171,13 +171,15 @@ async def _free_forever() -> None:
 
 
 def free_left(left: Mapping[str, float], now: float) -> dict[str, float]:
-    """Close the visitors who left ``GRACE`` seconds ago or earlier.
+    """Close the visitors who left ``GRACE`` seconds ago or earlier; forget what was removed.
 
     ``left`` says when those who had left at the last call were first seen to have; the same for the
     next call is returned.
     """
     still: dict[str, float] = {}
     for visitor in visitors():
+        if visitor.session is not None:
+            visitor.session.forget_removed(UNDO_SECONDS)
         if not visitor.connected:
             since = left.get(visitor.name, now)
             if now - since >= GRACE:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from demo import controls
+from demo import controls, intake
 from demo.analysis import ahead
 from demo.render import cards
 from demo.tabs.compare import show_comparison
@@ -14,7 +14,6 @@ from demo.tabs.photos import show_photos
 from demo.tabs.results import show_results
 from demo.tabs.why import show_reasons
 from faces.command import UserError
-from faces.emotions import EMOTIONS
 
 TABS = {
     "Photos": show_photos,
@@ -22,6 +21,8 @@ TABS = {
     "All faces": show_results,
     "Why": show_reasons,
 }
+
+STYLES = "faces.css", "page.css"
 
 
 def page() -> None:
@@ -33,24 +34,27 @@ def page() -> None:
 def draw() -> None:
     """Send the whole page; what keeps a tab from being drawn stands in that tab."""
     st.set_page_config(page_title="Faces and their emotions", page_icon="🙂", layout="wide")
-    st.html(Path(__file__).with_name("render") / "style.css")
+    for name in STYLES:
+        st.html(Path(__file__).with_name("render") / name)
     st.title("Faces and their emotions", anchor=False)
-    st.markdown(
-        f"Finds every face in a photo and says which of {len(EMOTIONS)} emotions it shows: one, "
-        "several, or none clearly. **It names what a face shows, not what a person feels, and it "
-        "errs often: never use it for decisions about people.**"
-    )
-    choice, look, photos = controls.choose_all()
-    for tab, show in zip(
-        st.tabs(list(TABS), key="tab", on_change="rerun"), TABS.values(), strict=True
-    ):
+    with st.container(horizontal=True, key="bar"):
+        intake.show_sources()
+        with st.popover("Settings", icon=":material/tune:"):
+            choice, look = controls.choose_all()
+    if not intake.session().photos:
+        intake.show_samples()
+    intake.tell_of_photos()
+    photos = intake.session().shown
+    tabs = st.tabs(list(TABS), key="tab", on_change="rerun", bind="query-params")
+    for tab, show in zip(tabs, TABS.values(), strict=True):
         if tab.open:
             with tab:
                 try:
                     show(photos, choice, look)
                 except UserError as error:
                     st.error(cards.plain(str(error)))
-    controls.session().choice = choice
+    intake.tell_of_privacy()
+    intake.session().choice = choice
 
 
 if __name__ == "__main__":

@@ -13,16 +13,19 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Container, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import PIL.Image
 
+from demo.corrections import Correction
 from faces.crops import CROP_MARGIN, crop_face
+from faces.draw import shrink
 from faces.images import read_image
 from faces.paths import ImageError
 from faces.pipeline import Image, Located, Merged, Pipeline
-from faces.types import Detection, ImageResult
+from faces.scope import Scope
+from faces.types import Box, Detection, ImageResult
 
 FILE_BYTES = 100 << 20
 """Maximum size of one photo's file."""
@@ -31,7 +34,13 @@ PHOTO_BYTES = 256 << 20
 """Bytes kept of a visitor's photos; beyond them the oldest are dropped, but not their results."""
 
 RENDERING_BYTES = 24 << 20
-"""Bytes kept of what can be made again from a photo: previews, crops, maps."""
+"""Bytes kept of what can be made again from a photo: previews, maps."""
+
+SMALL_BYTES = 24 << 20
+"""Bytes kept of crops and thumbnails, so that those of all photos are at hand."""
+
+UNDO_SECONDS = 30.0
+"""How long removed photos can be had back."""
 
 ANALYSIS_BYTES = 48 << 20
 """Bytes kept of results: some six thousand photos with two faces each."""
@@ -41,6 +50,12 @@ SCORE_FLOOR = 0.05
 
 PREVIEW_SIDES = (640, 1280)
 """Minimum and maximum of the longer side of what the page shows, in pixels."""
+
+THUMBNAIL_SIDE = 256
+"""Maximum of the longer side of a thumbnail, in pixels."""
+
+LARGEST_CROP = 512
+"""Maximum side of the crop that is kept of a corrected face, in pixels, as the service's."""
 
 CARD_SIDE = 192
 """Maximum side of a face on its card, in pixels."""
@@ -83,6 +98,8 @@ class Choice:
     device: str  # where both run
     margin: float = CROP_MARGIN  # of the crops, see ``faces.crops``
     score: float | None = None  # the minimum score of a face; None means the detector's own
+    scope: Scope = Scope()  # noqa: RUF009  (frozen); how closely the detector looks
+    whole: bool = False  # each photo is one face; the detector does not run
 
 
 @dataclass(frozen=True)
@@ -102,7 +119,7 @@ class Proposals:
 class Analysis:
     """What both stages say about a photo."""
 
-    result: ImageResult  # as ``twostage analyze`` gives it
+    result: ImageResult  # as ``twostage analyze``'s, but from left to right
     weak: tuple[Detection, ...]  # detections whose score is too low to count as faces
     merged: tuple[Merged, ...]  # boxes that were dropped because one of the faces has a better one
     seconds: dict[str, float]  # wall-clock time of each step: ``read``, ``detect``, ``classify``
@@ -167,6 +184,13 @@ class Session:
         self._seen: set[str] = set()
         self._known = Cache(ANALYSIS_BYTES)
         self.renderings = Cache(RENDERING_BYTES)  # JPEGs that can be made again, see ``keep``
+        self.small = Cache(SMALL_BYTES)  # crops and thumbnails
+        # photo's digest and face's box → what the visitor says that it shows
+        self.corrections: dict[tuple[str, Box], Correction] = {}
+        self.removed: list[Photo] = []  # those that can still be had back
+        self._before: list[Photo] = []
+        self._removal = 0.0
+        self._lock = threading.RLock()
         name, data = sample
         self._sample = Photo(name, _digest(data), name)
         self._files = {self._sample.digest: data}
@@ -181,6 +205,7 @@ class Session:
 
         The same file again moves to the front; another file of the same name gets a number.
         """
+        self.forget_removed()
         added: list[Photo] = []
         for name, data in files:
             digest = _digest(data)
@@ -217,7 +242,8 @@ class Session:
     @property
     def photo_bytes(self) -> int:
         """The bytes of all photos together."""
-        return sum(len(self._files.get(digest, b"")) for digest in {p.digest for p in self.photos})
+        digests = {photo.digest for photo in (*self.photos, *self.removed)}
+        return sum(len(self._files.get(digest, b"")) for digest in digests)
 
     def _make_room(self) -> None:
         """Drop the earliest photos that have been analysed, if all together are too large."""
@@ -228,19 +254,38 @@ class Session:
                 self._files.pop(photo.digest, None)
 
     def remove(self, photos: Sequence[Photo]) -> None:
-        """Forget photos and all that was found in them."""
-        self.photos = [photo for photo in self.photos if photo not in photos]
-        kept = {photo.digest for photo in (*self.photos, self._sample)}
-        self._seen &= kept
-        self._files = {digest: data for digest, data in self._files.items() if digest in kept}
-        for cache in (self._known, self.renderings):
-            cache.drop([k for k in cache.keys() if isinstance(k, tuple) and k[0] not in kept])
+        """Remove photos; for ``UNDO_SECONDS`` they can be had back."""
+        self.forget_removed()
+        with self._lock:
+            self._before, self._removal = self.photos, time.monotonic()
+            self.removed = [photo for photo in self.photos if photo in photos]
+            self.photos = [photo for photo in self.photos if photo not in photos]
+
+    def undo(self) -> None:
+        """Have back what was removed last."""
+        with self._lock:
+            if self.removed:
+                self.photos, self.removed = self._before, []
+
+    def forget_removed(self, after: float = 0.0) -> None:
+        """Forget what was removed so many seconds ago, and all that was found in it."""
+        with self._lock:
+            if not self.removed or time.monotonic() - self._removal < after:
+                return
+            self.removed = self._before = []
+            kept = {photo.digest for photo in (*self.photos, self._sample)}
+            self._seen &= kept
+            self._files = {digest: data for digest, data in self._files.items() if digest in kept}
+            self.corrections = {k: one for k, one in self.corrections.items() if k[0] in kept}
+            for cache in (self._known, self.renderings, self.small):
+                cache.drop([k for k in cache.keys() if isinstance(k, tuple) and k[0] not in kept])
 
     def clear(self) -> None:
         """Forget all photos and all that was found in any, the sample included."""
-        self.photos = []
+        self.photos = self.removed = self._before = []
         self._files = {}
-        for cache in (self._known, self.renderings):
+        self.corrections = {}
+        for cache in (self._known, self.renderings, self.small):
             cache.drop(cache.keys())
 
     def known(self, photo: Photo, choice: Choice) -> Analysis | str | None:
@@ -275,6 +320,7 @@ class Session:
             self._make_room()
         read_seconds = time.perf_counter() - start
         self.keep((photo.digest,), lambda: (_preview(image),))
+        self._keep_thumbnail(photo, lambda: image)
 
         # Stage 1 depends on the detector only, stage 2 also on how many detections are faces.
         proposals = self._known.get(_detector_key(photo, choice))
@@ -295,6 +341,21 @@ class Session:
         """Return a photo as JPEG, scaled to ``PREVIEW_SIDES``; ImageError if it was dropped."""
         return self.keep((photo.digest,), lambda: (_preview(self.read(photo)),))[0]
 
+    def thumbnail(self, photo: Photo) -> bytes:
+        """Return a photo as JPEG, at most ``THUMBNAIL_SIDE`` wide and high.
+
+        Raises:
+            ImageError: it was dropped.
+        """
+        return self._keep_thumbnail(photo, lambda: self.read(photo))
+
+    def _keep_thumbnail(self, photo: Photo, read: Callable[[], Image]) -> bytes:
+        def make() -> tuple[bytes, ...]:
+            image = read()
+            return (jpeg(_resized(image, min(1.0, THUMBNAIL_SIDE / max(image.shape[:2])))),)
+
+        return self.keep((photo.digest,), make, self.small)[0]
+
     def crops(self, photo: Photo, choice: Choice, result: ImageResult) -> tuple[bytes, ...]:
         """Return what stage 2 saw of each face, as JPEG, at most ``CARD_SIDE`` wide.
 
@@ -311,26 +372,70 @@ class Session:
             crops = (crop_face(image, face.box, choice.margin) for face in result.faces)
             return tuple(jpeg(_resized(crop, min(1.0, CARD_SIDE / len(crop)))) for crop in crops)
 
-        return self.keep(_crops_key(photo, choice, len(result.faces)), cut)
+        return self.keep(_crops_key(photo, choice, len(result.faces)), cut, self.small)
+
+    def correct(
+        self, photo: Photo, choice: Choice, result: ImageResult, number: int, label: str
+    ) -> Correction | None:
+        """Keep what a face really shows; "" takes it back.
+
+        Args:
+            photo: in which the face is.
+            choice: under which it was found.
+            result: what was found.
+            number: of the face.
+            label: an emotion or ``NOT_A_FACE``.
+
+        Returns:
+            What is kept now.
+
+        Raises:
+            ImageError: the photo was dropped.
+        """
+        face = result.faces[number - 1]
+        key = photo.digest, face.box
+        self.corrections.pop(key, None)
+        if not label:
+            return None
+        file = io.BytesIO()
+        crop = shrink(crop_face(self.read(photo), face.box, choice.margin), LARGEST_CROP)
+        PIL.Image.fromarray(crop).save(file, "PNG", compress_level=1)
+        models = face.emotions.top, choice.classifier, choice.detector, time.time()
+        made = Correction(photo.digest, number, label, file.getvalue(), *models)
+        self.corrections[key] = made
+        return made
+
+    def corrected(self, photo: Photo, result: ImageResult) -> dict[int, str]:
+        """Return number of a face → what the visitor says that it shows."""
+        found = (self.corrections.get((photo.digest, face.box)) for face in result.faces)
+        return {number: one.label for number, one in enumerate(found, start=1) if one}
 
     def keep(
-        self, key: tuple[str | float, ...], make: Callable[[], tuple[bytes, ...]]
+        self,
+        key: tuple[str | float, ...],
+        make: Callable[[], tuple[bytes, ...]],
+        cache: Cache | None = None,
     ) -> tuple[bytes, ...]:
         """Return JPEGs that can be made again; they are made unless they are kept.
 
-        The key starts with the digest of the photo.
+        The key starts with the digest of the photo. They are kept in ``cache``, by default
+        ``renderings``.
         """
-        kept = self.renderings.get(key)
+        cache = self.renderings if cache is None else cache
+        kept = cache.get(key)
         if not isinstance(kept, tuple):
             kept = make()
-            self.renderings.put(key, kept, sum(map(len, kept)))
+            cache.put(key, kept, sum(map(len, kept)))
         return kept
 
 
 def classify(
     image: Image, proposals: Proposals, score: float | None, pipeline: Pipeline, name: str
 ) -> Analysis:
-    """Run stage 2 on the proposals of an image that count as faces: those from this score on."""
+    """Run stage 2 on the proposals of an image that count as faces, those from this score on.
+
+    The faces stand from left to right.
+    """
     faces = proposals.faces(score)
     result = pipeline.classify(image, faces, name)
     weak = proposals.located.detections[len(faces.detections) :]
@@ -339,7 +444,11 @@ def classify(
         "detect": faces.seconds,
         "classify": result.seconds - faces.seconds,
     }
-    return Analysis(result, weak, faces.merged, seconds)
+    numbers = result.numbers
+    ordered = sorted(zip(numbers, result.faces, strict=True), key=lambda numbered: numbered[0])
+    result = replace(result, faces=tuple(face for _, face in ordered))
+    merged = (Merged(one.detection, numbers[one.into] - 1) for one in faces.merged)
+    return Analysis(result, weak, tuple(merged), seconds)
 
 
 def jpeg(image: Image) -> bytes:
@@ -367,8 +476,11 @@ def _unique(name: str, taken: Container[str]) -> str:
     return next(one for one in itertools.chain([name], numbers) if one not in taken)
 
 
-def _detector_key(photo: Photo, choice: Choice) -> tuple[str, ...]:
-    return photo.digest, choice.detector, choice.device
+def _detector_key(photo: Photo, choice: Choice) -> tuple[str | float, ...]:
+    if choice.whole:
+        return photo.digest, "whole"
+    scope = choice.scope
+    return photo.digest, choice.detector, choice.device, scope.detail, scope.min_face
 
 
 def _crops_key(photo: Photo, choice: Choice, faces: int) -> tuple[str | float, ...]:
@@ -376,7 +488,7 @@ def _crops_key(photo: Photo, choice: Choice, faces: int) -> tuple[str | float, .
 
 
 def _key(photo: Photo, choice: Choice, faces: int) -> tuple[str | float, ...]:
-    return *_crops_key(photo, choice, faces), choice.classifier
+    return *_crops_key(photo, choice, faces), choice.classifier, choice.device
 
 
 def _preview(image: Image) -> bytes:

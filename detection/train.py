@@ -18,32 +18,33 @@ import resource
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.engine import default_argument_parser
 from detectron2.evaluation import print_csv_format
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
-from detection.data.catalog import describe, short_name
+from detection.data.catalog import describe, register, short_name
 from detection.modeling import checkpoints
 from detection.modeling.backbone import CENTERFACE, IMAGENET
-from detection.modeling.config import build_network
+from detection.modeling.config import apply_overrides, build_network, check_values, load_config
 from detection.modeling.freezing import parameters_by_part
 from detection.training.evaluator import average_precision, error_rates, ranked, select_threshold
-from detection.training.launch import run_launched
-from detection.training.options import PAIR, configure, detectron2_parser
+from detection.training.launch import device_name, run_launched
 from detection.training.trainer import FaceTrainer, Interrupted, evaluate_model, predict
 from faces.command import UserError, handling_stops, note, run
 from faces.files import write_json, write_text
 from faces.provenance import command_line, git_commit
 
 COMMAND = "detection.train"
+COCO = "a COCO json of faces and its images,"
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -59,19 +60,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return Detectron2's parser with the options that name data."""
-    parser = detectron2_parser(f"python -m {COMMAND}", __doc__)
-    parser.add_argument(
-        "--dataturks",
-        help="a Dataturks json and the folder of its images: train on its training split, select "
-        "on its validation split, report its test split; named again, it is seen more often",
-        **PAIR,
+    parser: argparse.ArgumentParser = default_argument_parser(
+        epilog="KEY VALUE pairs after the options override the configuration, as in Detectron2."
     )
+    parser.prog, parser.description = f"python -m {COMMAND}", __doc__
     for name, use in (
-        ("--train-coco", "to train on; named again, it is seen more often"),
-        ("--val-coco", "to select the best weights and the score threshold on"),
-        ("--report-coco", "to be measured once, at the end"),
+        (
+            "--dataturks",
+            "a Dataturks json and the folder of its images: train on its training split, select "
+            "on its validation split, report its test split; named again, it is seen more often",
+        ),
+        ("--train-coco", f"{COCO} to train on; named again, it is seen more often"),
+        ("--val-coco", f"{COCO} to select the best weights and the score threshold on"),
+        ("--report-coco", f"{COCO} to be measured once, at the end"),
     ):
-        parser.add_argument(name, help=f"a COCO json of faces and its images, {use}", **PAIR)
+        parser.add_argument(
+            name, nargs=2, action="append", default=[], metavar=("JSON", "IMAGES"), help=use
+        )
     return parser
 
 
@@ -91,6 +96,27 @@ def named_data(args: argparse.Namespace) -> dict[str, tuple[str, ...]]:
         key: tuple(names if key == "TRAIN" else dict.fromkeys(names))
         for key, names in named.items()
     }
+
+
+def configure(args: argparse.Namespace, data: Mapping[str, tuple[str, ...]]) -> Any:
+    """Build the configuration from the options and register the data.
+
+    ``data`` are key of ``DATASETS`` → names of data sets; empty ones leave what the overrides say,
+    if anything.
+    """
+    if not args.config_file:
+        raise UserError(
+            "--config-file is missing: a file, or mobilenet_fpn (for CPUs), or x101_fpn (for GPUs)"
+        )
+    cfg = load_config(args.config_file)
+    for key in ("TRAIN", "TEST", "REPORT"):
+        cfg.DATASETS[key] = data.get(key, ())
+    opts = list(args.opts or [])
+    apply_overrides(cfg, opts[1:] if opts[:1] == ["--"] else opts)
+    check_values(cfg, f"{args.config_file} and the KEY VALUE pairs")
+    cfg.MODEL.DEVICE = device_name(args, cfg.MODEL.DEVICE)
+    register([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.REPORT])
+    return cfg
 
 
 def train(args: argparse.Namespace) -> int:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from eval.data import options
 from eval.data.composing import write_set
 from eval.data.images import AnnotatedImages
-from faces.coco import AnnotatedImage, load_coco
+from faces.coco import AnnotatedImage, GroundTruth, load_coco
 from faces.command import UserError
 from faces.pipeline import Image
 from faces.types import Box
@@ -63,6 +64,18 @@ def lay_out(
         yield canvas, placed
 
 
+def write_mosaics(images: AnnotatedImages, width: int, height: int, out: Path) -> tuple[int, int]:
+    """Write canvases of images into an empty folder; return how many, and the faces to find."""
+    laid = lay_out(images, width, height)
+    return write_set(out, "mosaic_{:04d}.jpg", laid, ["face"], {"limits": LIMITS})
+
+
+def shuffled(truth: GroundTruth, seed: int) -> GroundTruth:
+    """Return the same ground truth, its images in an order drawn at random."""
+    order = np.random.default_rng(abs(seed)).permutation(len(truth.images))
+    return replace(truth, images=tuple(truth.images[index] for index in order))
+
+
 def _add_options(parser: ArgumentParser) -> None:
     options.add_photo_options(parser)
     options.add_folder_option(parser)
@@ -72,13 +85,10 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _make(arguments: Namespace) -> int:
     width, height = arguments.size
-    truth = load_coco(arguments.coco)
-    order = np.random.default_rng(abs(arguments.seed)).permutation(len(truth.images))
-    shuffled = tuple(truth.images[index] for index in order)
-    images = AnnotatedImages(replace(truth, images=shuffled), arguments.images)
+    truth = shuffled(load_coco(arguments.coco), arguments.seed)
+    images = AnnotatedImages(truth, arguments.images)
     with options.new_folder(arguments.folder) as folder:
-        laid = lay_out(images, width, height)
-        canvases, faces = write_set(folder, "mosaic_{:04d}.jpg", laid, ["face"], {"limits": LIMITS})
+        canvases, faces = write_mosaics(images, width, height, folder)
         status = images.close(COMMAND)
     print(f"{arguments.folder}: {canvases} canvases of {width}×{height} pixels, {faces} faces")
     return status

@@ -40,12 +40,14 @@ SECTIONS = (
     classification.SECTION,
     detection.SECTION,
     sections.DETECTOR_SPEED,
+    sections.DETECTOR_SIZES,
     sections.DETECTOR_CURVE,
     sections.DETECTOR_BATCHES,
     detector_training.SECTION,
     sections.DETECTOR_COST,
     sections.CLASSIFIER_SPEED,
     robustness.SECTION,
+    sections.ROTATIONS,
     ablation.SECTION,
     operating_point.SECTION,
     joint.SECTION,
@@ -56,7 +58,10 @@ SECTIONS = (
     video.SECTION,
     sections.VIDEO_SPEED,
     sections.SERVICE_LOAD,
+    sections.ROBUSTNESS_CAMPAIGN,
     sections.FOLDER_SOAK,
+    sections.SERVICE_SOAK,
+    sections.LIVE,
 )
 """The sections of docs/results.md, in their order."""
 

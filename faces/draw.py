@@ -50,71 +50,42 @@ def draw_faces(
     image: NDArray[np.uint8],
     result: ImageResult,
     threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD,
-    notes: Mapping[int, str] | None = None,
-    size: float = 1.0,
+    numbers: Sequence[int] | None = None,
 ) -> NDArray[np.uint8]:
     """Return a copy of an image with its faces boxed, numbered and labelled.
 
-    Numbers count from 1 in the order of ``result.faces``, as in the result files. Each box has the
-    colour of its most likely label between two dark lines, and a filled label with every label and
-    its percentage, or ``unsure``. Line and letters grow with the image; letters shrink down to a
-    legible size where the image is too narrow. A label stands above, below, beside or inside its
-    box, where it covers least of other labels and faces; inside the image, if that has the room.
+    Each box has the colour of its most likely label between two dark lines, and a filled label with
+    every label and its percentage, or ``unsure``. Line and letters grow with the image; letters
+    shrink down to a legible size where the image is too narrow. A label stands above, below, beside
+    or inside its box, where it covers least of other labels and faces; inside the image, if that
+    has the room.
 
     Args:
         image: the upright image, (H, W, 3) uint8 RGB, any size; so is what is returned.
         result: what was found in it; boxes may lie partly or wholly outside.
         threshold: from which probability on an emotion is a label.
-        notes: number of a face → one more line of its label.
-        size: of lines and letters; more than 1 for an image that will be shown smaller.
+        numbers: of the faces, in the order of ``result.faces``; None for ``result.numbers``, from
+            left to right, as in the result files.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
     """
     canvas = Image.fromarray(np.ascontiguousarray(image))
     draw = ImageDraw.Draw(canvas)
-    scale = _scale(canvas) * size
+    scale = _scale(canvas)
     line = max(1, round(2 * scale))
+    numbers = result.numbers if numbers is None else numbers
     boxes = [_pixels(face.detection.box, canvas.size) for face in result.faces]
     for box, face in sorted(zip(boxes, result.faces, strict=True), key=lambda p: -_area(p[0])):
-        _outline(draw, box, _colour(face, threshold), line, canvas.size)
+        _outline(draw, box, colour_of(face, threshold), line, canvas.size)
     faces = np.array(boxes, np.int64).reshape(-1, 4)
     taken = np.empty((0, 4), np.int64)
-    for number, (box, face) in enumerate(zip(boxes, result.faces, strict=True), start=1):
+    for number, box, face in zip(numbers, boxes, result.faces, strict=True):
         lines = label_lines(number, face, threshold)
-        if notes and number in notes:
-            lines.append(notes[number])
         font = _font(draw, lines, round(15 * scale), canvas.width)
         area = _place(_text_size(draw, lines, font), box, line, faces, taken, canvas.size)
         taken = np.vstack([taken, area])
-        _label(draw, area, lines, font, _colour(face, threshold))
-    return np.array(canvas)
-
-
-def draw_suppressed(
-    image: NDArray[np.uint8], boxes: Sequence[tuple[Box, str]], size: float = 1.0
-) -> NDArray[np.uint8]:
-    """Return a copy of an image with boxes that do not count as faces: dashed, grey, with a word.
-
-    Args:
-        image: the upright image, (H, W, 3) uint8 RGB, any size; so is what is returned.
-        boxes: each in pixels of the image, partly or wholly outside perhaps; and what stands below
-            it, which may be nothing.
-        size: see ``draw_faces``.
-    """
-    canvas = Image.fromarray(np.ascontiguousarray(image))
-    draw = ImageDraw.Draw(canvas)
-    scale = _scale(canvas) * size
-    line = max(1, round(1.2 * scale))
-    font = _font_of(max(8, round(12 * scale)))
-    areas = [_pixels(box, canvas.size) for box, _ in boxes]
-    for area in areas:
-        _dashed(draw, area, line, dash=max(3, round(6 * scale)))
-    for area, (_, text) in zip(areas, boxes, strict=True):
-        if not text:
-            continue
-        width, height = round(draw.textlength(text, font=font)) + 2, _line_height(font)
-        x = max(0, min(area[0], canvas.width - width))
-        y = max(0, min(area[3] + 1, canvas.height - height))
-        draw.rectangle((x, y, x + width, y + height - 1), fill="black")
-        draw.text((x + 1, y + height // 2), text, fill=UNSURE_COLOUR, font=font, anchor="lm")
+        _label(draw, area, lines, font, colour_of(face, threshold))
     return np.array(canvas)
 
 
@@ -134,7 +105,13 @@ def label_lines(
     return [f"{number} {first}", *others]
 
 
-def _colour(face: Face, threshold: float | Mapping[str, float]) -> _Colour:
+def text_colour(background: _Colour) -> str:
+    """Return ``black`` or ``white``, whichever reads better on a background."""
+    return "black" if _luminance(background) > 0.179 else "white"
+
+
+def colour_of(face: Face, threshold: float | Mapping[str, float]) -> _Colour:
+    """Return the colour of a face's box: that of its most likely label, or of unsure faces."""
     if face.emotions.unsure(threshold):
         return UNSURE_COLOUR
     return COLOURS[face.emotions.labels(threshold)[0]]
@@ -172,20 +149,6 @@ def _outline(
         dark = layer < _edge(line) or layer >= gap - _edge(line)
         draw.rectangle((left, top, right, bottom), outline=(0, 0, 0) if dark else colour)
         left, top, right, bottom = left + 1, top + 1, right - 1, bottom - 1
-
-
-def _dashed(draw: ImageDraw.ImageDraw, box: _Area, line: int, dash: int) -> None:
-    """Draw a frame of light dashes with dark gaps: one of the two shows on any background."""
-    left, top, right, bottom = box
-    draw.rectangle(box, outline="black", width=line)
-    for x in range(left, right + 1, 2 * dash):
-        for y in (top, max(top, bottom - line + 1)):
-            last = min(x + dash - 1, right), min(y + line - 1, bottom)
-            draw.rectangle((x, y, *last), fill=UNSURE_COLOUR)
-    for y in range(top, bottom + 1, 2 * dash):
-        for x in (left, max(left, right - line + 1)):
-            last = min(x + line - 1, right), min(y + dash - 1, bottom)
-            draw.rectangle((x, y, *last), fill=UNSURE_COLOUR)
 
 
 def _edge(line: int) -> int:
@@ -264,9 +227,9 @@ def _overlaps(areas: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np
 def _label(
     draw: ImageDraw.ImageDraw, area: _Area, lines: Sequence[str], font: _Font, colour: _Colour
 ) -> None:
-    """Fill the label with its colour and write on it in black or white, whichever reads better."""
+    """Fill the label with its colour and write on it."""
     draw.rectangle(area, fill=colour, outline="black")
-    text = "black" if _luminance(colour) > 0.179 else "white"
+    text = text_colour(colour)
     padding = _padding(font)
     for index, line in enumerate(lines):
         y = area[1] + padding + round((index + 0.5) * _line_height(font))

@@ -90,7 +90,7 @@ def json_line(result: ImageResult, threshold: Threshold = DEFAULT_THRESHOLD) -> 
 def csv_rows(result: ImageResult, threshold: Threshold) -> list[list[Any]]:
     """Return one row per face of an image, in the order of ``CSV_COLUMNS``.
 
-    ``face`` counts from 1, ``labels`` are joined by ``;``, ``unsure`` is a bool.
+    ``face`` is of ``ImageResult.numbers``, ``labels`` are joined by ``;``, ``unsure`` is a bool.
     """
     return [
         [
@@ -98,7 +98,9 @@ def csv_rows(result: ImageResult, threshold: Threshold) -> list[list[Any]]:
             *(*face["box"], face["score"], *face["emotions"].values()),
             *(";".join(face["labels"]), face["unsure"]),
         ]
-        for number, face in enumerate(result_to_dict(result, threshold)["faces"], start=1)
+        for number, face in zip(
+            result.numbers, result_to_dict(result, threshold)["faces"], strict=True
+        )
     ]
 
 

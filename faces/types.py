@@ -207,6 +207,20 @@ class ImageResult:
     turned: int = 0
     preview: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The number of each face, in the order of ``faces``: from 1, from left to right.
+
+        A face stands where the centre of its box does; of two at the same x, the upper comes first.
+        """
+        boxes = [face.box for face in self.faces]
+        order = sorted(
+            range(len(boxes)),
+            key=lambda i: (boxes[i].x1 + boxes[i].x2, boxes[i].y1 + boxes[i].y2),
+        )
+        ranks = {index: rank for rank, index in enumerate(order, start=1)}
+        return tuple(ranks[index] for index in range(len(boxes)))
+
     def _repr_png_(self) -> bytes | None:
         """Return the annotated image for a notebook; None where the image is not at hand."""
         from faces.draw import preview_png  # here, as drawing needs these types

@@ -1,4 +1,4 @@
-"""Make the sample photos from the public-domain portraits that three packages on PyPI carry.
+"""Make the sample photos from the public-domain photos that three packages on PyPI carry.
 
     pip download --no-deps --dest DIR scikit-image==0.26.0 matplotlib==3.11.2
     pip download --no-deps --dest DIR --no-binary :all: face_recognition==1.3.0
@@ -58,11 +58,22 @@ PORTRAITS = {
         "a8ca6d734765703b09728ab47fe59f473d93ae3967fc24c7c0288c3c7adb7130",
         *(600, 50, 420),
     ),
+    "profile": Portrait(
+        "scikit_image-*.whl",
+        "skimage/data/camera.png",
+        "b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a",
+        *(512, 0, 512),
+    ),
 }
+
+GROUP = ("collins", "obama", "hopper")
 """From left to right."""
 
-SINGLE = ("collins", "hopper")
+SINGLE = ("collins", "hopper", "profile")
 """Also saved alone, whole."""
+
+DARK = 0.22
+"""Brightness of the variant of Hopper's portrait, of 1."""
 
 
 def read_portrait(folder: Path, portrait: Portrait) -> NDArray[np.uint8]:
@@ -99,6 +110,12 @@ def side_by_side(portraits: list[tuple[Portrait, NDArray[np.uint8]]]) -> NDArray
     return np.hstack(parts)
 
 
+def darkened(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an underexposed variant of an image, (H, W, 3) uint8 RGB."""
+    dark: NDArray[np.uint8] = (255 * DARK * (image / 255) ** 1.3).round().astype(np.uint8)
+    return dark
+
+
 def main() -> int:
     """Read the packages, write group.jpg and the single portraits beside this file."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -110,7 +127,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     outputs = {name: images[name] for name in SINGLE}
-    outputs["group"] = side_by_side([(PORTRAITS[name], images[name]) for name in PORTRAITS])
+    outputs["group"] = side_by_side([(PORTRAITS[name], images[name]) for name in GROUP])
+    outputs["dark"] = darkened(images["hopper"])
     for name, image in outputs.items():
         path = Path(__file__).with_name(f"{name}.jpg")
         Image.fromarray(image).save(path, quality=90, subsampling=0)

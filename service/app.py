@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
+import webbrowser
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import swagger_ui_bundle
@@ -19,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 
 import twostage
 from faces.command import UserError
-from service import feedback, predict
+from service import feedback, live, predict
 from service.batching import Batcher
 from service.database import Database
 from service.guard import Guard
@@ -27,10 +28,9 @@ from service.metrics import exposition
 from service.models import Choice, Models
 from service.reading import Fetcher
 from service.schemas import Health, ModelsAnswer, refusals
-from service.settings import ENVIRONMENT, Settings
+from service.settings import ENVIRONMENT, STATIC, Settings
 from service.state import State
 
-STATIC = Path(__file__).with_name("static")
 SECONDS_BETWEEN_CLEAN_UPS = 300.0
 LOG = logging.getLogger("service")
 
@@ -69,6 +69,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     app.include_router(router)
     app.include_router(predict.router)
     app.include_router(feedback.router)
+    app.include_router(live.router)
     app.mount("/static/swagger", StaticFiles(directory=swagger_ui_bundle.swagger_ui_path))
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -103,6 +104,8 @@ async def _load(state: State) -> None:
     try:
         await asyncio.to_thread(state.models.pipeline, Choice())
         state.ready.set()
+        if state.settings.live and ("DISPLAY" in os.environ or sys.platform == "darwin"):
+            await asyncio.to_thread(webbrowser.open, f"http://127.0.0.1:{state.settings.port}/live")
     except UserError as error:
         LOG.error("the default models cannot be loaded: %s", error)
 

@@ -1,4 +1,4 @@
-"""``twostage serve``, ``twostage feedback export`` and ``twostage feedback report``."""
+"""``twostage serve``, ``feedback export``, ``feedback report``, and ``video SOURCE --show``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import argparse
 import dataclasses
 import logging
 import os
+import re
+import socket
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
@@ -29,6 +32,42 @@ def serve(args: argparse.Namespace) -> int:
     settings = Settings(**given)
     if settings.no_token:
         settings = dataclasses.replace(settings, token="")
+    return _serve(settings, f"http://{settings.host}:{settings.port} ({settings.privacy()})")
+
+
+def show(args: argparse.Namespace, threshold: float | dict[str, float]) -> int:
+    """Run ``twostage video SOURCE --show``: the live page, until Ctrl-C; nothing is kept."""
+    source = args.sources[0]
+    if len(args.sources) > 1 or args.out or args.annotated or args.chart or args.detect_every > 1:
+        raise UserError("--show takes one source and no output; save from the page")
+    if not re.fullmatch(r"camera:\d+", source) and not Path(source).is_file():
+        raise UserError(f"{source}: --show takes camera:0 or a video file")
+    live = {
+        **{"source": source, "overlay": args.overlay},
+        "every": args.every if args.fps is None else 1 / args.fps,
+        "options": {
+            **{"threshold": threshold, "detail": args.detail, "min_face": args.min_face},
+        },
+    }
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(
+            port=port,
+            database=f"sqlite:///{folder}/nothing.sqlite3",
+            keep="none",
+            detector=args.detector,
+            classifier=args.classifier,
+            device=args.device,
+            per_minute=0,
+            live=live,
+        )
+        return _serve(settings, f"http://127.0.0.1:{port}/live (nothing is kept)")
+
+
+def _serve(settings: Settings, told: str) -> int:
+    """Serve until Ctrl-C or SIGTERM; ``told`` stands on the terminal."""
     _check_installed()
     import uvicorn
 
@@ -40,11 +79,12 @@ def serve(args: argparse.Namespace) -> int:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    url = f"http://{settings.host}:{settings.port}"
-    note("twostage", f"{url} ({settings.privacy()}); Ctrl-C ends it")
+    note("twostage", f"{told}; Ctrl-C ends it")
     with tempfile.TemporaryDirectory() as counts:
         if settings.processes > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
+            cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // settings.processes)))
         uvicorn.run(
             "service.app:from_environment",
             factory=True,

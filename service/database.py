@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,18 @@ from uuid import uuid4
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -23,6 +35,7 @@ from faces.command import UserError
 from service.tables import Face, Feedback, Image, Secret
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+_MEASURED = ("number", "x1", "y1", "x2", "y2", "score", "probabilities")
 _LOCK = 0x7457_6F53
 """Number of PostgreSQL's advisory lock that migrations hold."""
 
@@ -56,7 +69,8 @@ class Database:
     def __init__(self, url: str, revision: str = "head") -> None:
         try:
             self._engine = _engine(url)
-            self._write = self._engine.execution_options(twostage_writes=True)
+            self._write = self._engine.execution_options(twostage_writes="FULL")
+            self._lazily = self._engine.execution_options(twostage_writes="NORMAL")
             self._migrate(revision)
         except (ArgumentError, NoSuchModuleError) as error:
             raise UserError(
@@ -81,16 +95,30 @@ class Database:
         return True
 
     def add(self, image: Image, kept: Kept) -> str:
-        """Store an image with its faces; returns its id."""
+        """Store an image with its faces; returns its id.
+
+        Safe from the end of the process at once, from that of the machine within moments: its
+        answer does not wait for the disk.
+        """
         image.id = uuid4().hex
         image.time = time.time()
         image.picture = kept.picture
-        for face, crop in zip(image.faces, kept.crops, strict=False):
-            face.crop, face.crop_until = crop, kept.crop_until
-        with self._writing() as session:
-            session.add(image)
-            session.flush()
-            return image.id
+        crops = itertools.chain(kept.crops, itertools.repeat(None))
+        faces = [
+            {
+                **{name: getattr(face, name) for name in _MEASURED},
+                **{"image_id": image.id, "crop": crop, "crop_until": crop and kept.crop_until},
+            }
+            for face, crop in zip(image.faces, crops, strict=False)
+        ]
+        row = {column.name: getattr(image, column.name) for column in Image.__table__.columns}
+        with self._lazily.begin() as connection:
+            if self._engine.name == "postgresql":
+                connection.execute(text("SET LOCAL synchronous_commit = off"))
+            connection.execute(insert(Image), row)
+            if faces:
+                connection.execute(insert(Face), faces)
+        return image.id
 
     def give_feedback(
         self, image_id: str, number: int, emotions: Sequence[str], sender: str
@@ -100,7 +128,7 @@ class Database:
         Returns:
             False if there is no such face.
         """
-        insert = postgresql.insert if self._engine.name == "postgresql" else sqlite.insert
+        upsert = postgresql.insert if self._engine.name == "postgresql" else sqlite.insert
         with self._writing() as session:
             # keeping the crop locks the face, so that no clean-up comes in between
             face_id = session.scalar(
@@ -113,7 +141,7 @@ class Database:
                 return False
             values = {"emotions": list(emotions), "time": time.time()}
             session.execute(
-                insert(Feedback)
+                upsert(Feedback)
                 .values(face_id=face_id, sender=self._hashed(session, sender), **values)
                 .on_conflict_do_update(index_elements=["face_id", "sender"], set_=values)
             )
@@ -188,7 +216,7 @@ class Database:
 
 
 def _engine(url: str) -> Engine:
-    """Return an engine; SQLite's writes wait for each other, and survive a crash of the machine."""
+    """Return an engine; SQLite's writes wait for each other."""
     address = make_url(url)
     if address.drivername in ("postgres", "postgresql"):
         address = address.set(drivername="postgresql+pg8000")
@@ -207,7 +235,7 @@ def _engine(url: str) -> Engine:
     def prepare(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # "begin" below begins
         for pragma in (
-            *("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"),
+            *("journal_mode=WAL", "foreign_keys=ON"),
             *("secure_delete=ON", "busy_timeout=30000"),
         ):
             connection.execute(f"PRAGMA {pragma}")
@@ -215,6 +243,8 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("twostage_writes")
+        if writes:
+            connection.exec_driver_sql(f"PRAGMA synchronous={writes}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine

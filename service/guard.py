@@ -24,7 +24,7 @@ from service.settings import Settings
 
 LOG = logging.getLogger("service")
 
-OPEN = ("/", "/static/", "/docs", "/openapi.json", "/v1/health")
+OPEN = ("/", "/static/", "/live", "/live/", "/docs", "/openapi.json", "/v1/health")
 """Paths, and what lies below those that end in a slash, that need no token and have no rate."""
 
 _POLICY = (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -107,12 +109,7 @@ class Models:
 
     def weights(self, choice: Choice) -> dict[str, str]:
         """Return model → sha256 of its weights, of those that have weights of their own."""
-        detector, classifier = self.names(choice)
-        hashes: dict[str, str] = dict(_classifier_hashes(classifier))
-        shipped = shipped_models("detector").get(detector)
-        if shipped is not None and not shipped.classical:
-            hashes[detector] = shipped.card()["sha256"]
-        return hashes
+        return dict(_hashes(*self.names(choice)))
 
     def listing(self) -> dict[str, list[dict[str, Any]]]:
         """Return what ``GET /v1/models`` says: per stage the models, the default first."""
@@ -195,11 +192,17 @@ def _sha256(model: ShippedModel) -> str:
     return "" if model.classical else str(model.card()["sha256"])
 
 
-def _classifier_hashes(name: str) -> dict[str, str]:
-    shipped = shipped_models("classifier").get(name)
+@cache
+def _hashes(detector: str, classifier: str) -> dict[str, str]:
+    """Return model → sha256 of its weights, as they were when it was used first."""
+    hashes: dict[str, str] = {}
+    shipped = shipped_models("classifier").get(classifier)
     if shipped is not None:
-        return {name: _sha256(shipped)}
-    try:
-        return dict(classifier_facts(name)["weights_sha256"])
-    except (UserError, OSError):
-        return {}
+        hashes[classifier] = _sha256(shipped)
+    else:
+        with suppress(UserError, OSError):
+            hashes.update(classifier_facts(classifier)["weights_sha256"])
+    found = shipped_models("detector").get(detector)
+    if found is not None and not found.classical:
+        hashes[detector] = _sha256(found)
+    return hashes

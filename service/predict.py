@@ -1,4 +1,4 @@
-"""``POST /v1/predict`` and ``WS /v1/stream``: images in, faces and emotions out."""
+"""``POST /v1/predict``: images in, faces and emotions out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import io
 import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,19 +18,18 @@ from PIL import Image as Pillow
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from faces.command import UserError
 from faces.crops import crop_face
 from faces.draw import draw_faces, shrink
 from faces.images import ImageError
-from faces.sinks import Threshold, result_to_dict
+from faces.sinks import result_to_dict
 from service import tables
 from service.batching import Analyzed, BusyError
 from service.database import Kept
 from service.models import Choice
 from service.reading import FILES, receive
-from service.schemas import PredictAnswer, PredictOptions, check, parse_json, refusals
+from service.schemas import PredictAnswer, PredictOptions, check, refusals
 from service.state import State
 
 router = APIRouter()
@@ -189,7 +187,8 @@ def _entry(
             plain["faces"][number - 1]["crop"] = base64.b64encode(crops[number - 1]).decode()
     entry = {"image_id": image_id, **plain}
     if options.annotate_image:
-        drawn = png(draw_faces(image, result, options.threshold))
+        order = range(1, len(result.faces) + 1)  # that of face_index
+        drawn = png(draw_faces(image, result, options.threshold, order))
         entry["annotated"] = base64.b64encode(drawn).decode()
     return entry
 
@@ -205,63 +204,3 @@ def json_answer(content: dict[str, Any]) -> Response:
     """Return strict JSON in UTF-8."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Response(text.encode("utf-8", "backslashreplace"), media_type="application/json")
-
-
-@router.websocket("/v1/stream")
-async def stream(socket: WebSocket) -> None:
-    """Answer each frame, the bytes of a JPEG, with its result; nothing is kept.
-
-    The first message is JSON: ``token`` where the service wants one, and options of
-    ``/v1/predict``. A frame waits for the answer to the one before it.
-    """
-    state: State = socket.app.state.service
-    await socket.accept()
-    with suppress(WebSocketDisconnect, RuntimeError):
-        try:
-            options = await _greeting(state, socket)
-            with state.streaming():
-                while True:
-                    async with asyncio.timeout(state.settings.seconds):
-                        frame = await socket.receive_bytes()
-                    await socket.send_bytes(await _frame(state, frame, options))
-        except HTTPException as error:
-            await socket.send_text(json.dumps({"detail": error.detail}))
-        except (TimeoutError, KeyError):
-            pass  # silent for too long, or text where a frame belongs
-        await socket.close(1008)
-
-
-async def _greeting(state: State, socket: WebSocket) -> PredictOptions:
-    async with asyncio.timeout(state.settings.upload_seconds):
-        fields = parse_json((await socket.receive_text()).encode("utf-8", "replace"))
-    token = fields.pop("token", "") if isinstance(fields, dict) else ""
-    if state.settings.token and not (isinstance(token, str) and state.guards_token(token)):
-        raise HTTPException(401, "a token is needed")
-    options = check(PredictOptions, fields)
-    try:
-        state.models.check(options.choice())
-    except UserError as error:
-        raise HTTPException(422, str(error)) from None
-    return options
-
-
-async def _frame(state: State, frame: bytes, options: PredictOptions) -> bytes:
-    """Return the JSON of a frame's result, or of what went wrong with it."""
-    if len(frame) > state.settings.max_bytes:
-        return b'{"detail":"the frame is too large"}'
-    try:
-        (answer,) = state.batcher.submit([("frame", frame)], options.choice())
-        analyzed = await asyncio.wait_for(answer, state.settings.seconds)
-    except BusyError:
-        return b'{"detail":"too many requests are waiting"}'
-    except TimeoutError:
-        return b'{"detail":"it took too long"}'
-    except ImageError as error:
-        return json.dumps({"detail": error.cause}).encode()
-    return json_frame(analyzed, options.threshold)
-
-
-def json_frame(analyzed: Analyzed, threshold: Threshold) -> bytes:
-    """Return a frame's result as the command line writes it."""
-    plain = result_to_dict(analyzed.result, threshold)
-    return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from faces.command import UserError
 
 KEEP = ("none", "feedback", "all")
 """What is kept of images: nothing; crops of faces that people gave feedback on; everything."""
+
+STATIC = Path(__file__).with_name("static")
 
 ENVIRONMENT = "TWOSTAGE_SERVICE"
 """The variable that carries the settings to the processes of ``--processes``."""
@@ -43,6 +47,8 @@ class Settings:
         upload_seconds: for receiving a request.
         per_minute: requests per client and minute; 0 does not limit.
         private_urls: let ``image_url`` name addresses of this network too; for tests.
+        live: what ``twostage video SOURCE --show`` was told: ``source``, ``overlay``, ``every``,
+            and the ``options`` of the stream; {} for a service.
     """
 
     host: str = "127.0.0.1"
@@ -67,6 +73,7 @@ class Settings:
     upload_seconds: float = 20.0
     per_minute: int = 600
     private_urls: bool = False
+    live: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.keep not in KEEP:
@@ -119,7 +126,3 @@ class Settings:
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-OPTIONS = tuple(field.name for field in fields(Settings))
-"""Names of all settings."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,10 @@ def analyze_videos(args: argparse.Namespace) -> int:
     1 if a part of a video could not be read, 2 if nothing of any could.
     """
     from twostage.cli import parse_threshold
+
+    if args.show:
+        commands = importlib.import_module("service.commands")
+        return int(commands.show(args, parse_threshold(args.threshold)))
     from video.analyze import VideoOptions
     from video.frames import import_av
     from video.job import Outputs, analyze_sources
@@ -143,6 +148,11 @@ def add_video_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     command.add_argument(
         "--chart", type=Path, metavar="FILE.png", help="draw each face's emotions over time"
     )
+    command.add_argument(
+        "--show", action="store_true",
+        help="show a camera or a video file live on a local page instead: its faces, and their "
+        "emotions as they change; save from the page. Needs the extra service",
+    )  # fmt: skip
     rate = command.add_mutually_exclusive_group()
     rate.add_argument(
         "--every", type=_positive, metavar="SECONDS", help="analyse a frame every so many seconds"

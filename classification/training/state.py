@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
@@ -36,7 +36,7 @@ from classification.training.loss import Teachers, class_weights
 from classification.training.recipe import Recipe
 from classification.training.schedule import can_be_prolonged, make_optimizer, out_of_patience
 from faces.command import UserError
-from faces.files import file_sha256, replacing
+from faces.files import file_sha256, regular_file, replacing
 from faces.provenance import git_commit
 from networks.precision import best_dtype
 
@@ -56,34 +56,11 @@ class Progress:
     commit: str | None = None  # of the program that started the run
 
 
-@dataclass
 class TrainingState:
-    """A training between two steps."""
+    """A training between two steps, at first before its first; see ``classification.train``."""
 
-    recipe: Recipe
-    data: Fer2013  # FER2013 as it was given
-    validation: Fer2013  # PublicTest, labelled as the network is taught
-    out: Path  # the run folder
-    device: torch.device
-    teachers: Sequence[Path]  # weights files of the networks to learn from
-    start: Path | None  # weights file of the network to start from
-    network: TrainedNetwork  # architecture and preprocessing
-    batches: TrainBatches  # what each step sees
-    class_weights: Tensor | None  # in the loss, (7,) float32; None where all classes weigh alike
-    taught_by: Teachers | None  # the teachers, loaded; None without distillation
-    model: nn.Module
-    parallel: nn.Module  # the model, with gradients averaged over all processes
-    optimizer: torch.optim.Optimizer
-    average: MovingAverage  # of the model's weights; it is evaluated and kept
-    identity: dict[str, Any]  # what must be the same for a run to be resumed
-    progress: Progress
-    # of the start, less the seconds of former processes
-    since: float = field(default_factory=time.perf_counter)
-    saved_at: float = field(default_factory=time.perf_counter)  # of the last checkpoint
-
-    @classmethod
-    def create(
-        cls,
+    def __init__(
+        self,
         recipe: Recipe,
         data: Fer2013,
         out: Path,
@@ -92,56 +69,51 @@ class TrainingState:
         votes: FerPlus | None = None,
         teachers: Sequence[Path] = (),
         start: Path | None = None,
-    ) -> TrainingState:
-        """Return the state before the first step; see ``classification.train.train``."""
+    ) -> None:
+        self.recipe, self.data, self.out, self.device = recipe, data, out, device
+        self.teachers, self.start = teachers, start
+
         # the data, labelled and normalised as the network is taught
         rank, count = rank_and_count()
         training, validation = data.split("Training"), data.split("PublicTest")
         if recipe.disgust_as_angry:
             training, validation = training.disgust_as_angry(), validation.disgust_as_angry()
+        self.validation = validation
         normalization = Normalization.of(training.images)
         if not normalization.std:
             raise UserError("all pixels of Training are alike; check the data")
+        self.network = TrainedNetwork(recipe.architecture, recipe.model, normalization)
 
         # what each step sees, and what it is asked for
         check_sources(recipe, votes, teachers)
         own_votes = votes and votes.of(data.splits == "Training")
         targets = soft_targets(training, own_votes, recipe.votes)
-        batches = TrainBatches(training, targets, recipe, rank, count)
+        self.batches = TrainBatches(training, targets, recipe, rank, count)
         weights = class_weights(training, recipe.balance).to(device) if recipe.balance else None
+        self.class_weights = weights  # in the loss, (7,) float32; None where all weigh alike
         heat = recipe.distill_temperature
-        taught_by = Teachers(teachers, normalization, heat, device) if teachers else None
+        self.taught_by = Teachers(teachers, normalization, heat, device) if teachers else None
 
-        # the network before the first step
+        # the network before the first step; gradients are averaged over all processes
         published = recipe.published_start and not (out / CHECKPOINT).exists()
         model = new_network(recipe, start, training.images if published else None, normalization)
-        model = model.to(device).to(memory_format=torch.channels_last)
-        return cls(
-            recipe=recipe,
-            data=data,
-            validation=validation,
-            out=out,
-            device=device,
-            teachers=teachers,
-            start=start,
-            network=TrainedNetwork(recipe.architecture, recipe.model, normalization),
-            batches=batches,
-            class_weights=weights,
-            taught_by=taught_by,
-            model=model,
-            parallel=DistributedDataParallel(model) if count > 1 else model,
-            optimizer=make_optimizer(model, recipe),
-            average=MovingAverage(model, recipe.ema_decay),
-            identity={
-                "recipe": json.loads(json.dumps(recipe.to_dict())),
-                "data": data.fingerprint,
-                "targets": hashlib.sha256(targets.tobytes()).hexdigest(),
-                "teachers": [file_sha256(path) for path in teachers],
-                "start": None if start is None else file_sha256(start),
-                "world_size": count,
-            },
-            progress=Progress(commit=git_commit()),
-        )
+        self.model = model.to(device).to(memory_format=torch.channels_last)
+        self.parallel = DistributedDataParallel(self.model) if count > 1 else self.model
+        self.optimizer = make_optimizer(self.model, recipe)
+        self.average = MovingAverage(self.model, recipe.ema_decay)  # is evaluated and kept
+
+        # what must be the same for a run to be resumed, and how far it is
+        self.identity: dict[str, Any] = {
+            "recipe": json.loads(json.dumps(recipe.to_dict())),
+            "data": data.fingerprint,
+            "targets": hashlib.sha256(targets.tobytes()).hexdigest(),
+            "teachers": [file_sha256(path) for path in teachers],
+            "start": None if start is None else file_sha256(start),
+            "world_size": count,
+        }
+        self.progress = Progress(commit=git_commit())
+        self.since = time.perf_counter()  # of the start, less the seconds of former processes
+        self.saved_at = self.since  # of the last checkpoint
 
     @property
     def total_steps(self) -> int:
@@ -207,7 +179,7 @@ class TrainingState:
             return
         try:
             with warnings.catch_warnings(action="ignore"):  # about what the file should not be
-                saved = torch.load(path, map_location=self.device, weights_only=True)
+                saved = torch.load(regular_file(path), map_location=self.device, weights_only=True)
             then = json.loads(saved["identity"])
             progress = Progress(**json.loads(saved["progress"]))
             recipe = {**Recipe().to_dict(), **then["recipe"]}  # with the keys that came later

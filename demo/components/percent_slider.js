@@ -4,10 +4,10 @@ const PAUSE = 60; // milliseconds between two messages while it is dragged
 export default function ({ data, parentElement, setStateValue }) {
   const input = parentElement.querySelector("input");
   const show = () => {
-    const text = `${input.value} %`;
+    const text = `${input.value}%`;
     parentElement.querySelector("output").textContent = text;
     input.setAttribute("aria-valuetext", text);
-    input.style.setProperty("--reached", text.replace(" ", ""));
+    input.style.setProperty("--reached", text);
   };
   const tell = () => {
     input.told = performance.now();

@@ -1,28 +1,23 @@
 """Photos and faces as the page shows them: JPEG and HTML, from pure functions.
 
-The HTML needs ``style.css``.
+The HTML needs ``faces.css``.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-import io
 import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from urllib.parse import urlsplit
 
-import numpy as np
-from PIL import Image
-
-from demo.session import PREVIEW_SIDES, Analysis, preview_factor
-from demo.session import jpeg as jpeg_of
-from faces.draw import COLOURS, draw_faces, draw_suppressed
+from demo.corrections import NOT_A_FACE
+from demo.session import preview_factor
+from faces.draw import COLOURS
 from faces.emotions import EMOTIONS
-from faces.types import DEFAULT_THRESHOLD, Box, Detection, Face, ImageResult
+from faces.types import DEFAULT_THRESHOLD, Face, ImageResult
 
 Threshold = float | Mapping[str, float]
 """One probability for all emotions or one per emotion, as ``labels`` takes it."""
@@ -30,22 +25,21 @@ Threshold = float | Mapping[str, float]
 PREVIEW_HEIGHT = 560
 """Maximum height of a photo in CSS pixels: a photo and its faces fit a screen."""
 
-PHOTOS_AT_ONCE = 5
-"""Maximum number of photos below each other; more come in pages."""
+PHOTOS_AT_ONCE = 3
+"""Maximum number of photos below each other; more are shown as thumbnails."""
+
+THUMBNAILS_AT_ONCE = 24
+"""Maximum number of thumbnails; more come in pages."""
+
+BARS_AT_ONCE = 2
+"""Bars of a card that are shown at once: those of the most likely emotions."""
 
 FACES_AT_ONCE = 12
 """Maximum number of a photo's cards; more come in pages."""
 
-LETTERS = 1.4
-"""Factor by which the labels of a few faces are enlarged, as a page is narrower than a photo."""
-
-FEW_FACES = 6
-"""The labels of more faces are drawn at their usual size: enlarged, they would cover the photo."""
-
 NO_FACE = (
-    "No face found. Try a photo in which faces are larger (from about a twenty-fifth of its longer "
-    "side on), upright, uncovered and well lit; or another detector; or lower the detection score "
-    "under *Advanced*."
+    "No face found. Try a photo in which faces are larger, upright, uncovered and well lit; or "
+    "*More accurate* under *Settings*, or there a lower detection score."
 )
 
 
@@ -56,101 +50,56 @@ def preview_width(result: ImageResult) -> int:
 
 
 def cards_beside(result: ImageResult) -> bool:
-    """Tell whether the photo is so narrow, and the cards so few, that both fit side by side."""
-    return preview_width(result) <= PREVIEW_SIDES[0] and len(result.faces) <= 2
-
-
-def annotated_preview(
-    preview: bytes,
-    analysis: Analysis,
-    threshold: Threshold,
-    suppressed: bool = False,
-    notes: Mapping[int, str] | None = None,
-) -> bytes:
-    """Return a preview with its faces boxed and labelled, as JPEG.
-
-    Args:
-        preview: the photo as ``Session.preview`` gives it.
-        analysis: what was found in the photo.
-        threshold: from which probability on an emotion is a label.
-        suppressed: also show the boxes that do not count as faces.
-        notes: number of a face → one more line of its label.
-    """
-    with Image.open(io.BytesIO(preview)) as opened:
-        image = np.array(opened)
-    size = LETTERS if len(analysis.result.faces) <= FEW_FACES else 1.0
-    if suppressed:
-        image = draw_suppressed(image, suppressed_boxes(analysis, image.shape), size)
-    result = scale_result(analysis.result, image.shape)
-    return jpeg_of(draw_faces(image, result, threshold, notes, size))
-
-
-def suppressed_boxes(analysis: Analysis, shape: Sequence[int]) -> list[tuple[Box, str]]:
-    """Return (box, reason) of what does not count as a face.
-
-    Of the boxes merged into one face, only the best has a reason. Among many faces reasons are
-    short: ``= 2`` for the same face as 2, the score alone if that is low. Boxes are in pixels of an
-    image of this shape, (height, width, …).
-    """
-    few = len(analysis.result.faces) <= FEW_FACES
-    detections = [*(box.detection for box in analysis.merged), *analysis.weak]
-    numbers = Counter(box.into for box in analysis.merged)
-    reasons = []
-    for box in analysis.merged:
-        many = numbers.pop(box.into, 0)
-        boxes = f" ({many} boxes)" if many > 1 else ""
-        long, short = f"same face as {box.into + 1}{boxes}", f"= {box.into + 1}"
-        reasons.append((long if few else short) if many else "")
-    reasons += [f"{weak.score:.2f}{' low score' if few else ''}" for weak in analysis.weak]
-    scaled = _scaled(detections, analysis.result, shape)
-    return [(found.box, reason) for found, reason in zip(scaled, reasons, strict=True)]
-
-
-def scale_result(result: ImageResult, shape: Sequence[int]) -> ImageResult:
-    """Return the result in pixels of the same image at another shape, (height, width, …)."""
-    detections = _scaled([face.detection for face in result.faces], result, shape)
-    faces = (
-        Face(detection, face.emotions)
-        for detection, face in zip(detections, result.faces, strict=True)
-    )
-    return replace(result, width=shape[1], height=shape[0], faces=tuple(faces))
-
-
-def _scaled(
-    detections: Iterable[Detection], result: ImageResult, shape: Sequence[int]
-) -> list[Detection]:
-    across, down = shape[1] / result.width, shape[0] / result.height
-    boxes = ((d.box.as_tuple(), d.score) for d in detections)
-    return [
-        Detection(Box(x1 * across, y1 * down, x2 * across, y2 * down), score)
-        for (x1, y1, x2, y2), score in boxes
-    ]
+    """Tell whether the cards are so few that they fit beside the photo."""
+    return len(result.faces) <= 4
 
 
 def cards_html(
-    result: ImageResult, crops: Sequence[bytes], threshold: Threshold, shown: slice
+    result: ImageResult,
+    crops: Sequence[bytes],
+    threshold: Threshold,
+    shown: slice = slice(None),
+    corrected: Mapping[int, str] | None = None,
 ) -> str:
-    """Return a list with a card per face: crop, labels, seven bars with the threshold on them.
+    """Return a list with a card per face: crop, labels, bars with the threshold on them.
 
-    Result and crops (JPEG) are of all faces, of which some are ``shown``.
+    A card shows its two highest bars; the others come on demand.
+
+    Args:
+        result: of the whole photo.
+        crops: of each face, as JPEG.
+        threshold: from which probability on an emotion is a label.
+        shown: of which faces.
+        corrected: number of a face → what a visitor says that it shows; None where cards cannot be
+            corrected.
     """
     numbered = list(enumerate(zip(result.faces, crops, strict=True), start=1))[shown]
-    cards = (
-        f'<li class="card">{head_html(number, face, crop, threshold)}'
-        f'<dl class="bars">{_bars(face, threshold)}</dl></li>'
-        for number, (face, crop) in numbered
-    )
+    cards = []
+    for number, (face, crop) in numbered:
+        by_height = sorted(EMOTIONS, key=lambda name: -face.emotions[name])
+        first, others = by_height[:BARS_AT_ONCE], by_height[BARS_AT_ONCE:]
+        choice = "" if corrected is None else choice_html(number, corrected.get(number, ""))
+        cards.append(
+            f'<li class="card" data-face="{number}">'
+            f'<div class="head">{image_html(crop, f"face {number}")}<div>'
+            f'<p class="number">Face {number}</p>{labels_html(face, threshold)}</div></div>'
+            f'<dl class="bars">{_bars(face, threshold, first)}</dl>'
+            f"<details><summary>all seven</summary>"
+            f'<dl class="bars">{_bars(face, threshold, others)}</dl></details>{choice}</li>'
+        )
     return f'<ul class="faces">{"".join(cards)}</ul>'
 
 
-def head_html(number: int, face: Face, crop: bytes, threshold: Threshold) -> str:
-    """Return the head of a face's card: its crop, number, score and labels."""
-    return (
-        f'<div class="head">{image_html(crop, f"face {number}")}'
-        f'<div><p class="number">Face {number}</p>'
-        f'<div class="score">detection score {face.detection.score:.2f}</div>'
-        f"{labels_html(face, threshold)}</div></div>"
+def choice_html(number: int, said: str) -> str:
+    """Return the list from which a visitor corrects what a face shows."""
+    options = "".join(
+        f"<option{' selected' if name == said else ''}>{name}</option>"
+        for name in (*EMOTIONS, NOT_A_FACE)
     )
+    first = f'<option value="">{"As the model says" if said else "Wrong? Correct it"}</option>'
+    state = ' class="said"' if said else ""
+    label = f"What face {number} really shows"
+    return f'<select{state} aria-label="{label}">{first}{options}</select>'
 
 
 def labels_html(face: Face, threshold: Threshold) -> str:
@@ -179,24 +128,35 @@ def data_uri(jpeg: bytes) -> str:
 
 def title_html(name: str) -> str:
     """Return a photo's name as a heading."""
-    return f'<h3 class="title">{html.escape(name)}</h3>'
+    return f'<h2 class="title">{html.escape(name)}</h2>'
 
 
-def describe(name: str, result: ImageResult, threshold: Threshold) -> str:
-    """Return an annotated photo in words, for those who cannot see it."""
-    shown = [
-        f"face {number} {shows(face, threshold)}"
-        for number, face in enumerate(result.faces, start=1)
-    ]
-    return ", ".join([f"{name} with {count(len(shown), 'face')}", *shown])
+def describe(name: str, result: ImageResult) -> str:
+    """Return a photo in words, for those who cannot see it; the cards tell the rest."""
+    return f"{name} with {count(len(result.faces), 'face')}"
 
 
-def shows(face: Face, threshold: Threshold) -> str:
-    """Return ``happy and surprise``, ``unsure (happy?)`` or ``unsure``."""
-    text = " and ".join(face.emotions.labels(threshold))
-    if face.emotions.unsure(threshold):
-        return f"unsure ({text}?)" if text else "unsure"
-    return text
+def summary(results: Sequence[ImageResult], threshold: Threshold) -> str:
+    """Return the answer in a line: ``3 faces: 2 happy, 1 neutral, none unsure``.
+
+    A face with several labels counts for each; an unsure one counts as that alone.
+    """
+    faces = [face for result in results for face in result.faces]
+    text = count(len(faces), "face")
+    if len(results) > 1:
+        text += f" in {len(results)} photos"
+    if not faces:
+        return text
+    sure = [face for face in faces if not face.unsure(threshold)]
+    shown = Counter(label for face in sure for label in face.labels(threshold))
+    parts = [f"{number} {name}" for name, number in shown.most_common()]
+    parts.append(f"{len(faces) - len(sure) or 'none'} unsure")
+    return f"{text}: {', '.join(parts)}"
+
+
+def summary_html(text: str) -> str:
+    """Return the answer as the line that readers of the screen announce when it changes."""
+    return f'<p class="summary" role="status">{html.escape(text)}</p>'
 
 
 def limits(threshold: Threshold) -> dict[str, float]:
@@ -256,10 +216,11 @@ def css(emotion: str) -> str:
     return f"rgb({red} {green} {blue})"
 
 
-def _bars(face: Face, threshold: Threshold) -> str:
+def _bars(face: Face, threshold: Threshold, emotions: Iterable[str]) -> str:
     labels = face.emotions.labels(threshold)
     rows = []
-    for emotion, probability in face.emotions.as_dict().items():
+    for emotion in emotions:
+        probability = face.emotions[emotion]
         shown = " shown" if emotion in labels else ""
         colour = f";background:{css(emotion)}" if shown else ""
         rows.append(

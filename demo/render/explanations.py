@@ -122,7 +122,7 @@ def calibration_text(calibration: Mapping[str, Any]) -> str:
     """Return a card's calibration, as ``classification.calibrate`` writes it, in words."""
     before, after = (calibration[key]["ece"] for key in ("before", "after"))
     return (
-        f"When it says 70 %, is it right in 70 of 100? On average its probability misses by "
+        f"When it says 70%, is it right in 70 of 100? On average its probability misses by "
         f"{100 * after:.1f} points ({100 * before:.1f} before it was calibrated), measured on "
         f"{calibration['pictures']} pictures of {calibration['fitted_on']}."
     )

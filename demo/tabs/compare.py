@@ -8,7 +8,8 @@ from dataclasses import replace
 import streamlit as st
 
 from demo.analysis import analysis_of, analyzed
-from demo.controls import Look, choose_photo, session, usable_models
+from demo.controls import Look, choose_photo, choose_threshold, usable_models
+from demo.intake import session
 from demo.render import cards, comparison
 from demo.session import Choice, Photo
 from demo.tabs.photos import caption, choose_cards, show_annotated
@@ -45,13 +46,14 @@ def show_comparison(photos: Sequence[Photo], choice: Choice, look: Look) -> None
         return
     both = left.result, right.result
     pairs = comparison.pair_faces(*both)
-    st.markdown(comparison.summary(pairs, *both, look.threshold))
+    st.html(cards.summary_html(comparison.summary(pairs, *both, look.threshold)))
+    choose_threshold()
     notes = comparison.notes(pairs, *both, look.threshold)
     sides = zip("AB", st.columns(2), (first, second), (left, right), notes, strict=True)
     for side, column, name, analysis, marks in sides:
         with column:
             st.markdown(f"**{side}** · {cards.plain(name)}")
-            show_annotated(photo, analysis, look, marks)
+            show_annotated(photo, analysis, look, f"stage-{side}", marks)
             st.caption(caption(analysis, look))
     crops = session().crops(photo, choice, both[0]), session().crops(photo, other, both[1])
     st.caption("On each card, A has the upper bar and B the hatched one below it.")

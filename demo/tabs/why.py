@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,8 @@ import streamlit as st
 
 from demo import controls
 from demo.analysis import analysis_of, analyzed
-from demo.controls import Look, choose_photo, session, worker
+from demo.controls import Look, choose_photo, worker
+from demo.intake import session
 from demo.render import cards, explanations
 from demo.session import Analysis, Choice, Photo
 from faces.command import UserError
@@ -21,7 +23,21 @@ from twostage import model_zoo
 
 
 def show_reasons(photos: Sequence[Photo], choice: Choice, look: Look) -> None:
-    """Show why a face got its emotions, what the models are, and where the time went."""
+    """Show why a face got its emotions, or what the models are."""
+    one, models = st.tabs(
+        ["This face", "The models"], key="why", on_change="rerun", bind="query-params"
+    )
+    if one.open:
+        with one:
+            show_face(photos, choice)
+    if models.open:
+        with models:
+            for stage in ("classifier", "detector"):
+                show_card(stage, getattr(choice, stage))
+
+
+def show_face(photos: Sequence[Photo], choice: Choice) -> None:
+    """Show why a face got its emotions, and where the time went."""
     photo = choose_photo(photos)
     list(analyzed([photo], choice))
     analysis = analysis_of(photo, choice)
@@ -31,10 +47,8 @@ def show_reasons(photos: Sequence[Photo], choice: Choice, look: Look) -> None:
         show_face_reasons(photo, analysis, choice)
     else:
         st.info(cards.NO_FACE)
-    st.subheader("Where the time went", anchor=False)
+    st.header("Where the time went", anchor=False)
     st.html(explanations.times_html(analysis.seconds))
-    for stage in ("classifier", "detector"):
-        show_card(stage, getattr(choice, stage))
 
 
 def show_face_reasons(photo: Photo, analysis: Analysis, choice: Choice) -> None:
@@ -61,7 +75,7 @@ def show_saliency(photo: Photo, face: Face, number: int, emotion: str, choice: C
         saliency = worker().run(lambda: explain.saliency_map(classifier, crop, emotion))
         return (explanations.saliency_jpeg(crop, saliency),)
 
-    st.subheader(f"What speaks for {emotion}", anchor=False)
+    st.header(f"What speaks for {emotion}", anchor=False)
     classifier = controls.classifier_of(choice.classifier, choice.device)
     with st.spinner("Hiding one part of the face after another…"):
         (jpeg,) = session().keep((*_key(photo, face, choice), emotion), render)
@@ -82,7 +96,7 @@ def show_layers(photo: Photo, face: Face, number: int, choice: Choice) -> None:
         maps = worker().run(lambda: explain.feature_maps(classifier, crop, layer))
         return (explanations.feature_sheet(maps),)
 
-    st.subheader("What a layer sees", anchor=False)
+    st.header("What a layer sees", anchor=False)
     classifier = controls.classifier_of(choice.classifier, choice.device)
     layers = worker().run(lambda: explain.layers(classifier))
     if not layers:
@@ -108,7 +122,8 @@ def show_card(stage: str, name: str) -> None:
     except UserError:
         st.caption(f"{cards.plain(name)} has no card.")
         return
-    st.subheader(f"The {stage}: {cards.plain(name)}", anchor=False)
+    st.header(f"The {stage}: {cards.plain(name)}", anchor=False)
+    st.caption(cards.plain(model_zoo.shipped_models(stage)[name].about))
     if stage == "classifier":
         left, right = st.columns(2, gap="large")
         left.html(explanations.card_html(card))
@@ -117,7 +132,7 @@ def show_card(stage: str, name: str) -> None:
     else:
         st.html(explanations.card_html(card))
     with st.expander("The whole card"):
-        st.json(card, expanded=1)
+        st.code(json.dumps(card, indent=1, ensure_ascii=False), language=None)
 
 
 def show_quality(card: Mapping[str, Any]) -> None:

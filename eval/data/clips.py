@@ -7,7 +7,6 @@ the nearest side, or is hidden comes back as the same individual; so do all behi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,6 +22,7 @@ from faces.coco import load_coco
 from faces.command import UserError
 from faces.crops import crop_face
 from faces.emotions import EMOTIONS
+from faces.files import read_json
 from faces.images import read_image
 from faces.pipeline import Image
 from faces.types import Box
@@ -290,7 +290,7 @@ def read_clips(folder: Path) -> tuple[list[Clip], dict[str, Any]]:
     """Read the clips of ``eval.scenes --video`` and what its truth.json says of all of them."""
     path = folder / "truth.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         clips = [
             Clip(
                 folder / clip["file"],

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -15,8 +14,11 @@ from eval.metrics.significance import mcnemar
 from eval.records.report import Row, cell, cells, markdown
 from eval.records.sections import columns
 from faces.emotions import EMOTIONS
+from faces.files import read_toml
 
 SYSTEMS = Path(__file__).resolve().parents[1] / "systems.toml"
+TEMPLATE = Path(__file__).with_name("comparison_tables.md")
+"""The text around the tables."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def find_systems(rows: Sequence[Row], path: Path = SYSTEMS) -> list[System]:
 
 def read_systems(path: Path = SYSTEMS) -> list[System]:
     """Read the systems, in order, without their records."""
-    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    document = read_toml(path)
     systems = [System(**one) for one in document["system"]]
     tolerances: dict[str, float] = document["tolerance"]
     return [replace(s, tolerance=tolerances[s.train.split()[0]]) if s.train else s for s in systems]
@@ -60,38 +62,15 @@ def sections(rows: Sequence[Row], path: Path = SYSTEMS) -> list[str]:
     measured = [system for system in systems if system.row]
     if not measured:
         return []
-    return [
-        "## The comparison on FER2013",
-        "Trained on Training, chosen on PublicTest, measured once on PrivateTest, unless the row "
-        "says otherwise. *Without twins* leaves out the pictures that are pixel for pixel in "
-        "Training too. A dash: not published, or not measured yet. How each is trained is in "
-        "`eval/systems.toml`; `python -m eval.systems --data fer2013.zip NAME` does it; ours as "
-        "the [training log](training_log.md#classifiers) says. What this says in words: "
-        "[comparison.md](comparison.md).",
-        accuracy_table(systems),
-        "### What each is called, and costs",
-        "KNN and support sets keep their training faces: their numbers are parameters too. "
-        "Minutes and milliseconds are wall time, of a face in batches of 64, all its views "
-        "included; an ensemble's are its members' sums. Minutes are those of the row's own "
-        "training: not of the networks that it started from, was taught by or looks through; a "
-        "mean of networks has its members' sum.",
-        cost_table(systems),
-        "### Right at the second or third guess, and in coarser classes",
-        "*Six classes*: disgust counts as angry. *Valence*: positive (happy, surprise), neutral, "
-        "negative. KNN has no second guess where all its neighbours agree: the emotions that are "
-        "left then count in their usual order. As a picture: [all systems](figures/guesses.png).",
-        guesses_table(measured),
-        "### Neighbours",
-        "Each system and the next better one on the same pictures, by McNemar's test: below p = "
-        "0.05 the difference is hardly chance, though of so many tests one or two come out so by "
-        "chance.",
-        neighbours_table(measured),
-        "### Emotion by emotion",
-        "The best of each column is **bold**, the worst *italic*, among the systems measured on "
-        "PrivateTest. What is taken for what: [counts](figures/confusion_counts.png), "
-        "[shares](figures/confusion_shares.png).",
-        *emotion_tables(measured),
-    ]
+    template = TEMPLATE.read_text(encoding="utf-8").rstrip("\n")
+    text = template.format(
+        accuracy=accuracy_table(systems),
+        cost=cost_table(systems),
+        guesses=guesses_table(measured),
+        neighbours=neighbours_table(measured),
+        emotions="\n\n".join(emotion_tables(measured)),
+    )
+    return [text]
 
 
 def accuracy_table(systems: Sequence[System]) -> str:

@@ -73,6 +73,17 @@ DETECTOR_SPEED = Section(
     ),
 )
 
+DETECTOR_SIZES = Section(
+    kind="detector_sizes",
+    title="The same faces in small and large images",
+    columns=columns(
+        "text: record detector size",
+        "count: images faces",
+        "percent: ap50 ap50_ci coverage coverage_lost",
+        "number: false_per_photo duplicates_per_photo ms_per_image ms_per_megapixel",
+    ),
+)
+
 DETECTOR_CURVE = Section(
     kind="detector_curve",
     title="The light detector's accuracy beside its speed, on validation",
@@ -106,6 +117,16 @@ DETECTOR_COST = Section(
     ),
 )
 
+ROTATIONS = Section(
+    kind="rotations",
+    title="Photos on their side",
+    columns=columns(
+        "text: record detector classifier turned rotations",
+        "count: images faces",
+        "percent: coverage accuracy joint_accuracy wrong_and_sure turn_found",
+    ),
+)
+
 VIDEO_SPEED = Section(
     kind="video_speed",
     title="Videos: frames per second, the share of each stage, and memory",
@@ -124,12 +145,45 @@ SERVICE_LOAD = Section(
     title="The service under load, beside the pipeline without it",
     columns=columns(
         "count: clients",
-        "number: images_per_s pipeline_images_per_s",
+        "number: images_per_s analyze_images_per_s",
         "percent: relative",
         "number: p50_ms p95_ms p99_ms",
-        "count: failed requests",
-        "number: memory_mb memory_after_mb",
+        "count: failed n",
+        "number: cpu_ms_service cpu_ms_clients cpu_ms_analyze",
         "count: cores",
+    ),
+)
+
+SERVICE_SOAK = Section(
+    kind="service_soak",
+    title="The service's memory over many requests",
+    columns=columns(
+        "count: requests failed",
+        "number: memory_mb memory_most_mb memory_after_mb",
+        "percent: growth",
+        "number: minutes",
+        "count: side cores",
+    ),
+)
+
+LIVE = Section(
+    kind="live",
+    title="The live page: a camera of 640×480 pixels in Chromium",
+    columns=columns(
+        "number: frames_per_s p50_ms p95_ms p99_ms",
+        "count: n dropped",
+        "number: camera_frames_per_s faces_per_frame cpu_ms_service",
+        "count: cores",
+    ),
+)
+
+ROBUSTNESS_CAMPAIGN = Section(
+    kind="robustness_campaign",
+    title="Damaged and hostile inputs, and processes killed at random moments",
+    columns=columns(
+        "text: campaign",
+        "count: inputs answered refused kills runs",
+        "count: tracebacks hangs crashes lost unclear differing accepted peak_mb",
     ),
 )
 

@@ -110,74 +110,43 @@ function faceCard(imageId, face) {
   return made;
 }
 
-let stopWebcam = null;
+let camera = null;
 
 async function startWebcam() {
-  const video = byId("video");
-  const camera = await navigator.mediaDevices.getUserMedia({ video: { width: 640 } });
-  video.srcObject = camera;
-  await video.play();
-  const canvas = byId("view");
-  const frame = document.createElement("canvas");
-  canvas.width = frame.width = video.videoWidth;
-  canvas.height = frame.height = video.videoHeight;
-  byId("live").hidden = false;
-  const socket = new WebSocket(`${location.origin.replace("http", "ws")}/v1/stream`);
-  socket.binaryType = "arraybuffer";
-  const send = () => {
-    frame.getContext("2d").drawImage(video, 0, 0);
-    frame.toBlob((blob) => socket.readyState === 1 && socket.send(blob), "image/jpeg", 0.8);
-  };
-  socket.onopen = () => {
-    socket.send(JSON.stringify({ token: byId("token").value }));
-    send();
-  };
-  socket.onmessage = (message) => {
-    const text = typeof message.data === "string" ? message.data : new TextDecoder().decode(message.data);
-    const result = JSON.parse(text);
-    if (result.detail) say(result.detail, true);
-    else drawFaces(canvas, frame, result);
-    if (stopWebcam) requestAnimationFrame(send);
-  };
-  stopWebcam = () => {
-    stopWebcam = null;
-    socket.close();
-    camera.getTracks().forEach((track) => track.stop());
-    byId("live").hidden = true;
-  };
-  socket.onclose = () => stopWebcam && toggleWebcam();
+  camera = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 } } });
+  byId("video").srcObject = camera;
+  byId("camera").hidden = false;
+  await byId("video").play();
 }
 
-function drawFaces(canvas, frame, result) {
-  const pen = canvas.getContext("2d");
-  pen.drawImage(frame, 0, 0);
-  pen.lineWidth = 3;
-  pen.font = "16px sans-serif";
-  for (const face of result.faces) {
-    const [x1, y1, x2, y2] = face.box;
-    const text = face.unsure ? "unsure" : face.labels.join(", ");
-    pen.strokeStyle = "#00a3ff";
-    pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
-    pen.fillStyle = "#000c";
-    pen.fillRect(x1, y1 - 22, pen.measureText(text).width + 8, 22);
-    pen.fillStyle = "#fff";
-    pen.fillText(text, x1 + 4, y1 - 6);
-  }
-  say(`${result.faces.length} faces, ${Math.round(result.seconds * 1000)} ms`);
+function stopWebcam() {
+  camera.getTracks().forEach((track) => track.stop());
+  camera = null;
+  byId("camera").hidden = true;
 }
 
 async function toggleWebcam() {
   const button = byId("webcam");
   try {
-    if (stopWebcam) stopWebcam();
+    if (camera) stopWebcam();
     else await startWebcam();
   } catch (error) {
     say(`No webcam: ${error.message}`, true);
   }
-  button.textContent = stopWebcam ? "Stop webcam" : "Start webcam";
-  button.setAttribute("aria-pressed", String(Boolean(stopWebcam)));
+  button.textContent = camera ? "Stop webcam" : "Start webcam";
+  button.setAttribute("aria-pressed", String(Boolean(camera)));
 }
 
+function takePhoto() {
+  const video = byId("video");
+  const photo = document.createElement("canvas");
+  photo.width = video.videoWidth;
+  photo.height = video.videoHeight;
+  photo.getContext("2d").drawImage(video, 0, 0);
+  photo.toBlob((blob) => analyseFiles([new File([blob], "webcam.jpg")]), "image/jpeg", 0.95);
+}
+
+byId("photo").addEventListener("click", takePhoto);
 byId("files").addEventListener("change", (event) => analyseFiles(event.target.files));
 byId("webcam").addEventListener("click", toggleWebcam);
 byId("ask").addEventListener("submit", (event) => {

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import classifiers, detectors
+from benchmarks import classifiers, detector_sizes, detectors
 from benchmarks.rounds import contest
 from eval.records import report
 from faces.emotions import EMOTIONS
@@ -127,6 +127,61 @@ def test_detectors_are_measured_and_drawn(installed, tmp_path, monkeypatch):
     assert (yuface["coverage"], yuface["ours"], yuface["ms_per_image"]) == (0.5, False, 7.0)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "kept" / "yuface.json").is_file()
+
+
+ANSWERS = """
+import json, sys
+coco, results, times, misses_canvases = json.loads(sys.argv[1])
+truth = json.load(open(coco))
+widths = {image["id"]: image["width"] for image in truth["images"]}
+found = [
+    {"image_id": a["image_id"], "category_id": 1, "bbox": a["bbox"], "score": score}
+    for a in truth["annotations"]
+    for score in (0.9, 0.8)
+    if not (misses_canvases and widths[a["image_id"]] > 100)
+]
+json.dump(found, open(results, "w"))
+json.dump({"ms": 8.0, "threshold": 0.5, "precision": None}, open(times, "w"))
+"""
+
+
+def test_faces_lost_on_canvases_and_duplicates_are_counted_per_photo(
+    installed, tmp_path, monkeypatch
+):
+    coco = tmp_path / "faces.json"
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((80, 100, 3), index, np.uint8))
+    document = {
+        "images": [
+            {"id": i, "file_name": f"{i}.png", "width": 100, "height": 80} for i in range(3)
+        ],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": [20, 10, 40, 50], "iscrowd": 0}
+            for i in range(3)
+        ],
+        "categories": [{"id": 1, "name": "face"}],
+    }
+    coco.write_text(json.dumps(document))
+
+    def run(arguments, name, folder, turn):
+        stem = folder / contest.file_stem(name)
+        job = [str(arguments.coco), f"{stem}.json", f"{stem}.times.{turn}.json", name == "yuface"]
+        return [sys.executable, "-c", ANSWERS, json.dumps(job)]
+
+    monkeypatch.setattr(detectors, "run_command", run)
+    out, picture = tmp_path / "s.json", tmp_path / "s.png"
+    words = ["--coco", str(coco), "--images", str(tmp_path), "--detector", "runs/good"]
+    words += ["--peers", "yuface", "--rounds", "1", "--sizes", "200", "80"]
+    assert detector_sizes.main([*words, "--out", str(out), "--picture", str(picture)]) == 0
+    own, own_yuface, good, yuface = json.loads(out.read_text())["runs"]
+    assert [row["size"] for row in (own, own_yuface, good, yuface)] == ["own"] * 2 + ["200×80"] * 2
+    assert (own["images"], good["images"], good["faces"], good["photos"]) == (3, 2, 3, 3)
+    assert (own["coverage"], good["coverage"], good["coverage_lost"]) == (1, 1, 0)
+    assert (own_yuface["coverage"], yuface["coverage"], yuface["coverage_lost"]) == (1, 0, 1)
+    assert own["duplicates_per_photo"] == good["duplicates_per_photo"] == 1
+    assert good["false_per_photo"] == 0 and good["ms_per_megapixel"] == 8.0 / 0.016
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert detector_sizes.main([*words[:-1]]) == 2
 
 
 def test_packages_that_are_not_there_are_said_before_anything_is_measured(

@@ -23,9 +23,12 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 ROOT = Path(__file__).resolve().parents[2]
-DESKTOP, PHONE = (1280, 900), (390, 844)
+DESKTOP, TABLET, PHONE = (1280, 900), (820, 1180), (390, 844)
 PATIENCE = 120
 """Seconds that a busy machine may take for anything."""
+
+STILL_SECONDS = 0.6
+"""How long the page does nothing until it is taken to be at rest."""
 
 _CHROMIUM = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -176,7 +179,7 @@ class Page:
             script = "return [...document.images].every(image => image.complete)"
             if not idle or not self.driver.execute_script(script):
                 still_since = time.monotonic()
-            return time.monotonic() - still_since > 0.6
+            return time.monotonic() - still_since > STILL_SECONDS
 
         wait_for(still, "the page to settle")
 
@@ -234,8 +237,17 @@ class Page:
         return [" ".join(text.split()) for text in texts]
 
     def alts(self) -> list[str]:
-        """Return the descriptions of the photos on the page."""
-        return self._each(".stImage img", "alt")
+        """Return the descriptions of the photos on the page; thumbnails have none."""
+        return [alt for alt in self._each(".stImage img", "alt") if alt]
+
+    def answer(self) -> str:
+        """Return the line with the answer; "" while it is not there."""
+        return next(iter(self._each(".summary", "innerText")), "")
+
+    def boxes(self) -> list[str]:
+        """Return what the boxes over the photos say, as far as it is to be seen."""
+        texts = self._each(".boxes .tag", "innerText")
+        return [" ".join(text.split()) for text in texts]
 
     def _each(self, selector: str, value: str) -> list[str]:
         script = "return [...document.querySelectorAll(arguments[0])].map(e => e[arguments[1]])"

@@ -28,7 +28,7 @@ def main() -> None:
     with Server() as server:
         for name in ("light", "dark"):
             path = ROOT / "docs" / f"demo_{name}.png"
-            with Page(server.url, (DESKTOP[0], 1170), dark=name == "dark") as page:
+            with Page(server.url, DESKTOP, dark=name == "dark") as page:
                 page.picture(path, whole=False)
             shrink(path)
             print(f"wrote {path.relative_to(ROOT)}, {path.stat().st_size // 1000} kB")

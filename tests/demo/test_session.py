@@ -13,7 +13,8 @@ from PIL import Image
 
 from demo import session as sessions
 from demo.session import DROPPED, TOO_LARGE, TOO_MANY, Analysis, Cache, Choice, Photo, Session
-from faces.pipeline import Merged, Pipeline
+from faces.pipeline import Merged, Pipeline, WholeImage
+from faces.scope import Scope
 from faces.types import Box, Detection
 
 CHOICE = Choice("one", "flat", "cpu")
@@ -238,12 +239,88 @@ def test_removed_photos_leave_nothing() -> None:
         analyzed(session, session.photos[0])
     other, same, first = session.photos
     session.remove([other])
-    assert session.known(other, CHOICE) == DROPPED
+    assert isinstance(session.known(other, CHOICE), Analysis)  # until it cannot be had back
     session.remove([first])
-    assert isinstance(session.known(same, CHOICE), Analysis)
+    assert session.known(other, CHOICE) == DROPPED
     session.remove([same])
+    session.forget_removed()
+    assert len(session.small) == session.small.size == 0
     assert len(session.renderings) == session.renderings.size == 0
     assert session.known(same, CHOICE) == DROPPED
+
+
+def test_removed_photos_can_be_had_back_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(SAMPLE)
+    for shade in (1, 2):
+        session.add([(f"{shade}.png", picture(shade=shade))])
+        session.correct(
+            session.photos[0], CHOICE, analyzed(session, session.photos[0]).result, 1, "sad"
+        )
+    before = list(session.photos)
+    session.remove(before)
+    assert session.removed == before and session.photo_bytes > 0
+    session.undo()
+    assert session.photos == before and not session.removed and len(session.corrections) == 2
+    assert all(isinstance(session.known(photo, CHOICE), Analysis) for photo in before)
+    session.remove(before[:1])
+    session.forget_removed(after=60.0)
+    assert session.removed
+    session.forget_removed(after=0.0)
+    session.undo()
+    assert session.photos == before[1:] and len(session.corrections) == 1
+    session.remove(session.photos)
+    session.add([("3.png", picture(shade=3))])
+    session.undo()
+    assert [photo.name for photo in session.photos] == ["3.png"]
+
+
+def test_faces_stand_from_left_to_right_and_merged_boxes_follow() -> None:
+    class Mirrored(Detector):
+        def explain(
+            self, image: np.ndarray, min_score: float | None = None
+        ) -> tuple[list[Detection], list[Merged]]:
+            found = [Detection(Box(x, 0, x + 9, 9), 0.9 - x / 100) for x in (0, 20, 10)]
+            found.sort(key=lambda one: -one.score)
+            found = [Detection(Box(40 - d.box.x1, 0, 49 - d.box.x1, 9), d.score) for d in found]
+            return found, [Merged(found[0], 0)]
+
+    session = Session(SAMPLE)
+    session.add([("a.png", picture())])
+    session.analyze(session.photos[0], CHOICE, Pipeline(Mirrored(), Classifier()))
+    known = session.known(session.photos[0], CHOICE)
+    assert isinstance(known, Analysis)
+    assert [face.box.x1 for face in known.result.faces] == [20, 30, 40]
+    assert known.merged[0].into == 2  # that of the highest score stands at the right
+
+
+def test_a_correction_is_kept_changed_and_taken_back() -> None:
+    session = Session(SAMPLE)
+    session.add([("a.png", picture(shade=255))])
+    photo = session.photos[0]
+    result = analyzed(session, photo).result
+    made = session.correct(photo, CHOICE, result, 2, "sad")
+    assert made and (made.face, made.label, made.predicted) == (2, "sad", "happy")
+    assert made.image_id == photo.digest and len(photo.digest) == 32
+    session.correct(photo, CHOICE, result, 2, "not a face")
+    assert session.corrected(photo, result) == {1: "not a face", 2: "not a face"}  # one box
+    assert session.correct(photo, CHOICE, result, 2, "") is None
+    assert session.corrected(photo, result) == {} == session.corrections
+
+
+def test_settings_of_how_to_look_have_results_of_their_own() -> None:
+    session, detector = Session(SAMPLE), Detector()
+    session.add([("a.png", picture())])
+    photo = session.photos[0]
+    closer = Choice("one", "flat", "cpu", scope=Scope("full"))
+    whole = Choice("one", "flat", "cpu", whole=True)
+    for choice in (CHOICE, closer):
+        session.analyze(photo, choice, Pipeline(detector, Classifier()))
+    session.analyze(photo, whole, Pipeline(WholeImage(), Classifier()))
+    assert detector.calls == 2
+    assert len(analyzed(session, photo, CHOICE).result.faces) == 2
+    found = session.known(photo, whole)
+    assert isinstance(found, Analysis)
+    assert [face.box.as_tuple() for face in found.result.faces] == [(0, 0, 60, 40)]
 
 
 def test_photos_over_the_bound_drop_the_oldest_but_not_their_results(
@@ -285,7 +362,7 @@ def test_one_photo_larger_than_the_bound_is_still_shown(monkeypatch: pytest.Monk
 
 def test_renderings_dropped_from_the_cache_are_made_again() -> None:
     session = Session(SAMPLE)
-    session.renderings.limit = 1
+    session.renderings.limit = session.small.limit = 1
     session.add([("a.png", picture(1500, 1000))])
     photo = session.photos[0]
     analysis = analyzed(session, photo)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ImageDraw
 
-from faces.draw import COLOURS, UNSURE_COLOUR, draw_faces, draw_suppressed, label_lines
+from faces.draw import COLOURS, UNSURE_COLOUR, draw_faces, label_lines
 from faces.emotions import EMOTIONS
 from faces.types import Box, Detection, EmotionProbabilities, Face, ImageResult
 
@@ -149,48 +149,16 @@ def test_letters_grow_with_the_picture(written: list[tuple[tuple[int, ...], str]
     assert heights[1] > 1.5 * heights[0] and heights[2] > 1.7 * heights[1]
 
 
-def test_notes_stand_below_the_labels(written: list[tuple[tuple[int, ...], str]]) -> None:
+def test_faces_are_numbered_from_left_to_right(
+    written: list[tuple[tuple[int, ...], str]],
+) -> None:
     image = np.zeros((300, 400, 3), np.uint8)
-    faces = (face((100, 120, 180, 220), happy=0.8), face((250, 120, 330, 220), sad=0.8))
-    draw_faces(image, ImageResult("a", 400, 300, 0.0, faces), notes={2: "only here"})
+    faces = (face((250, 120, 330, 220), happy=0.8), face((100, 120, 180, 220), sad=0.8))
+    result = ImageResult("a", 400, 300, 0.0, faces)
+    draw_faces(image, result)
+    draw_faces(image, result, numbers=(1, 2))
     texts = [text for _, text in written if text]
-    assert texts == ["1 happy 83%", "2 sad 83%", "only here"]
-
-
-def test_letters_grow_on_demand(written: list[tuple[tuple[int, ...], str]]) -> None:
-    heights = []
-    for size in (1.0, 2.0):
-        written.clear()
-        result = ImageResult("a", 700, 500, 0.0, (face((200, 200, 300, 300), sad=0.9),))
-        draw_faces(np.zeros((500, 700, 3), np.uint8), result, size=size)
-        heights.append(written[1][0][3] - written[1][0][1])
-    assert 1.7 * heights[0] < heights[1] < 2.3 * heights[0]
-
-
-@pytest.mark.parametrize("background", [0, 128, 255])
-def test_suppressed_boxes_are_dashed_on_any_background(background: int) -> None:
-    image = np.full((300, 400, 3), background, np.uint8)
-    before = image.copy()
-    out = draw_suppressed(image, [(Box(100, 120, 180, 220), "0.41 low")])
-    np.testing.assert_array_equal(image, before)
-    for edge in (out[219, 100:180], out[120:220, 179]):
-        light = (edge == np.uint8(UNSURE_COLOUR)).all(axis=1)
-        dark = (edge == 0).all(axis=1)
-        assert (light | dark).all() and light.sum() >= 30 and dark.sum() >= 30
-    np.testing.assert_array_equal(out[121:219, 101:179], image[121:219, 101:179])
-    below = out[220:232, 101:120]  # its word
-    assert (below == 0).all(axis=2).sum() > 50 and below.max() > 100
-    wordless = draw_suppressed(image, [(Box(100, 120, 180, 220), "")])
-    np.testing.assert_array_equal(wordless[120:220], out[120:220])
-    np.testing.assert_array_equal(wordless[220:], image[220:])
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (5, 5), (48, 48)])
-def test_suppressed_boxes_on_odd_pictures(shape: tuple[int, int]) -> None:
-    boxes = [(0, 0, 1, 1), (-5, -5, 3, 3), (0.2, 0.2, 0.3, 0.3), (900, 900, 950, 950)]
-    out = draw_suppressed(np.zeros((*shape, 3), np.uint8), [(Box(*b), "0.10") for b in boxes])
-    assert out.shape == (*shape, 3)
-    assert draw_suppressed(out, []).tolist() == out.tolist()
+    assert texts == ["2 happy 83%", "1 sad 83%", "1 happy 83%", "2 sad 83%"]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (5, 5), (48, 48), (1, 20_000)])

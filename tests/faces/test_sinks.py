@@ -157,9 +157,9 @@ def test_csv(tmp_path: Path) -> None:
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert tuple(rows[0]) == CSV_COLUMNS
-    assert [row["face"] for row in rows] == ["1", "2"]
+    assert [row["face"] for row in rows] == ["2", "1"]
     expected = {
-        **{"source": "a.jpg", "width": "640", "height": "480", "face": "1", "x1": "10.12"},
+        **{"source": "a.jpg", "width": "640", "height": "480", "face": "2", "x1": "10.12"},
         **{"y1": "20.0", "x2": "60.46", "y2": "71.0", "score": "0.987654", "angry": "0.05"},
         **{"disgust": "0.0", "fear": "0.0", "happy": "0.5", "sad": "0.05", "surprise": "0.35"},
         **{"neutral": "0.05", "labels": "happy;surprise", "unsure": "false"},

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faces.emotions import ALIASES, EMOTIONS, canonical_emotion
-from faces.types import DEFAULT_THRESHOLD, UNSURE_BELOW, Box, Detection, EmotionProbabilities
+from faces.types import (
+    DEFAULT_THRESHOLD,
+    UNSURE_BELOW,
+    Box,
+    Detection,
+    EmotionProbabilities,
+    Face,
+    ImageResult,
+)
 
 whole = st.integers(-50, 50)
 spans = st.integers(1, 40)
@@ -118,3 +126,11 @@ def test_labels_by_hand() -> None:
     assert scores.labels({"happy": 0.2, "angry": 0.31}) == ["disgust", "happy"]
     assert scores.labels(1.0) == []
     assert scores.top == "angry"
+
+
+def test_faces_are_numbered_from_left_to_right_whatever_their_order() -> None:
+    emotions = EmotionProbabilities((1.0, 0, 0, 0, 0, 0, 0))
+    boxes = [(50, 0, 60, 9), (0, 0, 10, 9), (40, 30, 70, 39), (20, 0, 29, 9)]
+    faces = tuple(Face(Detection(Box(*box), 0.9), emotions) for box in boxes)
+    assert ImageResult("a", 100, 50, 0.0, faces).numbers == (3, 1, 4, 2)
+    assert ImageResult("a", 100, 50, 0.0, ()).numbers == ()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
+import struct
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from service.tables import Face
 from service.tables import Image as Row
 from tests.service.conftest import Start, png
 from tests.stand_ins import ScriptedClassifier, ScriptedDetector, probabilities
+from video.tables import ROW_COLUMNS
 
 
 def files(*contents: bytes) -> list[tuple[str, tuple[str, bytes]]]:
@@ -257,3 +261,62 @@ def test_stored_rows_say_which_models_and_weights(
         assert (row.detector, row.classifier) == ("mobilenet_fpn", "blend")
         assert set(row.weights) == {"mobilenet_fpn", "blend"}
         assert row.options["threshold"] == 0.3
+
+
+def test_a_followed_stream_answers_the_rows_of_videos(start: Start) -> None:
+    happy = 0.9
+    classifier = ScriptedClassifier(lambda crop: probabilities(happy=happy))
+    client = start(classifier=classifier)
+    with client.websocket_connect("/v1/stream", headers={"host": "localhost"}) as socket:
+
+        def answer(time: float, data: bytes) -> dict[str, Any]:
+            socket.send_bytes(struct.pack(">d", time) + data)
+            found: dict[str, Any] = json.loads(socket.receive_bytes())
+            return found
+
+        socket.send_text(json.dumps({"follow": True, "source": "camera:0"}))
+        first = answer(0.0, png())
+        assert [tuple(row) for row in first["faces"]] == [tuple(ROW_COLUMNS)] * 2
+        assert [row["track"] for row in first["faces"]] == [1, 2]
+        # as `twostage video` smooths: s + (1 - exp(-d / 0.25)) (p - s)
+        happy = 0.1
+        row = answer(0.1, png())["faces"][0]
+        assert row["happy"] == pytest.approx(0.1)
+        assert row["smoothed_happy"] == pytest.approx(0.1 + 0.8 * math.exp(-0.4), abs=1e-5)
+        for time in (-1.0, math.nan, math.inf, 1e300):
+            assert "time" in answer(time, png())["detail"]
+        socket.send_bytes(b"short")
+        assert "time" in json.loads(socket.receive_bytes())["detail"]
+        assert "not an image" in answer(0.2, b"no image")["detail"]
+        assert answer(0.3, png())["faces"][0]["track"] == 1
+        assert answer(0.0, png())["faces"][0]["smoothed_happy"] == 0.1  # it started over
+    assert client.get("/v1/feedback/stats").json()["images"] == 0
+
+
+@pytest.mark.parametrize("first", ["[]", "{}}", '{"follow": 3}', '{"source": 1}', '{"who": 1}'])
+def test_a_stream_with_a_wrong_first_message_says_why_and_ends(start: Start, first: str) -> None:
+    with start().websocket_connect("/v1/stream", headers={"host": "localhost"}) as socket:
+        socket.send_text(first)
+        assert json.loads(socket.receive_text())["detail"]
+        assert socket.receive()["type"] == "websocket.close"
+
+
+def test_the_live_page_shows_what_it_was_told(start: Start, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"0123456789")
+    client = start(live={"source": str(clip), "overlay": "emoji", "options": {"min_face": 20}})
+    told = client.get("/live/settings").json()
+    assert (told["source"], told["overlay"], told["every"]) == ("clip.mp4", "emoji", 0)
+    assert told["columns"] == list(ROW_COLUMNS) and told["options"] == {"min_face": 20}
+    part = client.get("/live/source", headers={"Range": "bytes=2-4"})
+    assert (part.status_code, part.content) == (206, b"234")
+    glyph = client.get("/live/emoji/happy.png")
+    assert Image.open(io.BytesIO(glyph.content)).mode == "RGBA"
+    assert client.get("/live/emoji/..%2Fhappy.png").status_code == 404
+    assert client.get("/live/emoji/joy.png").status_code == 404
+
+
+def test_a_service_shows_no_file(start: Start) -> None:
+    client = start(token="correct horse battery staple")
+    assert client.get("/live/source").status_code == 404
+    assert client.get("/live/settings").json()["source"] == ""

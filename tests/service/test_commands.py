@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -122,6 +123,23 @@ def test_serve_refuses_before_it_listens(
     assert cause in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (["nothing.mp4"], "camera:0 or a video file"),
+        (["rtsp://a.test/b"], "camera:0 or a video file"),
+        (["camera:0", "camera:1"], "one source"),
+        (["camera:0", "--out", "a.csv"], "no output"),
+        (["camera:0", "--threshold", "2"], "--threshold"),
+    ],
+)
+def test_show_refuses_before_it_listens(
+    capsys: pytest.CaptureFixture[str], words: list[str], cause: str
+) -> None:
+    assert cli.main(["video", *words, "--show"]) == 2
+    assert cause in capsys.readouterr().err
+
+
 def test_without_the_extra_serve_says_how_to_get_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,13 +148,24 @@ def test_without_the_extra_serve_says_how_to_get_it(
     assert "make setup EXTRAS=service" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_served_image_equals_what_analyze_writes_and_sigterm_ends_well(tmp_path: Path) -> None:
-    import socket
+SAME = [
+    ({}, []),
+    ({"threshold": "happy=0.6,neutral=0.05"}, ["--threshold", "happy=0.6", "neutral=0.05"]),
+    ({"min_face": "60", "detail": "full"}, ["--min-face", "60", "--detail", "full"]),
+    ({"no_detector": "true"}, ["--no-detector"]),
+    ({"classifier": "fast"}, ["--classifier", "fast"]),
+    ({"detector": "haar", "threshold": "0.2"}, ["--detector", "haar", "--threshold", "0.2"]),
+]
+"""Fields of a request, and the options of ``twostage analyze`` that mean the same."""
 
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_served_image_equals_what_analyze_writes_and_sigterm_ends_well(tmp_path: Path) -> None:
     import httpx
 
+    data = (ROOT / "samples/group.jpg").read_bytes()
+    served = []
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -154,20 +183,25 @@ def test_a_served_image_equals_what_analyze_writes_and_sigterm_ends_well(tmp_pat
             except httpx.TransportError:
                 pass
             time.sleep(0.2)
-        data = (ROOT / "samples/group.jpg").read_bytes()
-        answer = httpx.post(
-            f"{url}/v1/predict", files={"image_buf": ("samples/group.jpg", data)}, timeout=60
-        )
-        (found,) = answer.json()["results"]
+        for fields, _ in SAME:
+            file = {"image_buf": ("group.jpg", data)}
+            answer = httpx.post(f"{url}/v1/predict", files=file, data=fields, timeout=120)
+            served += answer.json()["results"]
     finally:
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=60)
     assert process.returncode in (0, -signal.SIGTERM), log
     assert "Traceback" not in log
     out = tmp_path / "faces.json"
-    assert cli.main(["analyze", str(ROOT / "samples/group.jpg"), "--out", str(out)]) == 0
-    (expected,) = json.loads(out.read_text())
-    assert len(found.pop("image_id")) == 32
-    assert [face.pop("face_index") for face in found["faces"]] == [1, 2, 3]
     own = {"seconds": 0, "source": ""}
-    assert found | own == expected | own
+    counts = []
+    for found, (_, options) in zip(served, SAME, strict=True):
+        words = ["analyze", str(ROOT / "samples/group.jpg"), "--out", str(out), *options]
+        assert cli.main(words) == 0
+        (expected,) = json.loads(out.read_text())
+        assert len(found.pop("image_id")) == 32
+        indices = [face.pop("face_index") for face in found["faces"]]
+        assert indices == [*range(1, len(indices) + 1)]
+        assert found | own == expected | own
+        counts.append(len(indices))
+    assert counts[:4] == [3, 3, 3, 1]

@@ -1,9 +1,10 @@
-"""Random requests: what the OpenAPI description allows, and 500 broken bodies; none gives a 5xx."""
+"""Random requests: what the OpenAPI description allows, and 500 broken ones; none gives a 5xx."""
 
 from __future__ import annotations
 
 import json
 import random
+import struct
 from typing import Any
 
 import pytest
@@ -97,12 +98,50 @@ def broken(number: int) -> dict[str, Any]:
     return {"content": bytes(damaged), "headers": {"Content-Type": kind.decode()}}
 
 
-def test_500_broken_bodies_give_no_5xx(start: Start) -> None:
+def test_400_broken_bodies_give_no_5xx(start: Start) -> None:
     client = start(per_minute=0)
     statuses: dict[int, int] = {}
-    for number in range(500):
+    for number in range(400):
         path = "/v1/feedback" if number % 3 == 0 else "/v1/predict"
         answer = client.post(path, **broken(number))
         statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
         assert answer.status_code < 500, (number, answer.text)
     assert {400, 422} <= set(statuses)
+
+
+def damage(pick: random.Random, data: bytes) -> bytes:
+    """Return data with a piece changed, lost or doubled; now and then whole."""
+    at, length = pick.randrange(len(data) or 1), pick.randrange(1, 30)
+    piece = data[at : at + length]
+    changed = (bytes(pick.randrange(256) for _ in piece), b"", piece + piece, piece)
+    return data[:at] + pick.choice(changed) + data[at + length :]
+
+
+def test_100_streams_of_broken_messages_fail_nothing(start: Start) -> None:
+    client = start(per_minute=0)
+    before = client.get("/metrics").text.split("twostage_errors_total ")[1].split()[0]
+    said: dict[str, int] = {}
+    for number in range(100):
+        pick = random.Random(number)
+        greeting = {"threshold": 0.4, "follow": pick.random() < 0.5, "min_face": 20}
+        first = json.dumps(greeting).encode()
+        if pick.random() < 0.4:
+            first = damage(pick, first)
+        with client.websocket_connect("/v1/stream", headers={"host": "localhost"}) as socket:
+            socket.send_text(first.decode("utf-8", "replace"))
+            for turn in range(4):
+                frame = struct.pack(">d", turn) * greeting["follow"] + png(20, 20)
+                if pick.random() < 0.1:
+                    socket.send_text("a frame")
+                else:
+                    socket.send_bytes(damage(pick, frame))
+                message = socket.receive()
+                if message["type"] == "websocket.close":
+                    break
+                answer = json.loads(message.get("bytes") or message["text"])
+                kind = "detail" if "detail" in answer else "faces"
+                said[kind] = said.get(kind, 0) + 1
+    assert said["detail"] > 50 and said["faces"] > 50
+    errors = client.get("/metrics").text.split("twostage_errors_total ")[1].split()[0]
+    assert errors == before
+    assert client.post("/v1/predict", files={"image_buf": png()}).status_code == 200

@@ -208,4 +208,4 @@ def test_images_that_are_all_alike_are_refused(tmp_path: Path) -> None:
     data = tiny_data()
     data.images[:] = 7
     with pytest.raises(UserError, match="all pixels of Training are alike"):
-        TrainingState.create(tiny_recipe(), data, tmp_path, CPU)
+        TrainingState(tiny_recipe(), data, tmp_path, CPU)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import re
 import string
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from demo.render import cards
-from demo.session import Analysis
-from faces.draw import UNSURE_COLOUR
 from faces.emotions import EMOTIONS
-from faces.pipeline import Merged
 from faces.types import Box, Detection, EmotionProbabilities, Face, ImageResult
 
 HAPPY_OR_SURPRISED = (0.0, 0.0, 0.05, 0.6, 0.0, 0.35, 0.0)
@@ -46,10 +40,12 @@ def labels_in(card: str) -> list[str]:
 def test_cards_show_labels_bars_and_threshold() -> None:
     cards = cards_of(HAPPY_OR_SURPRISED, UNCLEAR)
     assert [labels_in(card) for card in cards] == [["happy", "surprise"], ["unsure"]]
-    assert re.findall(r"<dt[^>]*>(\w+)", cards[0]) == list(EMOTIONS)
-    assert re.findall(r"width:([\d.]+)%", cards[0]) == [
-        f"{100 * p:.1f}" for p in HAPPY_OR_SURPRISED
-    ]
+    names = re.findall(r"<dt[^>]*>(\w+)", cards[0])
+    assert names[:3] == ["happy", "surprise", "fear"] and sorted(names) == sorted(EMOTIONS)
+    widths = [60.0, 35.0, 5.0, 0.0, 0.0, 0.0, 0.0]
+    assert [float(width) for width in re.findall(r"width:([\d.]+)%", cards[0])] == widths
+    assert cards[0].index("<details>") > cards[0].index("surprise</dt>")  # two bars at once
+    assert cards[0].index("<details>") < cards[0].index("fear</dt>")
     assert re.findall(r"left:([\d.]+)%", cards[0]) == ["30.0"] * 7
     assert re.findall(r'<dt class="name shown">(\w+)', cards[0]) == ["happy", "surprise"]
     assert 'alt="face 2"' in cards[1]
@@ -63,14 +59,15 @@ def test_cards_follow_the_threshold() -> None:
 
 def test_each_emotion_has_its_own_line() -> None:
     (card,) = cards_of(HAPPY_OR_SURPRISED, threshold={"happy": 0.7, "fear": 0.05})
-    assert re.findall(r"left:([\d.]+)%", card) == [f"{v:.1f}" for v in (30, 30, 5, 70, 30, 30, 30)]
+    lines = re.findall(r"<dt[^>]*>(\w+)</dt>.*?left:([\d.]+)%", card)
+    expected = dict.fromkeys(EMOTIONS, 30.0) | {"happy": 70.0, "fear": 5.0}
+    assert {name: float(at) for name, at in lines} == expected
     assert labels_in(card) == ["surprise", "fear"]
 
 
 def test_labels_of_an_unsure_face_carry_question_marks() -> None:
     assert EmotionProbabilities(WEAK).unsure(0.3)
     assert labels_in(cards_of(WEAK)[0]) == ["unsure", "happy?", "sad?"]
-    assert cards.shows(result_of(WEAK).faces[0], 0.3) == "unsure (happy and sad?)"
 
 
 def test_a_part_of_the_cards_keeps_its_numbers() -> None:
@@ -78,48 +75,31 @@ def test_a_part_of_the_cards_keeps_its_numbers() -> None:
     assert [re.findall(r"Face (\d)", card) for card in cards] == [["3"], ["4"]]
 
 
-def test_description_in_words() -> None:
-    result = result_of(HAPPY_OR_SURPRISED, UNCLEAR)
-    words = cards.describe("b.jpg", result, 0.3)
-    assert words == "b.jpg with 2 faces, face 1 happy and surprise, face 2 unsure"
-    assert cards.describe("b.jpg", result_of(), 0.3) == "b.jpg with 0 faces"
+def test_a_card_that_can_be_corrected_has_a_list_with_what_was_said() -> None:
+    result = result_of(UNCLEAR, UNCLEAR)
+    html = cards.cards_html(result, [b"x"] * 2, 0.3, corrected={2: "not a face"})
+    first, second = html.split("<li")[1:]
+    assert first.count("<option>") == 8 and "selected" not in first
+    assert "<option selected>not a face</option>" in second
+    assert 'aria-label="What face 2 really shows"' in second
+    assert all("<select" not in card for card in cards_of(UNCLEAR))
 
 
-def test_scaled_boxes_cover_the_same_part_of_the_picture() -> None:
-    scaled = cards.scale_result(result_of(UNCLEAR, UNCLEAR), (120, 40, 3))
-    assert (scaled.width, scaled.height) == (40, 120)
-    assert scaled.faces[1].detection.box.as_tuple() == (5, 10, 9.5, 30)
-    assert scaled.faces[1].detection.score == 0.8
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([[]], "0 faces"),
+        ([[HAPPY_OR_SURPRISED]], "1 face: 1 happy, 1 surprise, none unsure"),
+        ([[UNCLEAR, HAPPY_OR_SURPRISED, WEAK]], "3 faces: 1 happy, 1 surprise, 2 unsure"),
+        ([[UNCLEAR], []], "1 face in 2 photos: 1 unsure"),
+    ],
+)
+def test_the_answer_in_a_line(rows: list[list[tuple[float, ...]]], words: str) -> None:
+    assert cards.summary([result_of(*row) for row in rows], 0.3) == words
 
 
-def test_suppressed_boxes_are_drawn_on_demand() -> None:
-    file = io.BytesIO()
-    Image.new("RGB", (640, 480), (10, 20, 30)).save(file, "PNG")
-    box = Detection(Box(20, 15, 60, 45), 0.4)
-    analysis = Analysis(result_of(), (box,), (), {})
-    for shown in (False, True):
-        data = cards.annotated_preview(file.getvalue(), analysis, 0.3, shown)
-        with Image.open(io.BytesIO(data)) as picture:
-            close = np.abs(np.array(picture).astype(int) - UNSURE_COLOUR).max(axis=2) < 30
-        rows, columns = np.nonzero(close)
-        assert bool(len(rows)) == shown
-    # the box in pixels of the preview, which is eight times as large as the photo
-    assert (columns.min() // 8, columns.max() // 8) == (20, 59)
-    assert (rows.min() // 8, rows.max() // 8) == (15, 47)  # the reason stands below it
-
-
-def test_suppressed_boxes_carry_their_reason_once_per_face() -> None:
-    boxes = [Detection(Box(x, 0, x + 8, 8), 0.9 - x / 100) for x in range(4)]
-    merged = tuple(Merged(box, into) for box, into in zip(boxes, (1, 0, 1, 1), strict=True))
-    weak = (Detection(Box(60, 20, 70, 40), 0.4),)
-    analysis = Analysis(result_of(UNCLEAR, UNCLEAR), weak, merged, {})
-    found = cards.suppressed_boxes(analysis, (120, 80, 3))
-    reasons = [reason for _, reason in found]
-    assert reasons == ["same face as 2 (3 boxes)", "same face as 1", "", "", "0.40 low score"]
-    crowd = Analysis(result_of(*[UNCLEAR] * 7), weak, merged, {})
-    found = cards.suppressed_boxes(crowd, (120, 80, 3))
-    assert [reason for _, reason in found] == ["= 2", "= 1", "", "", "0.40"]
-    assert found[1][0] == Box(1, 0, 9, 16) and found[4][0] == Box(60, 40, 70, 80)
+def test_a_photo_in_words() -> None:
+    assert cards.describe("b.jpg", result_of(UNCLEAR, UNCLEAR)) == "b.jpg with 2 faces"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 3), (80, 60), (640, 400), (2000, 3000)])
