@@ -139,7 +139,7 @@ def usable_models(stage: str) -> list[str]:
 def choose_models() -> tuple[str, str]:
     """Show what matters to the visitor, in words; return the names of both models."""
     wish: str = st.segmented_control(
-        "Which matters more",
+        "What matters",
         (*QUALITIES, BY_NAME),
         default=next(iter(QUALITIES)),
         required=True,

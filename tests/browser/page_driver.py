@@ -241,8 +241,8 @@ class Page:
         return [alt for alt in self._each(".stImage img", "alt") if alt]
 
     def answer(self) -> str:
-        """Return the line with the answer."""
-        return self._each(".summary", "innerText")[0]
+        """Return the line with the answer; "" while it is not there."""
+        return next(iter(self._each(".summary", "innerText")), "")
 
     def boxes(self) -> list[str]:
         """Return what the boxes over the photos say, as far as it is to be seen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import subprocess
@@ -14,11 +15,15 @@ from pathlib import Path
 import pytest
 from fake_camera import install_camera
 from page_driver import DESKTOP, PHONE, ROOT, Page, missing, wait_for
+from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
+
+from demo import corrections
+from demo.corrections import Correction
 
 pytestmark = [
     pytest.mark.browser,
@@ -81,6 +86,22 @@ def test_a_photo_is_analysed_and_a_face_corrected(
     words = ["feedback", "export", "--database", database, "--out", str(exported)]
     subprocess.run([sys.executable, "-m", "twostage", *words], cwd=ROOT, check=True)
     assert list(exported.glob("surprise/*-2.png"))
+
+
+def test_a_correction_of_the_other_page_lands_in_the_export(
+    served: tuple[str, str], tmp_path: Path
+) -> None:
+    url, database = served
+    crop = io.BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(crop, "PNG")
+    made = Correction("0" * 32, 2, "disgust", crop.getvalue(), "happy", "blend", "haar", 1.0)
+    corrections.send(made, url)
+    exported = tmp_path / "corrected"
+    words = ["feedback", "export", "--database", database, "--out", str(exported)]
+    subprocess.run([sys.executable, "-m", "twostage", *words], cwd=ROOT, check=True)
+    (sent,) = exported.glob("disgust/*-1.png")
+    with Image.open(sent) as image:
+        assert image.size == (64, 64) and image.getpixel((32, 32)) == (0, 128, 128)
 
 
 def test_a_photo_can_be_deleted(served: tuple[str, str]) -> None:
