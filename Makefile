@@ -9,6 +9,7 @@ official = $(firstword $(foreach env,$(VIRTUAL_ENV) $(CONDA_PREFIX),$(if $(wildc
 VENV ?= $(or $(official),.venv)
 PHOTO ?= samples/group.jpg
 OUTPUT ?= output
+SEED ?= 0
 FER2013 ?= data/fer2013.zip
 FACES ?= data/wider_val_small/held_out.json
 IMAGES ?= data/wider_val_small/images
@@ -29,8 +30,8 @@ SLOW := (slow or browser)$(if $(TWOSTAGE_DATA), or data, and not data)
 COMPUTING := $(addprefix tests/,faces networks detection classification baselines twostage eval integration)
 LESSER := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
 
-.PHONY: help setup analyze demo serve test test-lesser test-slow test-all docs wheel mtcnn peers benchmark tables figures \
-	systems refresh format constraints sbom licences audit clean
+.PHONY: help setup analyze demo serve test test-lesser test-slow test-all fuzz chaos docs wheel mtcnn peers benchmark \
+	tables figures systems refresh format constraints sbom licences audit clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets and variables
@@ -78,6 +79,12 @@ test-slow: $(STAMP) ## the slow and browser tests (with TWOSTAGE_DATA set, those
 	$(BIN)/pytest -m "$(SLOW)"
 
 test-all: test test-lesser test-slow ## all of them
+
+fuzz: $(STAMP) ## damaged pictures (2000), data files (500), model files and addresses; SEED=N draws others
+	$(BIN)/python -m tests.campaign pictures data models addresses --seed $(SEED) $(ARGS)
+
+chaos: $(STAMP) ## kill analyze (25 times) and both trainings (15 each) and resume them; SEED=N kills elsewhere
+	$(BIN)/python -m tests.campaign analyze classification detection --seed $(SEED) $(ARGS)
 
 docs: $(STAMP) ## build the site of the documentation into site/
 	@EXTRAS="$$EXTRAS docs"; $(environment)

@@ -15,7 +15,6 @@ on where it was stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,7 @@ from detection.modeling import checkpoints
 from detection.train import origin
 from detection.training.evaluator import result
 from faces.command import Command, UserError
-from faces.files import write_json
+from faces.files import read_json, write_json
 from faces.images import read_image
 from faces.provenance import git_commit
 
@@ -74,7 +73,7 @@ def cross_validate(args: argparse.Namespace) -> int:
                 return status
             found = list(predict(folder / "run", fold, "cuda" if args.num_gpus else "cpu"))
             write_json(file, found, indent=None)
-        pooled += json.loads(file.read_text(encoding="utf-8"))
+        pooled += read_json(file)
 
     # what eval.detection measures
     write_json(out / "truth.json", to_coco(records), indent=None)
@@ -137,7 +136,7 @@ def check_folder(out: Path, about: dict[str, Any]) -> None:
     """Raise a ``UserError`` if another cross-validation lies in ``out``."""
     file = out / ABOUT_FILE
     if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = read_json(file)
         differing = [key for key in about if before.get(key) != about[key]]
         if differing:
             raise UserError(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from faces.command import Command, UserError
-from faces.files import write_json
+from faces.files import read_json, write_json
 
 HELD_OUT_EVENTS = 5
 VALIDATION_EVENTS = (20, 1)
@@ -49,11 +48,7 @@ def split_wider(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def split_file(coco: Path, out: Path) -> None:
     """Write the three parts of a COCO json of WIDER FACE as ``train.json``, … in ``out``."""
-    try:
-        data = json.loads(coco.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise UserError(f"{coco}: not JSON: {error}") from error
-    for part, content in split_wider(data).items():
+    for part, content in split_wider(read_json(coco)).items():
         target = out / f"{part}.json"
         write_json(target, content, indent=None)
         faces = sum(not a.get("iscrowd") for a in content["annotations"])

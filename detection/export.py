@@ -7,7 +7,6 @@ and paths) and NAME.json (the card).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 
 from detection.modeling import checkpoints
 from detection.modeling.config import build_network, load_config
-from faces.command import Command, UserError
-from faces.files import file_sha256, write_json, write_text
+from faces.command import Command
+from faces.files import file_sha256, read_json, write_json, write_text
 
 LICENCES = {
     "wider": "WIDER FACE (a part of its validation split): research only, CC BY-NC-ND",
@@ -95,10 +94,7 @@ def shipped_card(
 
 
 def _read(path: Path) -> tuple[str, Any]:
-    try:
-        return path.stem, json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no JSON file of figures: {error}") from error
+    return path.stem, read_json(path)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

@@ -16,9 +16,7 @@ Definitions
 
 from __future__ import annotations
 
-import json
 import sys
-import tomllib
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +36,7 @@ from eval.records.sections import Section, columns
 from eval.systems import python
 from faces import command
 from faces.command import UserError
-from faces.files import write_json
+from faces.files import read_json, read_toml, write_json
 from faces.pipeline import EmotionClassifier
 from faces.views import VIEWS, probabilities_over_views
 
@@ -104,8 +102,8 @@ class Variant:
 
 def read_plan(path: Path) -> list[Variant]:
     """Read a plan, or raise a UserError if it, a recipe or an override in it is wrong."""
+    plan = read_toml(path)
     try:
-        plan = tomllib.loads(path.read_text(encoding="utf-8"))
         common, recipe, seeds = plan["common"], plan["recipe"], plan["seeds"]
         given = plan["variants"]
         variants = []
@@ -124,7 +122,7 @@ def read_plan(path: Path) -> list[Variant]:
                     against=values.get("against", REFERENCE),
                 )
             )
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, AttributeError) as error:
+    except (KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: no plan of an ablation: {error}") from error
     for variant in variants:
         if variant.against not in given:
@@ -180,7 +178,7 @@ def measure(
     Raises:
         UserError: it was of another recipe, or on other data.
     """
-    training = json.loads((folder / "record.json").read_text("utf-8"))
+    training = read_json(folder / "record.json")
     same_data = training["data_fingerprint"] == fingerprint
     if not (same_data and variant.recipe_of(seed).is_recorded_as(training["recipe"])):
         raise UserError(

@@ -26,6 +26,7 @@ from eval.records import report
 from eval.records.plots import draw_lines, panels, save
 from eval.records.sections import Section, columns
 from faces.command import UserError
+from faces.files import read_text
 
 COMMAND = "eval.detector_training"
 
@@ -46,7 +47,7 @@ SECTION = Section(
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Read ``training_log.jsonl``: one object per iteration, the last where one was repeated."""
     by_iteration: dict[int, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path).splitlines():
         entry = json.loads(line)
         by_iteration[entry["iteration"]] = entry
     return [by_iteration[iteration] for iteration in sorted(by_iteration)]

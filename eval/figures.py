@@ -252,7 +252,7 @@ def draw_photo(photo: Path, classifier_name: str, folder: Path) -> list[Path]:
     """Draw a photo's answers, and what a classifier looks at in its faces; return the files."""
     (detector,) = options.load_detectors([DEFAULT], None)
     (classifier,) = options.load_classifiers([classifier_name], None)
-    image = read_image(existing(photo, "--photo").read_bytes(), name=str(photo))
+    image = read_image(photo)
     result = Pipeline(detector, classifier).analyze(image, str(photo))
     if not result.faces:
         raise UserError(f"{photo}: no face is found in it; take another --photo")

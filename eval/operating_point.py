@@ -37,7 +37,7 @@ from eval.records import report
 from eval.records.sections import Section, columns
 from faces.coco import AnnotatedImage, Detections, load_coco
 from faces.command import UserError
-from faces.files import write_json, write_text
+from faces.files import read_text, write_json, write_text
 from faces.pipeline import Detector
 from faces.ranking import rank
 from faces.scope import Scope
@@ -187,7 +187,7 @@ def write_choice(config: Path, card: Path, row: report.Row, overrides: Sequence[
     from detection.modeling import checkpoints
     from detection.modeling.config import load_config
 
-    values = yaml.safe_load(config.read_text(encoding="utf-8"))
+    values = yaml.safe_load(read_text(config))
     cfg = load_config(config, overrides)
     for key in overrides[::2]:
         *parents, name = key.split(".")

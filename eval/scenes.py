@@ -16,7 +16,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -30,11 +30,15 @@ from eval.data.composing import blend, resize, write_set
 from eval.data.crop_folders import CropReader, scan_crops
 from eval.data.images import open_images
 from faces import command
+from faces.boxes import MATCH_IOU
 from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.files import write_json
 from faces.pipeline import Image
 from faces.types import Box
+
+if TYPE_CHECKING:
+    from eval.data.clips import Cutout
 
 COMMAND = "eval.scenes"
 
@@ -209,18 +213,19 @@ def compose_set(
         yield image, [(face.box, one) for face, one in zip(faces, about, strict=True)]
 
 
-def write_clips(
-    crops: Sequence[Image], labels: Sequence[int], arguments: Namespace, out: Path
-) -> list[dict[str, Any]]:
+def write_clips(cutouts: Sequence[Cutout], arguments: Namespace, out: Path) -> list[dict[str, Any]]:
     """Write the clips of ``--video``; returns their entries in truth.json."""
     from eval.data import clips
 
+    labels = [cutout.emotion for cutout in cutouts]
     dealt = deal_crops(labels, np.random.default_rng([arguments.seed, 0]))
     shape = clips.ClipOptions(size=tuple(arguments.size), seconds=arguments.seconds)
     entries = []
     for number, (rng, count) in enumerate(_drawn(arguments, "clips"), start=1):
-        people = [clips.Person(shape, dealt, rng) for _ in range(count)]
-        frames = clips.compose_clip(_background(shape.size, rng), crops, labels, people, shape, rng)
+        cut = rng.uniform(0.4, 0.6) * shape.seconds if rng.random() < shape.cut else None
+        people = [clips.Person(shape, dealt, cut, rng) for _ in range(count)]
+        backgrounds = [_background(shape.size, rng) for _ in range(2)]
+        frames = clips.compose_clip(backgrounds, cutouts, people, cut, shape, rng)
         name = f"clip_{number:04d}.mp4"
         faces = clips.write_clip(out / name, frames, shape.rate)
         entries.append(clips.clip_truth(name, shape.rate, faces))
@@ -236,7 +241,10 @@ def _drawn(arguments: Namespace, what: str) -> Iterator[tuple[np.random.Generato
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    text = "labelled crops: FER2013, or <emotion>/*.png"
+    text = (
+        "labelled crops: FER2013, or <emotion>/*.png; for --video also annotated photos: "
+        "DIR/annotations.json (COCO) and DIR/images/"
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR|ZIP|CSV", help=text)
     text = "part of FER2013 (default PublicTest, or the only one)"
     parser.add_argument("--split", choices=SPLITS, help=text)
@@ -296,11 +304,20 @@ def _make_clips(arguments: Namespace) -> None:
         from eval.data import clips as composed
     except ImportError as error:
         raise UserError("--video needs PyAV; run `make setup EXTRAS=video`") from error
-    crops, labels, fingerprint = read_crops(arguments.data, arguments.split)
-    info = {"limits": composed.LIMITS, "command": arguments.made_by}
-    info["crops_fingerprint"] = fingerprint
+    if (arguments.data / "annotations.json").is_file():
+        cutouts, fingerprint = composed.read_cutouts(arguments.data)
+    else:
+        crops, labels, fingerprint = read_crops(arguments.data, arguments.split)
+        pairs = zip(crops, labels, strict=True)
+        cutouts = [composed.Cutout(crop, composed.WHOLE, label) for crop, label in pairs]
+    info = {
+        "limits": composed.LIMITS,
+        "command": arguments.made_by,
+        "crops_fingerprint": fingerprint,
+        "match_iou": composed.LOOSE_IOU if cutouts[0].face == composed.WHOLE else MATCH_IOU,
+    }
     with options.new_folder(arguments.folder) as folder:
-        clips = write_clips(crops, labels, arguments, folder)
+        clips = write_clips(cutouts, arguments, folder)
         write_json(folder / "truth.json", {"info": info, "clips": clips}, indent=None)
     print(f"wrote {arguments.folder}/truth.json: {len(clips)} clips\n\n{composed.LIMITS}")
 

@@ -22,6 +22,7 @@ from eval import (
     operating_point,
     robustness,
     unsure,
+    video,
 )
 from eval.data import options
 from eval.records import comparison, publish, sections
@@ -54,7 +55,10 @@ SECTIONS = (
     calibration.SECTION,
     unsure.SECTION,
     crop_study.SECTION,
+    video.SECTION,
+    sections.VIDEO_SPEED,
     sections.SERVICE_LOAD,
+    sections.ROBUSTNESS_CAMPAIGN,
     sections.FOLDER_SOAK,
     sections.SERVICE_SOAK,
     sections.LIVE,

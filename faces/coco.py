@@ -11,8 +11,6 @@ This is the one reader for training and evaluation. It decides:
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faces.command import UserError
-from faces.files import regular_file
+from faces.files import file_sha256, read_json
 from faces.types import Box
 
 ImageId = int | str
@@ -303,14 +301,7 @@ class _File:
 
     @classmethod
     def read(cls, path: Path) -> _File:
-        data = regular_file(path).read_bytes()
-        try:
-            content = json.loads(data.decode("utf-8-sig"))
-        except ValueError as error:  # JSON, UTF-8, or an endless number
-            raise UserError(f"{path}: not valid JSON ({error}); is the file complete?") from error
-        except RecursionError as error:
-            raise UserError(f"{path}: not COCO: its JSON is nested too deeply") from error
-        return cls(path, content, hashlib.sha256(data).hexdigest())
+        return cls(path, read_json(path), file_sha256(path))
 
     def error(self, text: str) -> UserError:
         return UserError(f"{self.path}: {text}")

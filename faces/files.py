@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import os
 import secrets
 import stat
+import struct
+import tarfile
+import tomllib
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +83,62 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+DAMAGED_ARCHIVE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(OSError, EOFError, RuntimeError, OverflowError, UnicodeDecodeError),
+)
+"""What ``zipfile`` and ``tarfile`` raise where an archive is damaged, encrypted or unusual."""
+
+MOST_TEXT = 1 << 30
+"""Bytes of the largest file of text that is read; COCO's largest json has half as many."""
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8 text, with or without a byte order mark.
+
+    Raises:
+        UserError: see ``regular_file``; or it is too large, or no such text.
+        OSError: it cannot be read.
+    """
+    if regular_file(path).stat().st_size > MOST_TEXT:
+        raise UserError(f"{path}: has more than {MOST_TEXT >> 20} MiB; is it the right file?")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        cause = f"not UTF-8 text (byte {error.start}); is it the right file?"
+        raise UserError(f"{path}: {cause}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: see ``read_text``; or it is not valid JSON.
+        OSError: it cannot be read.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of 5,000 digits
+        cause = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise UserError(f"{path}: not valid JSON ({cause}); is the file complete?") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        UserError: see ``read_text``; or it is not valid TOML.
+        OSError: it cannot be read.
+    """
+    text = read_text(path)
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        cause = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise UserError(f"{path}: not valid TOML: {cause}") from error
 
 
 def write_text(path: Path, text: str) -> None:

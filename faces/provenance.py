@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from faces.command import UserError
+from faces.files import read_text
 
 
 class CardError(UserError):
@@ -23,7 +24,7 @@ def read_card(path: Path) -> dict[str, Any]:
     A ``CardError`` says that it cannot be read, or holds something else.
     """
     try:
-        card = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        card = json.loads(read_text(path), parse_constant=_no_constant)
     except OSError as error:
         raise CardError(f"{path}: cannot be read: {error.strerror}; restore it") from error
     except (ValueError, RecursionError) as error:

@@ -33,6 +33,7 @@ from service.schemas import PredictOptions, check, parse_json
 from service.settings import STATIC
 from service.state import State
 from video.analyze import Follower
+from video.looks import Looks, describe
 from video.mood import SmoothingOptions
 from video.render import emoji
 from video.tables import ROW_COLUMNS, face_rows
@@ -61,7 +62,7 @@ class Following:
 
     def _start(self) -> None:
         tracking = TrackingOptions(high=0.0)
-        self._follower = Follower(self._source, tracking, SmoothingOptions(), looks=False)
+        self._follower = Follower(self._source, tracking, SmoothingOptions())
         self._cuts = CutDetector()
         self._index, self._time = 0, -math.inf
 
@@ -95,6 +96,7 @@ class _Look:
     cut: bool
     image: Image | None
     detections: list[Detection] | None
+    looks: Looks
     rows: dict[Box, NDArray[np.float32]]
 
     @classmethod
@@ -104,10 +106,9 @@ class _Look:
             face.box: np.asarray(face.emotions.probabilities, np.float32) for face in result.faces
         }
         detections = [face.detection for face in result.faces]
-        return cls(index, time, result.width, result.height, cut, analyzed.image, detections, rows)
-
-    def describe(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
-        raise NotImplementedError("nothing describes the faces of a stream")
+        image, looks = analyzed.image, describe(analyzed.image, [one.box for one in detections])
+        size = result.width, result.height
+        return cls(index, time, *size, cut, image, detections, looks, rows)
 
     def classify(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
         return np.array([self.rows[box] for box in boxes]).reshape(-1, len(EMOTIONS))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from faces.pipeline import WholeImage
 from faces.scope import MIN_FACE, add_scope_options
 from faces.types import DEFAULT_THRESHOLD, ImageResult
 from twostage import __version__, load_pipeline
-from twostage.batch.measure import add_workers_command, best_workers
+from twostage.batch.measure import SMALL_RUN, add_workers_command, choose_workers
 from twostage.batch.merge import add_merge_command
 from twostage.batch.outputs import STANDARD, check_resumable, open_output, run_header
 from twostage.batch.progress import Progress
@@ -31,7 +30,6 @@ from twostage.batch.resume import ResumableOutput, is_resumable
 from twostage.batch.sources import MAX_BYTES, Source, in_shard, iter_sources, parse_shard, read_list
 from twostage.batch.summary import add_summary_command
 from twostage.batch.tasks import (
-    TASK_IMAGES,
     Loader,
     Outcome,
     Task,
@@ -43,9 +41,6 @@ from twostage.model_zoo import fingerprint, shipped_models
 from twostage.video_command import add_video_command
 
 STOPPED = "what was finished is written; --resume goes on with .jsonl, .csv and .parquet"
-
-SMALL_RUN = 200
-"""Below so many images, more than one process only pays if the user says so."""
 
 Threshold = float | Mapping[str, float]
 
@@ -237,10 +232,7 @@ def outcomes_of(args: argparse.Namespace, tasks: Iterator[Task]) -> Iterator[Out
     loader = loader_of(args)
     workers = args.workers
     if workers is None:
-        # a process more pays from some images on only, as it loads the models first
-        first = list(itertools.islice(tasks, SMALL_RUN // TASK_IMAGES))
-        workers = best_workers() if len(first) == SMALL_RUN // TASK_IMAGES else 1
-        tasks = itertools.chain(first, tasks)
+        workers, tasks = choose_workers(loader, tasks)
     if workers == 1:
         return analyze_here(loader(), tasks)
     return analyze_in_workers(loader, tasks, workers, ordered=not args.unordered)
@@ -397,8 +389,8 @@ def add_large_run_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--workers", type=positive, metavar="N",
-        help="processes that share the cores (default: what was measured here as the fastest, "
-        "see twostage workers; 1 if nothing was)",
+        help="processes that share the cores (default: the fastest here, which is measured at the "
+        "first large run, or by twostage workers; 1 for under 200 images)",
     )  # fmt: skip
     group.add_argument("--unordered", action="store_true", help="write results as they are ready")
     group.add_argument("--shard", metavar="I/N", help="only the I-th of N parts of the images")

@@ -9,27 +9,25 @@ from __future__ import annotations
 
 import os
 import time as clock
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from faces.crops import crop_face
 from faces.emotions import EMOTIONS
 from faces.pipeline import Image, Pipeline
 from faces.types import Box, Detection, EmotionProbabilities, Face
 from video.frames import Frame, Frames, open_frames
-from video.mood import Smoother, SmoothingOptions
+from video.looks import Looks, describe
+from video.mood import SLACK, Smoother, SmoothingOptions, median
 from video.tracking import CutDetector, Track, Tracker, TrackingOptions
 
 LOW_SCORE = 0.2
 """Detections from this score on may continue a track."""
-
-Embed = Callable[[Sequence[Image]], NDArray[np.float32]]
-"""Face crops → what they look like, (N, D) float32, rows of length 1; near for one person."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class VideoFace:
         track: number of the person's track, from 1; None where the face was seen too briefly.
         face: box, score and the probabilities of this frame alone.
         smoothed: the track's probabilities, smoothed over time.
-        mood: the emotion that the track shows, which does not flicker.
+        mood: the most likely of these.
     """
 
     track: int | None
@@ -104,6 +102,7 @@ class Look(Protocol):
         index: of the frame, see ``VideoFrame``; likewise ``time``, ``width``, ``height``, ``cut``.
         image: (H, W, 3) uint8 RGB; None if it is not at hand.
         detections: None where faces are not detected but predicted.
+        looks: of the detections, see ``video.looks``.
     """
 
     index: int
@@ -113,10 +112,7 @@ class Look(Protocol):
     cut: bool
     image: Image | None
     detections: list[Detection] | None
-
-    def describe(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
-        """Return what the faces in these boxes look like."""
-        ...
+    looks: Looks
 
     def classify(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
         """Return the probabilities of the faces in these boxes, (N, 7) float32."""
@@ -126,28 +122,18 @@ class Look(Protocol):
 class LiveLook:
     """A frame that the networks look at now; remembers their answers for the notes."""
 
-    def __init__(
-        self, frame: Frame, cut: bool, pipeline: Pipeline, low: float | None, embed: Embed | None
-    ) -> None:
+    def __init__(self, frame: Frame, cut: bool, pipeline: Pipeline, low: float | None) -> None:
         self.index, self.time = frame.index, frame.time
         self.image: Image | None = frame.image
         self.height, self.width = frame.image.shape[:2]
         self.cut = cut
         self.rows: NDArray[np.float32] = np.zeros((0, len(EMOTIONS)), np.float32)
-        self.descriptions: list[NDArray[np.float32]] = []
-        self._frame, self._pipeline, self._embed = frame, pipeline, embed
+        self._frame, self._pipeline = frame, pipeline
         start = clock.perf_counter()
         found = None if low is None else pipeline.locate(frame.image, low).detections
         self.detections: list[Detection] | None = None if found is None else list(found)
         self.seconds = (clock.perf_counter() - start, 0.0)
-
-    def describe(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
-        """Return what the faces in these boxes look like; see ``Look``."""
-        if self._embed is None:
-            raise ValueError("nothing describes faces")
-        rows = self._embed([crop_face(self._frame.image, box, 0.1) for box in boxes])
-        self.descriptions += list(rows)
-        return rows
+        self.looks: Looks = describe(frame.image, [one.box for one in found or ()])
 
     def classify(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
         """Return the probabilities of the faces in these boxes; see ``Look``."""
@@ -158,15 +144,12 @@ class LiveLook:
 
 
 class Follower:
-    """Networks' answers, frame by frame → faces with tracks and smoothed emotions."""
+    """Networks' answers, frame by frame → faces with tracks and emotions smoothed until now."""
 
-    def __init__(
-        self, source: str, tracking: TrackingOptions, smoothing: SmoothingOptions, *, looks: bool
-    ) -> None:
+    def __init__(self, source: str, tracking: TrackingOptions, smoothing: SmoothingOptions) -> None:
         self._source = source
         self._tracker = Tracker(tracking)
         self._smoothing = smoothing
-        self._looks = looks
         self._smoothers: WeakKeyDictionary[Track, Smoother] = WeakKeyDictionary()
         self._before: float | None = None
 
@@ -179,7 +162,7 @@ class Follower:
             face = Face(detection, EmotionProbabilities.from_row(row.tolist()))
             smoother = self._smoothers.setdefault(track, Smoother(self._smoothing))
             smoothed = smoother.update(face.emotions.probabilities, look.time)
-            faces.append(VideoFace(track.number, face, smoothed, smoother.mood))
+            faces.append(VideoFace(track.number, face, smoothed, smoothed.top))
         passed = 0.0 if self._before is None else look.time - self._before
         self._before = look.time
         seconds = getattr(look, "seconds", (0.0, 0.0))
@@ -194,22 +177,63 @@ class Follower:
             inside = [track for track in tracks if _inside(track.motion.box, look)]
             return [Detection(track.motion.box, track.score) for track in inside], inside
         found = look.detections
-
-        def describe(indices: Sequence[int]) -> NDArray[np.float32]:
-            return look.describe([found[index].box for index in indices])
-
-        answers = self._tracker.update(
-            found, look.time, cut=look.cut, describe=describe if self._looks else None
-        )
+        answers = self._tracker.update(found, look.time, cut=look.cut, looks=look.looks)
         kept = [(d, track) for d, track in zip(found, answers, strict=True) if track is not None]
         return [d for d, _ in kept], [track for _, track in kept]
+
+
+class Settler:
+    """Smooths with what follows, too: frames come out once ``seconds`` more have been seen."""
+
+    def __init__(self, options: SmoothingOptions) -> None:
+        self._seconds = options.seconds + SLACK
+        self._seen: deque[VideoFrame] = deque()
+        self._settled = 0
+        """How many of ``_seen`` have come out."""
+
+    def take(self, frame: VideoFrame) -> Iterator[VideoFrame]:
+        """Take in the next frame; yields those that are settled now."""
+        self._seen.append(frame)
+        while self._seen[self._settled].time < frame.time - self._seconds:
+            yield self._next()
+
+    def finish(self) -> Iterator[VideoFrame]:
+        """Yield the frames that are left when no more follow."""
+        while self._settled < len(self._seen):
+            yield self._next()
+
+    def _next(self) -> VideoFrame:
+        frame = self._seen[self._settled]
+        # what came out long ago is not looked at any more
+        while self._seen[0].time < frame.time - self._seconds:
+            self._seen.popleft()
+            self._settled -= 1
+        self._seen[self._settled] = replace(frame, image=None)
+        self._settled += 1
+        rows: dict[int | None, list[Sequence[float]]] = {}
+        for near in self._seen:
+            if near.time <= frame.time + self._seconds:
+                for one in near.faces:
+                    rows.setdefault(one.track, []).append(one.face.emotions.probabilities)
+        faces = []
+        for one in frame.faces:
+            smoothed = median(rows[one.track]) if one.track is not None else one.face.emotions
+            faces.append(replace(one, smoothed=smoothed, mood=smoothed.top))
+        return replace(frame, faces=tuple(faces))
+
+
+def settled(frames: Iterable[VideoFrame], options: SmoothingOptions) -> Iterator[VideoFrame]:
+    """Smooth frames with what follows, too; see ``Settler``."""
+    settler = Settler(options)
+    for frame in frames:
+        yield from settler.take(frame)
+    yield from settler.finish()
 
 
 def look_at(
     pipeline: Pipeline,
     frames: Iterable[Frame],
     options: VideoOptions,
-    embed: Embed | None = None,
     resumed: int | None = None,
 ) -> Iterator[LiveLook]:
     """Run the networks over the frames of a source.
@@ -218,7 +242,6 @@ def look_at(
         pipeline: both stages.
         frames: of the source.
         options: how it is analysed.
-        embed: tells faces apart.
         resumed: so many frames were looked at before; the first of ``frames`` is the last of them,
             which is needed to see whether a scene begins with the second.
     """
@@ -230,7 +253,7 @@ def look_at(
         if resumed is not None and number < resumed:
             continue
         detect = cut or number % options.detect_every == 0
-        yield LiveLook(frame, cut, pipeline, low if detect else None, embed)
+        yield LiveLook(frame, cut, pipeline, low if detect else None)
 
 
 def tracking_options(pipeline: Pipeline, options: VideoOptions) -> TrackingOptions:
@@ -242,7 +265,6 @@ def analyze_video(
     pipeline: Pipeline,
     source: str | os.PathLike[str] | Frames,
     options: VideoOptions | None = None,
-    embed: Embed | None = None,
 ) -> Iterator[VideoFrame]:
     """Run both stages over a video, and yield its frames as they are analysed.
 
@@ -250,23 +272,19 @@ def analyze_video(
         pipeline: both stages.
         source: see ``video.frames.open_frames``.
         options: how it is analysed.
-        embed: tells faces apart, so that they keep their number when they leave and come back.
 
     Raises:
         UserError: the source cannot be read.
     """
     options = options or VideoOptions()
     frames = source if isinstance(source, Frames) else open_frames(source, options.every)
-    return _analyze(pipeline, frames, options, embed)
+    return _analyze(pipeline, frames, options)
 
 
-def _analyze(
-    pipeline: Pipeline, frames: Frames, options: VideoOptions, embed: Embed | None
-) -> Iterator[VideoFrame]:
-    tracking = tracking_options(pipeline, options)
-    follower = Follower(frames.name, tracking, options.smoothing, looks=embed is not None)
-    for look in look_at(pipeline, frames, options, embed):
-        yield follower.take(look)
+def _analyze(pipeline: Pipeline, frames: Frames, options: VideoOptions) -> Iterator[VideoFrame]:
+    follower = Follower(frames.name, tracking_options(pipeline, options), options.smoothing)
+    found = (follower.take(look) for look in look_at(pipeline, frames, options))
+    return found if frames.live else settled(found, options.smoothing)
 
 
 def _inside(box: Box, look: Look) -> bool:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from faces.command import UserError
+from faces.files import regular_file
 from faces.images import ImageError, read_image
 from faces.paths import IMAGE_SUFFIXES
 from faces.pipeline import Image
@@ -122,7 +123,7 @@ def open_frames(
         return FolderFrames(path, every, after)
     if not path.exists():
         raise UserError(f"{name}: no such file or folder; nor is it camera:0 or an address")
-    return VideoFrames(name, _open(name, name), every, after)
+    return VideoFrames(name, _open(name, os.fspath(regular_file(path))), every, after)
 
 
 class FolderFrames(Frames):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from faces.crops import crop_face
 from faces.pipeline import Image, Pipeline
 from faces.types import DEFAULT_THRESHOLD, Box
 from video.analyze import (
-    Embed,
     Follower,
+    Settler,
     VideoFrame,
     VideoOptions,
     look_at,
+    settled,
     tracking_options,
 )
 from video.frames import Frames, open_frames
@@ -141,7 +143,6 @@ def analyze_sources(
     options: VideoOptions,
     *,
     models: Mapping[str, str],
-    embed: Embed | None = None,
     watch: Watch | None = None,
 ) -> Iterator[VideoSummary]:
     """Analyse videos one after the other; yield what each came to.
@@ -155,7 +156,6 @@ def analyze_sources(
         outputs: where results go.
         options: how the videos are analysed.
         models: names and settings that the answers depend on, for the notes.
-        embed: see ``video.analyze.analyze_video``.
         watch: is told of every frame.
 
     Raises:
@@ -168,13 +168,14 @@ def analyze_sources(
     with ExitStack() as stack:
         notes = rows = tracks = None
         if path is not None:
+            _remove_leftovers(outputs, path)
             notes = stack.enter_context(Notes(notes_path(path)))
         if outputs.table is not None:
             rows = stack.enter_context(open_table(outputs.table, ROW_COLUMNS))
             tracks = stack.enter_context(open_table(tracks_path(outputs.table), TRACK_COLUMNS))
         for number, source in enumerate(sources, start=1):
             own = outputs.of(number, len(sources))
-            job = _Job(pipeline, source, own, options, models, embed, watch)
+            job = _Job(pipeline, source, own, options, models, watch)
             summary = job.summary
             try:
                 stopped = job.run(notes, rows)
@@ -195,6 +196,16 @@ def analyze_sources(
         notes_path(path).unlink(missing_ok=True)
 
 
+def _remove_leftovers(outputs: Outputs, noted: Path) -> None:
+    """Remove the unfinished files of an analysis that was killed: its notes are there."""
+    if not notes_path(noted).exists():
+        return
+    tables = () if outputs.table is None else (outputs.table, tracks_path(outputs.table))
+    for path in filter(None, (*tables, outputs.annotated)):
+        for part in path.parent.glob(f"{glob.escape(path.name)}.????????.part"):
+            part.unlink(missing_ok=True)
+
+
 def notes_path(table: Path) -> Path:
     """Return where the notes on a table's videos stand until it is finished."""
     return table.with_name(f"{table.name}.notes")
@@ -210,13 +221,16 @@ class _Job:
         outputs: Outputs,
         options: VideoOptions,
         models: Mapping[str, str],
-        embed: Embed | None,
         watch: Watch | None,
     ) -> None:
         self._load, self._source, self._outputs = pipeline, source, outputs
-        self._options, self._embed, self._watch = options, embed, watch
-        self._about = _about(source, options, models, embed is not None)
+        self._options, self._watch = options, watch
+        self._about = _about(source, options, models)
         self._live = False
+        self._settler = Settler(options.smoothing)
+        self._crops: dict[int, Mapping[int, bytes]] = {}
+        self._best: dict[int | None, float] = {}
+        """Track → quality of its best crop so far."""
         self.summary = VideoSummary(source)
 
     def run(self, notes: Notes | None, rows: TableWriter | None) -> bool:
@@ -227,15 +241,18 @@ class _Job:
         follower = self._follower(pipeline)
         start = clock.perf_counter()
         try:
-            last = None
+            last, noted = None, 0
             if notes is not None:
                 notes.begin(self._about, again=frames.live)
                 for last in notes.looks():
-                    self._count(follower.take(last), rows, frames.seconds, last.crops)
+                    self._take(follower.take(last), rows, frames.seconds, last.crops)
+                    noted += 1
                 if notes.ended is not None:
+                    self._finish(rows, frames.seconds)
+                    self.summary.noted = noted
                     self.summary.problems = notes.ended
                     return False
-                self.summary.noted = self.summary.frames
+                self.summary.noted = noted
             if last is not None:
                 after = (last.index, last.time)
                 frames = open_frames(self._source, self._options.every, after)
@@ -258,7 +275,7 @@ class _Job:
         summary, video = self.summary, None
         with ExitStack() as stack:
             try:
-                for look in look_at(pipeline, frames, self._options, self._embed, resumed):
+                for look in look_at(pipeline, frames, self._options, resumed):
                     frame = follower.take(look)
                     crops = self._better_crops(frame)
                     if notes is not None:
@@ -266,7 +283,7 @@ class _Job:
                     summary.dropped = frames.dropped
                     summary.seconds["detect"] += look.seconds[0]
                     summary.seconds["classify"] += look.seconds[1]
-                    self._count(frame, rows, frames.seconds, crops)
+                    self._take(frame, rows, frames.seconds, crops)
                     # what comes only once is annotated as it comes
                     if self._outputs.annotated and frames.live and frame.image is not None:
                         if video is None:
@@ -275,7 +292,9 @@ class _Job:
                             video = stack.enter_context(opened)
                         video.write(frame.image, frame, self._outputs.overlay)
             except KeyboardInterrupt:
+                self._finish(rows, frames.seconds)
                 return True  # in here, so that the annotated video is finished
+        self._finish(rows, frames.seconds)
         summary.problems = frames.problems
         if notes is not None:
             notes.end(frames.problems)
@@ -283,8 +302,29 @@ class _Job:
 
     def _follower(self, pipeline: Pipeline) -> Follower:
         tracking = tracking_options(pipeline, self._options)
-        looks = self._embed is not None
-        return Follower(self._source, tracking, self._options.smoothing, looks=looks)
+        return Follower(self._source, tracking, self._options.smoothing)
+
+    def _take(
+        self,
+        frame: VideoFrame,
+        rows: TableWriter | None,
+        length: float | None,
+        crops: Mapping[int, bytes],
+    ) -> None:
+        """Take in a frame and its better crops, and count the frames that are settled now."""
+        for index in crops:
+            one = frame.faces[index]
+            self._best[one.track] = crop_quality(frame, one.face.box)
+        if self._live:
+            self._count(frame, rows, length, crops)
+            return
+        self._crops[frame.index] = crops
+        for ready in self._settler.take(replace(frame, image=None)):
+            self._count(ready, rows, length, self._crops.pop(ready.index))
+
+    def _finish(self, rows: TableWriter | None, length: float | None) -> None:
+        for ready in self._settler.finish():
+            self._count(ready, rows, length, self._crops.pop(ready.index))
 
     def _count(
         self,
@@ -317,8 +357,7 @@ class _Job:
         for index, one in enumerate(frame.faces):
             if one.track is None:
                 continue
-            track = self.summary.tracks.get(one.track)
-            best = 0.0 if track is None else track.best_score
+            best = self._best.get(one.track, 0.0)
             if frame.image is not None and crop_quality(frame, one.face.box) > BETTER * best:
                 found[index] = _jpeg(crop_face(frame.image, one.face.box, 0.15))
         return found
@@ -330,7 +369,8 @@ class _Job:
             write_chart(outputs.chart, list(self.summary.tracks.values()), self.summary.end)
         if outputs.annotated is not None and not self._live and notes is not None:
             follower = self._follower(self._load())
-            analysed = (follower.take(look) for look in read_looks(notes.path, self._about))
+            found = (follower.take(look) for look in read_looks(notes.path, self._about))
+            analysed = settled(found, self._options.smoothing)
             annotate_file(outputs.annotated, self._source, analysed, outputs.overlay)
 
 
@@ -347,11 +387,9 @@ def _jpeg(crop: Image) -> bytes:
     return file.getvalue()
 
 
-def _about(
-    source: str, options: VideoOptions, models: Mapping[str, str], looks: bool
-) -> dict[str, Any]:
+def _about(source: str, options: VideoOptions, models: Mapping[str, str]) -> dict[str, Any]:
     """Return what the notes on a source depend on."""
-    about: dict[str, Any] = {"source": source, "models": dict(models), "looks": looks}
+    about: dict[str, Any] = {"source": source, "models": dict(models)}
     path = Path(source)
     if path.exists():
         stat = path.stat()

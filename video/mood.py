@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,54 +15,44 @@ from faces.types import EmotionProbabilities
 
 @dataclass(frozen=True)
 class SmoothingOptions:
-    """The filter; its constants are first guesses, not yet chosen on data (see ``eval.video``).
+    """The filter, a running median; chosen on composed clips (``eval.video``).
 
     Attributes:
-        seconds: time constant of the exponential filter; 0 turns it off.
-        lead: by how much another emotion's smoothed probability must exceed that of the present
-            mood to replace it.
-        gap: after so many seconds without the face, the filter starts again.
+        seconds: how far it looks to either side; 0 turns it off.
     """
 
-    seconds: float = 0.25
-    lead: float = 0.15
-    gap: float = 2.0
+    seconds: float = 0.4
 
 
 class Smoother:
-    """An exponential filter of first order over the probabilities of one face.
+    """The median of what a face showed from ``2 · seconds`` ago until now.
 
-    s(t) = s(t - d) + (1 - exp(-d / seconds)) · (p(t) - s(t - d)), where d is the time between two
-    frames: it does not depend on the frame rate, looks at the past only, and keeps sums at 1.
-    The mood is the emotion with the highest smoothed probability, with hysteresis.
+    A median keeps the step of a change and drops what lasts for less than half of its window. It
+    looks at the past only, so it comes late by ``seconds``; ``video.analyze.settled`` does not.
     """
 
     def __init__(self, options: SmoothingOptions | None = None) -> None:
-        self.options = options or SmoothingOptions()
-        self._state: NDArray[np.float64] | None = None
-        self._time = -math.inf
-        self._mood = 0
+        self._seconds = 2 * (options or SmoothingOptions()).seconds
+        self._rows: deque[tuple[float, Sequence[float]]] = deque()
 
     def update(self, probabilities: Sequence[float], time: float) -> EmotionProbabilities:
         """Take in the seven probabilities at a time in seconds; returns the smoothed ones."""
-        row = np.asarray(probabilities, np.float64)
-        passed = time - self._time
-        if self._state is None or passed > self.options.gap:
-            self._state = row
-            self._mood = int(row.argmax())
-        else:
-            keep = math.exp(-passed / self.options.seconds) if self.options.seconds > 0 else 0.0
-            self._state = keep * self._state + (1 - keep) * row
-            best = int(self._state.argmax())
-            if self._state[best] >= self._state[self._mood] + self.options.lead:
-                self._mood = best
-        self._time = time
-        return EmotionProbabilities.from_row(self._state.tolist())
+        self._rows.append((time, probabilities))
+        while self._rows[0][0] < time - self._seconds - SLACK:
+            self._rows.popleft()
+        return median([row for _, row in self._rows])
 
-    @property
-    def mood(self) -> str:
-        """The emotion that the face shows now."""
-        return EMOTIONS[self._mood]
+
+SLACK = 1e-6
+"""Seconds by which times are rounded."""
+
+
+def median(rows: Sequence[Sequence[float]]) -> EmotionProbabilities:
+    """Return the median of each of seven probabilities over N rows, scaled to a sum of 1."""
+    middle = np.median(np.asarray(rows, np.float64), axis=0)
+    if not middle.sum():  # each row is sure of another emotion
+        middle = np.mean(rows, axis=0)
+    return EmotionProbabilities.from_row((middle / middle.sum()).tolist())
 
 
 @dataclass

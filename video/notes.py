@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from faces.emotions import EMOTIONS
 from faces.pipeline import Image
 from faces.types import Box, Detection
 from video.analyze import LiveLook
+from video.looks import Looks
 
 
 class NotedLook:
@@ -40,13 +42,9 @@ class NotedLook:
         )
         self.crops = {int(key): base64.b64decode(text) for key, text in note["crops"].items()}
         self._rows = np.array(note["probabilities"], np.float64).reshape(-1, len(EMOTIONS))
-        self._descriptions = [_vector(text) for text in note["descriptions"]]
-
-    def describe(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
-        """Return the descriptions that were noted, in the order in which they were asked for."""
-        rows = self._descriptions[: len(boxes)]
-        del self._descriptions[: len(boxes)]
-        return np.array(rows, np.float32)
+        packed = zlib.decompress(base64.b64decode(note["looks"]))
+        count = len(self.detections or ())
+        self.looks: Looks = np.frombuffer(packed, np.uint8).reshape(count, -1 if count else 0)
 
     def classify(self, boxes: Sequence[Box]) -> NDArray[np.float32]:
         """Return the probabilities that were noted."""
@@ -122,7 +120,7 @@ class Notes:
                 if found is None
                 else [[*map(float, d.box.as_tuple()), float(d.score)] for d in found],
                 "probabilities": look.rows.tolist(),
-                "descriptions": [_text(row) for row in look.descriptions],
+                "looks": base64.b64encode(zlib.compress(look.looks.tobytes())).decode(),
                 "crops": {str(k): base64.b64encode(jpeg).decode() for k, jpeg in crops.items()},
             }
         )
@@ -168,11 +166,3 @@ def read_looks(path: Path, about: dict[str, Any]) -> Iterator[NotedLook]:
                 inside = note["begin"] == about
             elif inside and "frame" in note:
                 yield NotedLook(note)
-
-
-def _text(vector: NDArray[np.float32]) -> str:
-    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
-
-
-def _vector(text: str) -> NDArray[np.float32]:
-    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)

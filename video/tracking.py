@@ -5,15 +5,17 @@ boxes with a high score are matched first, then those with a low score continue 
 none. Each matching maximises the sum of IoU (Hungarian method). Between frames a Kalman filter with
 constant velocity predicts each box; it works in seconds, so that frame rates may vary.
 
-Beyond ByteTrack, a third pass matches enlarged boxes (Yang et al., "C-BIoU", WACV 2023), for faces
-that moved further than their size between two frames; and tracks that were lost, or that a scene
-cut separates, are found again by the looks of the face, if a description of faces is at hand.
+Beyond ByteTrack, looks (``video.looks``) help overlap to tell faces apart that cross; a third pass
+matches enlarged boxes (Yang et al., "C-BIoU", WACV 2023), for faces that moved further than their
+size between two frames; and tracks that were lost, or that a scene cut separates, are found again
+by looks alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +24,7 @@ from scipy.optimize import linear_sum_assignment
 from faces.boxes import iou_matrix
 from faces.pipeline import Image
 from faces.types import Box, Detection
-
-Describe = Callable[[Sequence[int]], NDArray[np.float32]]
-"""Indices of detections of the current frame → their descriptions, (N, D), rows of length 1."""
+from video.looks import Looks, unit
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,21 @@ class TrackingOptions:
         hits: frames after which a new track gets its number, unless it starts with the video or
             behind a cut; until then its faces have none.
         again_seconds: a track that was not seen for so long is not found again by looks either.
-        looks: minimum cosine of two descriptions of one face.
-        describe_seconds: time between two descriptions of a track.
+        again: from this likeness on (see ``video.looks.unit``) a face is known again.
+        unlike: likeness up to which looks do not help a match by place.
+        covered: looks are learnt from faces of which others cover no larger part than this.
     """
 
     high: float = 0.5
     iou: float = 0.2
     low_iou: float = 0.4
     enlarged: float = 0.4
-    lost_seconds: float = 1.5
+    lost_seconds: float = 1.0
     hits: int = 2
     again_seconds: float = 600.0
-    looks: float = 0.9
-    describe_seconds: float = 1.0
+    again: float = 0.8
+    unlike: float = 0.7
+    covered: float = 0.2
 
 
 @dataclass
@@ -73,6 +75,8 @@ class Motion:
     """Standard deviation of the acceleration, in heights per second squared."""
     SPEED = 1.5
     """Standard deviation of a new face's velocity, in heights per second."""
+    COASTS = 0.4
+    """A face that is not seen loses its velocity with this time constant, in seconds."""
 
     @classmethod
     def start(cls, box: Box) -> Motion:
@@ -81,8 +85,10 @@ class Motion:
         variances = np.square(box.height * np.array([cls.NOISE, cls.SPEED]))
         return cls(mean, np.tile(np.diag(variances), (4, 1, 1)))
 
-    def predict(self, seconds: float) -> None:
-        """Move on in time."""
+    def predict(self, seconds: float, *, unseen: bool = False) -> None:
+        """Move on in time; ``unseen`` says that the face was not found just before."""
+        if unseen:
+            self.mean[:, 1] *= math.exp(-seconds / self.COASTS)
         step = np.array([[1.0, seconds], [0.0, 1.0]])
         push = np.array([seconds**2 / 2, seconds])
         force = (self.ACCELERATION * self.mean[3, 0]) ** 2
@@ -117,7 +123,6 @@ class Track:
         hits: number of its detections.
         cut_off: a scene cut lies between its last detection and now.
         looks: mean description, of length 1; None if there is none.
-        described: when it was described last.
     """
 
     number: int | None
@@ -126,8 +131,7 @@ class Track:
     seen: float
     hits: int = 1
     cut_off: bool = False
-    looks: NDArray[np.float32] | None = None
-    described: float = field(default=-np.inf)
+    looks: NDArray[np.float64] | None = None
 
 
 class Tracker:
@@ -138,6 +142,7 @@ class Tracker:
         self._tracks: list[Track] = []
         self._numbers = 0
         self._time: float | None = None
+        self._looked = -math.inf
         self._lost_seconds = self.options.lost_seconds
         self._shown: list[Track] = []
         self._sure_at_once = True
@@ -148,7 +153,7 @@ class Tracker:
         time: float,
         *,
         cut: bool = False,
-        describe: Describe | None = None,
+        looks: Looks | None = None,
     ) -> list[Track | None]:
         """Take in the detections of the next frame.
 
@@ -156,7 +161,8 @@ class Tracker:
             detections: of any score.
             time: of the frame, in seconds; must grow.
             cut: a new scene begins with this frame.
-            describe: tells what faces look like; without it lost faces get new numbers.
+            looks: of the detections (``video.looks.describe``); without them faces that were lost
+                get new numbers.
 
         Returns:
             The track of each detection. None for one with a low score that continues no track:
@@ -164,6 +170,7 @@ class Tracker:
         """
         options = self.options
         self._predict(time)
+        self._looked = time
         if cut:
             self._sure_at_once = True
             for track in self._tracks:
@@ -178,23 +185,24 @@ class Tracker:
         low = np.flatnonzero(scores < options.high).tolist()
         found: dict[int, Track] = {}
 
+        rows = None if looks is None else unit(looks)
+
         # by place: sure faces, doubtful ones, faces that moved far
-        high, near = self._match(detections, high, near, options.iou, 0.0, found)
-        _, near = self._match(detections, low, near, options.low_iou, 0.0, found)
-        high, near = self._match(detections, high, near, options.iou, options.enlarged, found)
+        high, near = self._match(detections, rows, high, near, options.iou, 0.0, found)
+        _, near = self._match(detections, rows, low, near, options.low_iou, 0.0, found)
+        high, near = self._match(detections, rows, high, near, options.iou, options.enlarged, found)
         # by looks: faces that were lost or lie behind a cut
-        if describe is not None and high:
-            self._find_again(high, time, describe, found)
-            high = [index for index in high if index not in found]
+        if rows is not None:
+            high = self._find_again(high, rows, found)
 
         for index, track in found.items():
             self._continue(track, detections[index], time)
         for index in high:
             found[index] = self._start(detections[index], time)
-        if found or high:
+        if found:
             self._sure_at_once = False
-        if describe is not None:
-            self._describe(found, time, describe)
+        if rows is not None:
+            self._learn(found, detections, rows)
         self._forget(time)
         self._shown = [track for track in found.values() if track.seen == time]
         return [found.get(index) for index in range(len(detections))]
@@ -213,24 +221,31 @@ class Tracker:
             self._lost_seconds = max(self.options.lost_seconds, 2.5 * (time - self._time))
             for track in self._tracks:
                 if not track.cut_off and time - track.seen <= self._lost_seconds:
-                    track.motion.predict(time - self._time)
+                    unseen = track.seen < self._looked
+                    track.motion.predict(time - self._time, unseen=unseen)
         self._time = time
 
     def _match(
         self,
         detections: Sequence[Detection],
+        looks: NDArray[np.float64] | None,
         indices: list[int],
         tracks: list[Track],
         minimum: float,
         enlarged: float,
         found: dict[int, Track],
     ) -> tuple[list[int], list[Track]]:
-        """Match by overlap, add the pairs to ``found``, and return what is left of both."""
+        """Match by place, add the pairs to ``found``, and return what is left of both."""
         overlap = iou_matrix(
             [_enlarge(detections[index].box, enlarged) for index in indices],
             [_enlarge(track.motion.box, enlarged) for track in tracks],
         )
-        pairs = _best_pairs(overlap, minimum)
+        values = overlap
+        if looks is not None and indices and tracks:
+            alike = looks[indices] @ _looks_of(tracks).T
+            bonus = np.clip((alike - self.options.unlike) / (1 - self.options.unlike), 0, 1)
+            values = (overlap + bonus) / 2
+        pairs = _best_pairs(np.where(overlap >= minimum, values, 0.0), minimum / 2)
         found.update((indices[i], tracks[j]) for i, j in pairs)
         taken, matched = {i for i, _ in pairs}, {j for _, j in pairs}
         return (
@@ -239,21 +254,17 @@ class Tracker:
         )
 
     def _find_again(
-        self, indices: list[int], time: float, describe: Describe, found: dict[int, Track]
-    ) -> None:
+        self, indices: list[int], looks: NDArray[np.float64], found: dict[int, Track]
+    ) -> list[int]:
+        """Match with any track by looks, add the pairs to ``found``, and return what is left."""
         taken = {id(track) for track in found.values()}
-        lost = [
-            track
-            for track in self._tracks
-            if track.looks is not None and track.number is not None and id(track) not in taken
-        ]
-        if not lost:
-            return
-        looks = describe(indices) @ np.stack([t.looks for t in lost if t.looks is not None]).T
-        for i, j in _best_pairs(looks.astype(np.float64), self.options.looks):
-            track = lost[j]
-            found[indices[i]] = track
-            track.hits = -1  # its motion starts again
+        lost = [t for t in self._tracks if t.number is not None and id(t) not in taken]
+        if not lost or not indices:
+            return indices
+        for i, j in _best_pairs(looks[indices] @ _looks_of(lost).T, self.options.again):
+            found[indices[i]] = lost[j]
+            lost[j].hits = -1  # its motion starts again
+        return [index for index in indices if index not in found]
 
     def _continue(self, track: Track, detection: Detection, time: float) -> None:
         if track.hits < 0:
@@ -275,20 +286,21 @@ class Tracker:
         self._numbers += 1
         return self._numbers
 
-    def _describe(self, found: dict[int, Track], time: float, describe: Describe) -> None:
-        due = [
-            index
-            for index, track in found.items()
-            if track.score >= self.options.high
-            and time - track.described >= self.options.describe_seconds
-        ]
-        if not due:
-            return
-        for index, row in zip(due, describe(due), strict=True):
-            track = found[index]
-            mean = row if track.looks is None else 0.7 * track.looks + 0.3 * row
-            track.looks = np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), np.float32)
-            track.described = time
+    def _learn(
+        self,
+        found: dict[int, Track],
+        detections: Sequence[Detection],
+        looks: NDArray[np.float64],
+    ) -> None:
+        """Take the looks of faces that nobody covers into the means of their tracks."""
+        for index, track in found.items():
+            box = detections[index].box
+            others = (box.intersection(detections[other].box) for other in found if other != index)
+            covered = max(others, default=0.0) > self.options.covered * box.area
+            if track.looks is None:
+                track.looks = looks[index]
+            elif track.score >= self.options.high and not covered:
+                track.looks = unit(0.8 * track.looks + 0.2 * looks[index])
 
     def _forget(self, time: float) -> None:
         """Drop the tracks that cannot come back, so that memory stays flat."""
@@ -339,6 +351,12 @@ def _best_pairs(values: NDArray[np.float64], minimum: float) -> list[tuple[int, 
     """Return the pairs (row, column) with the largest sum, those below ``minimum`` left out."""
     rows, columns = linear_sum_assignment(np.where(values >= minimum, values, 0.0), maximize=True)
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if values[i, j] >= minimum]
+
+
+def _looks_of(tracks: Sequence[Track]) -> NDArray[np.float64]:
+    """Return the looks of tracks, a row each; zeros for one that has none."""
+    width = max(0 if track.looks is None else len(track.looks) for track in tracks)
+    return np.array([np.zeros(width) if t.looks is None else t.looks for t in tracks])
 
 
 def _centre_size(box: Box) -> NDArray[np.float64]:

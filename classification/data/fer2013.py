@@ -11,7 +11,6 @@ import csv
 import hashlib
 import io
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from faces.command import UserError, note
 from faces.emotions import EMOTIONS, canonical_emotion
+from faces.files import DAMAGED_ARCHIVE
 from faces.images import ImageError, read_image
 
 SIZE = 48
@@ -155,10 +155,9 @@ def load_fer2013(path: Path, *, progress: bool = True) -> Fer2013:
             with zipfile.ZipFile(path) as archive:
                 names = [name for name in archive.namelist() if not name.endswith("/")]
                 return _from_files(path, names, archive.open, progress)
-        except (
-            *(zipfile.BadZipFile, zlib.error, EOFError),
-            *(RuntimeError, NotImplementedError),  # encrypted, or packed in a way of its own
-        ) as error:
+        except UserError:
+            raise
+        except DAMAGED_ARCHIVE as error:
             raise UserError(
                 f"{path}: a damaged or encrypted zip ({error}); get it again, or unpack it"
             ) from error

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 from classification.data.augment import Augmentation
 from faces.command import UserError
+from faces.files import read_toml
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     These are alternating keys and values, as Detectron2 takes them: ``epochs 3 augment.flip 0``; a
     value is read as TOML, and as a string where it is none. Mistakes in either are a ``UserError``.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: cannot be read: no such file; give one of classification/recipes")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from error
+    values = read_toml(path)
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, got {' '.join(overrides)!r}")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
@@ -82,7 +78,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
                 raise UserError(f"override {key}: {parent} is no table of the recipe")
         try:
             table[name] = tomllib.loads(f"value = {text}")["value"]
-        except (tomllib.TOMLDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             table[name] = text
     return recipe_from_dict(values, str(path))
 

@@ -36,7 +36,7 @@ from classification.training.loss import Teachers, class_weights
 from classification.training.recipe import Recipe
 from classification.training.schedule import can_be_prolonged, make_optimizer, out_of_patience
 from faces.command import UserError
-from faces.files import file_sha256, replacing
+from faces.files import file_sha256, regular_file, replacing
 from faces.provenance import git_commit
 from networks.precision import best_dtype
 
@@ -179,7 +179,7 @@ class TrainingState:
             return
         try:
             with warnings.catch_warnings(action="ignore"):  # about what the file should not be
-                saved = torch.load(path, map_location=self.device, weights_only=True)
+                saved = torch.load(regular_file(path), map_location=self.device, weights_only=True)
             then = json.loads(saved["identity"])
             progress = Progress(**json.loads(saved["progress"]))
             recipe = {**Recipe().to_dict(), **then["recipe"]}  # with the keys that came later

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from faces.command import UserError
+from faces.files import read_text
 
 LABEL = "face"
 
@@ -76,14 +77,7 @@ class Report:
 
 def read_dataturks(path: str | Path) -> tuple[list[DataturksImage], Report]:
     """Read a Dataturks export; a ``UserError`` names the line that is none."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: not UTF-8 text (byte {error.start}); is it the json of the set?"
-        ) from error
-    return parse_dataturks(text, str(path))
+    return parse_dataturks(read_text(Path(path)), str(path))
 
 
 def parse_dataturks(text: str, source: str = "json") -> tuple[list[DataturksImage], Report]:
@@ -114,7 +108,7 @@ def _items(text: str, source: str) -> Iterator[tuple[int, Any]]:
     if text.lstrip().startswith("["):
         try:
             items = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{source}, {_where(error)}: broken JSON array: {_why(error)}"
             ) from error
@@ -125,7 +119,7 @@ def _items(text: str, source: str) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield number, json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{source}, line {number}: not a JSON object: {_why(error)}. "
                 "Expected one image per line, or one JSON array"
@@ -137,7 +131,9 @@ def _where(error: Exception) -> str:
 
 
 def _why(error: Exception) -> str:
-    return error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _image(item: Any, line: int, source: str, report: Report) -> DataturksImage:

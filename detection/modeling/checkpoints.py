@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from detection.modeling.backbone import CENTERFACE, IMAGENET, published_state
 from faces import provenance
 from faces.command import UserError
-from faces.files import replacing, write_text
+from faces.files import regular_file, replacing, write_text
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
@@ -99,7 +99,7 @@ class FaceCheckpointer(DetectionCheckpointer):
     def get_checkpoint_file(self) -> str:
         """Return the path of the last checkpoint, which must lie in the folder itself."""
         note = Path(self.save_dir) / LAST_FILE
-        with note.open(encoding="utf-8", errors="replace") as file:
+        with regular_file(note).open(encoding="utf-8", errors="replace") as file:
             name = file.read(300).strip()
         plain = name and name == PureWindowsPath(name).name and name.isprintable()
         if not plain or not name.endswith(".pth") or (note.parent / name).is_symlink():
@@ -133,6 +133,7 @@ def read_state(path: Path) -> dict[str, Any]:
         Exception: one of ``_BROKEN``, if it is damaged; an ``OSError``, if it cannot be read.
     """
     loaded: Any
+    regular_file(path)
     if path.suffix == ".safetensors":
         loaded = {"model": load_file(path)}
     elif path.suffix == ".pkl":

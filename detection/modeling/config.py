@@ -15,6 +15,7 @@ from detectron2.modeling import build_model
 import detection.modeling.backbone
 import detection.modeling.ignore_regions  # noqa: F401  (both make their parts known to Detectron2)
 from faces.command import UserError
+from faces.files import regular_file
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "configs"
 
@@ -126,8 +127,8 @@ def face_cfg() -> Any:
 def find_config(path: str | Path) -> Path:
     """Return the configuration file for a path, or for the name of one of ``detection/configs``."""
     for file in (Path(path), CONFIG_DIR / f"{path}.yaml", CONFIG_DIR / Path(path).name):
-        if file.is_file():
-            return file
+        if file.exists():
+            return regular_file(file)
     names = ", ".join(sorted(file.stem for file in CONFIG_DIR.glob("*.yaml")))
     raise UserError(f"{path}: no such configuration file. This project's own are: {names}")
 
@@ -166,7 +167,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), resolved: bool 
 def _read_yaml(file: Path) -> dict[str, Any]:
     """Read a YAML file of KEY: VALUE pairs, within limits of size and of aliases."""
     try:
-        with file.open(encoding="utf-8-sig") as stream:
+        with regular_file(file).open(encoding="utf-8-sig") as stream:
             text = stream.read(MAX_CHARACTERS + 1)
         if len(text) > MAX_CHARACTERS:
             raise ValueError(f"it has more than {MAX_CHARACTERS} characters")

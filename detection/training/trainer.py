@@ -27,6 +27,7 @@ from detection.training.evaluator import FaceEvaluator, average_precision
 from detection.training.resume import check_conditions, conditions
 from detection.training.samples import TrainingSamples
 from faces.command import UserError
+from faces.files import regular_file
 
 LOG_FILE = "training_log.jsonl"
 
@@ -98,7 +99,8 @@ class FaceTrainer(engine.TrainerBase):
         ]
         if not comm.is_main_process():
             return everywhere
-        every_iteration = JSONWriter(str(Path(self.cfg.OUTPUT_DIR) / LOG_FILE), window_size=1)
+        log = Path(self.cfg.OUTPUT_DIR) / LOG_FILE
+        every_iteration = JSONWriter(str(regular_file(log) if log.exists() else log), window_size=1)
         return [
             *everywhere,
             engine.hooks.PeriodicCheckpointer(

@@ -22,14 +22,19 @@ def resize(crop: Image, side: int) -> NDArray[np.float64]:
     return cv2.resize(crop, (side, side), interpolation=method).astype(np.float64)
 
 
+def blend_mask(side: int) -> NDArray[np.float64]:
+    """Return how much of a face each pixel shows, (side, side), from 0 at the rim to 1."""
+    steps = np.abs((np.arange(side) + 0.5) / side * 2 - 1) ** 4
+    return np.asarray(np.clip((1 - (steps[:, None] + steps[None, :])) / 0.2, 0, 1))
+
+
 def blend(canvas: NDArray[np.float64], face: NDArray[np.float64], x: int, y: int) -> None:
     """Lay a face (S, S, 3) on a canvas (H, W, 3), whose rim it may cross, through a soft mask.
 
     ``x`` and ``y`` are the place of its top left corner, in pixels.
     """
     side = len(face)
-    steps = np.abs((np.arange(side) + 0.5) / side * 2 - 1) ** 4
-    mask = np.clip((1 - (steps[:, None] + steps[None, :])) / 0.2, 0, 1)[..., None]
+    mask = blend_mask(side)[..., None]
     x1, y1 = max(x, 0), max(y, 0)
     x2, y2 = min(x + side, canvas.shape[1]), min(y + side, canvas.shape[0])
     if x1 < x2 and y1 < y2:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
@@ -14,10 +14,13 @@ from tqdm import tqdm
 from faces import command
 from faces.coco import AnnotatedImage, GroundTruth, GroundTruthFace, ImageId
 from faces.command import UserError
-from faces.files import regular_file
+from faces.files import DAMAGED_ARCHIVE, regular_file
 from faces.images import ImageError, read_image
 from faces.pipeline import Image
 from faces.types import Box
+
+MAX_BYTES = 256 << 20
+"""A larger file in a zip is not read."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,10 @@ class ImageStore:
         """
         try:
             return self._open(name)
-        except OSError as error:
-            cause = error.strerror or str(error)
-        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as e:
-            cause = f"damaged or encrypted in the zip: {e}"
+        except DAMAGED_ARCHIVE as error:
+            cause = f"damaged or encrypted in the zip: {error}"
+            if isinstance(error, OSError) and not self.is_zip:
+                cause = error.strerror or str(error)
         raise ImageError(self.label(name), cause)
 
     def label(self, name: str) -> str:
@@ -59,12 +62,22 @@ def open_images(path: Path) -> ImageStore:
         raise UserError(f"{path}: no such file or folder")
     try:
         archive = zipfile.ZipFile(regular_file(path))
-    except (zipfile.BadZipFile, OSError) as error:
+    except DAMAGED_ARCHIVE as error:
         raise UserError(
             f"{path}: neither a folder nor a readable zip ({error}); unpack other archives first"
         ) from error
     names = (info.filename for info in archive.infolist() if not info.is_dir())
-    return ImageStore(path, True, tuple(sorted(filter(_is_visible, names))), archive.read)
+    return ImageStore(
+        path, True, tuple(sorted(filter(_is_visible, names))), partial(_entry, archive)
+    )
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(name) as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise OSError(f"has more than {MAX_BYTES >> 20} MiB")
+    return data
 
 
 def _read(path: Path) -> bytes:

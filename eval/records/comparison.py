@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -15,6 +14,7 @@ from eval.metrics.significance import mcnemar
 from eval.records.report import Row, cell, cells, markdown
 from eval.records.sections import columns
 from faces.emotions import EMOTIONS
+from faces.files import read_toml
 
 SYSTEMS = Path(__file__).resolve().parents[1] / "systems.toml"
 TEMPLATE = Path(__file__).with_name("comparison_tables.md")
@@ -50,7 +50,7 @@ def find_systems(rows: Sequence[Row], path: Path = SYSTEMS) -> list[System]:
 
 def read_systems(path: Path = SYSTEMS) -> list[System]:
     """Read the systems, in order, without their records."""
-    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    document = read_toml(path)
     systems = [System(**one) for one in document["system"]]
     tolerances: dict[str, float] = document["tolerance"]
     return [replace(s, tolerance=tolerances[s.train.split()[0]]) if s.train else s for s in systems]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -47,9 +46,9 @@ def read_record(path: Path, kinds: Collection[str]) -> list[Row]:
         UserError: it is no record, or a row is of none of the ``kinds`` or names no command.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = files.read_json(path)
         rows: list[Row] = [dict(row) for row in document.get("runs", [document])]
-    except (ValueError, AttributeError, TypeError) as error:
+    except (AttributeError, TypeError) as error:
         raise UserError(f"{path}: no record of an evaluation: {error}") from error
     for row in rows:
         if row.get("kind") not in kinds:

@@ -127,6 +127,19 @@ ROTATIONS = Section(
     ),
 )
 
+VIDEO_SPEED = Section(
+    kind="video_speed",
+    title="Videos: frames per second, the share of each stage, and memory",
+    columns=columns(
+        "text: record detector classifier size",
+        "count: seconds detect_every",
+        "number: faces frames_per_second first_fps last_fps",
+        "number: ms_decode ms_detect ms_classify ms_rest",
+        "number: memory_mb memory_after_mb memory_peak_mb",
+        "count: cores",
+    ),
+)
+
 SERVICE_LOAD = Section(
     kind="service_load",
     title="The service under load, beside the pipeline without it",
@@ -161,6 +174,16 @@ LIVE = Section(
         "count: n dropped",
         "number: camera_frames_per_s faces_per_frame cpu_ms_service",
         "count: cores",
+    ),
+)
+
+ROBUSTNESS_CAMPAIGN = Section(
+    kind="robustness_campaign",
+    title="Damaged and hostile inputs, and processes killed at random moments",
+    columns=columns(
+        "text: campaign",
+        "count: inputs answered refused kills runs",
+        "count: tracebacks hangs crashes lost unclear differing accepted peak_mb",
     ),
 )
 

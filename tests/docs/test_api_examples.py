@@ -30,7 +30,7 @@ def run(document: str) -> dict[str, object]:
 
 
 def test_every_part_of_the_api_page_has_an_example() -> None:
-    assert len(blocks("docs/api.md")) == 6
+    assert len(blocks("docs/api.md")) == 7
 
 
 def test_the_examples_of_the_api_page_run(

@@ -204,7 +204,7 @@ def test_differences_are_paired_by_picture_and_seed(plan: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("recipe = ", "no plan"),
+        ("recipe = ", "not valid TOML"),
         ('recipe = "x.toml"\nseeds = [0]\n[common]\n[variants.a]\n', "no plan"),
         (
             'recipe = "x.toml"\nseeds = [0]\n[common]\n[variants.a]\nabout = ""\nagainst = "b"\n',
@@ -212,7 +212,7 @@ def test_differences_are_paired_by_picture_and_seed(plan: Path) -> None:
         ),
         (
             'recipe = "x.toml"\nseeds = [0]\n[common]\n[variants.reference]\nabout = ""\n',
-            "cannot be read",
+            "no such file",
         ),
     ],
 )

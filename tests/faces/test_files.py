@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from faces.command import UserError
-from faces.files import file_sha256, regular_file, replacing, write_json, write_text
+from faces.files import (
+    MOST_TEXT,
+    file_sha256,
+    read_json,
+    read_text,
+    read_toml,
+    regular_file,
+    replacing,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -95,3 +105,44 @@ def test_a_pipe_is_no_regular_file(tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(UserError, match=words):
             regular_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (b"", "not valid JSON"),
+        (b"[1", "not valid JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"9" * 5000, "not valid JSON"),
+        (b"\xff\xfe[\x00", "not UTF-8 text (byte 0)"),
+    ],
+)
+def test_broken_json_is_refused_with_its_cause(tmp_path: Path, content: bytes, cause: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_json(path)
+    assert str(path) in str(caught.value) and cause in str(caught.value)
+
+
+def test_text_is_read_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for head in (b"", b"\xef\xbb\xbf"):
+        path.write_bytes(head + '{"é": 1}'.encode())
+        assert read_json(path) == {"é": 1}
+
+
+def test_text_without_end_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.json"
+    with path.open("wb") as file:
+        file.truncate(MOST_TEXT + 1)
+    with pytest.raises(UserError, match="more than 1024 MiB"):
+        read_text(path)
+
+
+@pytest.mark.parametrize("content", [b"a = ", b"a = " + b"[" * 100_000, b"a = " + b"9" * 5000])
+def test_broken_toml_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.toml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.toml: not valid TOML"):
+        read_toml(path)

@@ -52,7 +52,7 @@ def test_every_face_of_every_frame_has_a_row(
     left = [row for row in rows if row["track"] == 1]
     assert [row["labels"] for row in left] == ["happy"] * 10 + ["sad"] * 10
     assert left[0]["mood"] == "happy" and left[-1]["mood"] == "sad"
-    assert left[10]["smoothed_sad"] < left[10]["sad"]
+    assert left[9]["smoothed_sad"] == pytest.approx(left[9]["sad"])  # the change is no earlier
 
 
 def test_the_table_of_tracks_tells_what_each_showed(
@@ -64,7 +64,7 @@ def test_the_table_of_tracks_tells_what_each_showed(
     assert list(first) == list(TRACK_COLUMNS)
     assert (first["first"], first["last"], first["frames"]) == (0.0, 1.9, 20)
     assert [mood for _, mood in first["changes"]] == ["happy", "sad"]
-    assert 1.0 < first["changes"][1][0] <= 1.5
+    assert first["changes"][1][0] == 1.0
     assert second["share_happy"] == 1 and second["changes"] == [[0.0, "happy"]]
     crop = Pillow.open(io.BytesIO(base64.b64decode(first["best_crop"])))
     assert np.asarray(crop).mean() > 150
@@ -213,10 +213,10 @@ def test_memory_does_not_grow_with_the_length_of_a_video() -> None:
     from video.tracking import TrackingOptions
 
     pipeline = Pipeline(ScriptedDetector(find_squares), ScriptedClassifier(brightness), margin=0.0)
-    follower = Follower("a", TrackingOptions(), SmoothingOptions(), looks=False)
+    follower = Follower("a", TrackingOptions(), SmoothingOptions())
     for number in range(1500):
         image = frame([((37 * (number // 10)) % 120, 20, 30, 250)])
-        follower.take(LiveLook(Frame(number, number / 10, image), False, pipeline, 0.2, None))
+        follower.take(LiveLook(Frame(number, number / 10, image), False, pipeline, 0.2))
     assert len(follower._smoothers) < 10
 
 

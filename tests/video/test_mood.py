@@ -2,74 +2,80 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
 from faces.emotions import EMOTIONS
-from faces.types import EmotionProbabilities
+from faces.types import Box, Detection, EmotionProbabilities, Face
 from tests.stand_ins import probabilities
-from video.mood import Curve, Smoother, SmoothingOptions, TrackSummary
+from video.analyze import Settler, VideoFace, VideoFrame, settled
+from video.mood import Curve, Smoother, SmoothingOptions, TrackSummary, median
 
 HAPPY, SAD = probabilities(happy=0.9), probabilities(sad=0.9)
 
 
-def test_a_step_is_answered_by_the_filters_exponential() -> None:
-    smoother = Smoother(SmoothingOptions(seconds=0.5))
-    smoother.update(HAPPY, 0.0)
-    for time in (0.1, 0.25, 1.0):
-        found = smoother.update(SAD, time)["happy"]
-        low, high = SAD[EMOTIONS.index("happy")], HAPPY[EMOTIONS.index("happy")]
-        assert found == pytest.approx(low + (high - low) * math.exp(-time / 0.5))
-
-
-def test_the_filter_does_not_depend_on_the_frame_rate() -> None:
-    answers = []
-    for rate in (10, 50):
-        smoother = Smoother(SmoothingOptions(seconds=0.3))
-        smoother.update(HAPPY, 0.0)
-        for step in range(1, rate + 1):
-            last = smoother.update(SAD, step / rate)
-        answers.append(last.probabilities)
-    assert answers[0] == pytest.approx(answers[1])
-
-
-def test_smoothed_probabilities_sum_to_one() -> None:
+def test_smoothed_is_the_median_of_what_was_just_seen() -> None:
     rng = np.random.default_rng(0)
+    rows = rng.dirichlet(np.ones(7), 60)
+    smoother = Smoother(SmoothingOptions(seconds=0.1))
+    for step, row in enumerate(rows):
+        found = smoother.update(row.tolist(), step / 25)
+        window = np.median(rows[max(step - 5, 0) : step + 1], axis=0)
+        assert found.probabilities == pytest.approx(tuple(window / window.sum()))
+
+
+def test_rows_that_are_each_sure_of_another_emotion_give_their_mean() -> None:
+    found = median(np.eye(7)[:3].tolist())
+    assert found.probabilities == pytest.approx((1 / 3, 1 / 3, 1 / 3, 0, 0, 0, 0))
+
+
+def test_a_lasting_change_becomes_the_mood_and_a_flash_does_not() -> None:
+    smoother = Smoother(SmoothingOptions(seconds=0.2))
+    moods = ""
+    for step in range(60):
+        row = SAD if step == 10 or step >= 30 else HAPPY
+        moods += smoother.update(row, step / 25).top[0]
+    assert moods == "h" * 35 + "s" * 25  # late by the filter's 0.2 s
+
+
+def test_after_a_gap_the_filter_starts_again() -> None:
     smoother = Smoother()
-    for step in range(200):
-        found = smoother.update(rng.dirichlet(np.ones(7)), step / 25)
-        assert sum(found.probabilities) == pytest.approx(1)
-
-
-def test_a_single_different_frame_does_not_change_the_mood() -> None:
-    smoother = Smoother()
-    moods = []
-    for step in range(20):
-        smoother.update(SAD if step == 10 else HAPPY, step / 25)
-        moods.append(smoother.mood)
-    assert moods == ["happy"] * 20
-
-
-def test_a_lasting_change_becomes_the_mood() -> None:
-    smoother = Smoother()
-    for step in range(50):
-        smoother.update(HAPPY if step < 25 else SAD, step / 25)
-    assert smoother.mood == "sad"
-
-
-def test_after_a_long_gap_the_filter_starts_again() -> None:
-    smoother = Smoother(SmoothingOptions(gap=2.0))
     smoother.update(HAPPY, 0.0)
     assert smoother.update(SAD, 2.5).probabilities == pytest.approx(SAD)
-    assert smoother.mood == "sad"
 
 
 def test_without_smoothing_each_frame_stands_alone() -> None:
-    smoother = Smoother(SmoothingOptions(seconds=0, lead=0))
+    smoother = Smoother(SmoothingOptions(seconds=0))
     smoother.update(HAPPY, 0.0)
     assert smoother.update(SAD, 0.04).probabilities == pytest.approx(SAD)
+
+
+def shown(emotions: str, track: int | None = 1) -> list[VideoFrame]:
+    """Frames, 10 a second, of one face."""
+    frames = []
+    for step, letter in enumerate(emotions):
+        row = EmotionProbabilities.from_row(HAPPY if letter == "h" else SAD)
+        one = VideoFace(track, Face(Detection(Box(0, 0, 9, 9), 0.9), row), row, row.top)
+        frames.append(VideoFrame("a", step, step / 10, 0.1, 9, 9, False, (one,)))
+    return frames
+
+
+def test_what_follows_settles_a_change_where_it_is() -> None:
+    found = list(settled(shown("hhhhshhhhssssssshhhhh"), SmoothingOptions(seconds=0.2)))
+    assert [frame.index for frame in found] == list(range(21))
+    assert "".join(frame.faces[0].mood[0] for frame in found) == "hhhhhhhhhssssssshhhhh"
+
+
+def test_a_face_without_a_track_keeps_its_own_answer() -> None:
+    found = list(settled(shown("hhshh", track=None), SmoothingOptions(seconds=0.2)))
+    assert "".join(frame.faces[0].mood[0] for frame in found) == "hhshh"
+
+
+def test_frames_come_out_as_soon_as_they_are_settled() -> None:
+    settler = Settler(SmoothingOptions(seconds=0.2))
+    came = [[ready.index for ready in settler.take(frame)] for frame in shown("hhhhhh")]
+    assert came == [[], [], [], [0], [1], [2]]
+    assert [ready.index for ready in settler.finish()] == [3, 4, 5]
 
 
 def summary(moods: str, rate: int = 10) -> TrackSummary:

@@ -12,15 +12,28 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from faces.command import UserError
+from faces.command import UserError, note
 from faces.files import write_json
 from faces.paths import ImageError
 from twostage import load_pipeline
 from twostage.batch.sources import Source, iter_sources
-from twostage.batch.tasks import Loader, analyze_in_workers, make_tasks, usable_cores
+from twostage.batch.tasks import (
+    TASK_IMAGES,
+    Loader,
+    Task,
+    analyze_in_workers,
+    make_tasks,
+    usable_cores,
+)
 
 SECONDS = 20.0
 """Time that each number of processes is measured, after its models are loaded."""
+
+SMALL_RUN = 200
+"""Below so many images, more than one process only pays if the user says so."""
+
+LARGE_RUN = 2000
+"""From so many images on it is measured how many processes are the fastest, if it was not yet."""
 
 LEAST_GAIN = 1.1
 """More processes take more memory; they are chosen if they are so many times faster."""
@@ -37,15 +50,35 @@ def this_machine() -> dict[str, object]:
     return {"host": platform.node(), "cores": len(usable_cores())}
 
 
-def best_workers() -> int:
-    """Return the number of processes that was measured as the fastest here; 1 if none was."""
+def best_workers() -> int | None:
+    """Return the number of processes that was measured as the fastest here; None if none was."""
     try:
         found = json.loads(measured_file().read_text(encoding="utf-8"))
         if found["machine"] == this_machine():
             return max(1, int(found["workers"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return 1
+    return None
+
+
+def choose_workers(loader: Loader, tasks: Iterator[Task]) -> tuple[int, Iterator[Task]]:
+    """Return how many processes to take for tasks, and the tasks.
+
+    A process more pays from some images on, as it loads the models first. What is the fastest is
+    measured at the first run that is large enough to gain by it.
+    """
+    first = list(itertools.islice(tasks, SMALL_RUN // TASK_IMAGES))
+    if len(first) * TASK_IMAGES < SMALL_RUN:
+        return 1, iter(first)
+    best = best_workers()
+    while best is None and len(first) * TASK_IMAGES < LARGE_RUN and (more := next(tasks, None)):
+        first.append(more)
+        if any(isinstance(source, Source) and source.data for source in more.sources):
+            break  # of an archive that is read from start to end; it does not wait in memory
+    if best is None and len(first) * TASK_IMAGES >= LARGE_RUN:
+        images = [one for task in first[:8] for one in task.sources if isinstance(one, Source)]
+        best = measure_all(loader, images, SECONDS / 2, partial(note, "twostage"))
+    return best or 1, itertools.chain(first, tasks)
 
 
 def counts_to_try(cores: int) -> list[int]:
@@ -87,21 +120,19 @@ def choose(speeds: dict[int, float]) -> int:
 
 
 def measure_all(
-    loader: Loader, paths: Sequence[str], seconds: float, tell: Callable[[str], None]
+    loader: Loader, images: Sequence[Source], seconds: float, tell: Callable[[str], None]
 ) -> int:
-    """Measure 1, 2, 4, … processes and keep which is the fastest.
+    """Measure 1, 2, 4, … processes; keep, and return, which number is the fastest.
 
     Args:
         loader: loads the models.
-        paths: images like those to come; 64 of them are taken.
+        images: like those to come.
         seconds: for each number.
         tell: prints a line.
 
     Raises:
         UserError: there are no images.
     """
-    sources = itertools.islice(iter_sources(paths), 64)
-    images = [source for source in sources if not isinstance(source, ImageError)]
     if not images:
         raise UserError("no images to measure with; name some like those that you will analyse")
     speeds = {}
@@ -110,8 +141,12 @@ def measure_all(
         tell(f"{workers} workers: {speeds[workers]:.1f} images per second")
     chosen = choose(speeds)
     found = {"machine": this_machine(), "workers": chosen, "images_per_second": speeds}
-    write_json(measured_file(), found)
-    tell(f"analyze takes {chosen} from now on ({measured_file()})")
+    try:
+        write_json(measured_file(), found)
+    except OSError as error:
+        tell(f"{measured_file()}: cannot be written: {error.strerror}; it will be measured again")
+    else:
+        tell(f"analyze takes {chosen} from now on ({measured_file()})")
     return chosen
 
 
@@ -134,5 +169,7 @@ def add_workers_command(
 
 def _run(args: argparse.Namespace) -> int:
     loader = partial(load_pipeline, args.detector, args.classifier)
-    measure_all(loader, args.paths, args.seconds, print)
+    sources = itertools.islice(iter_sources(args.paths), 64)
+    images = [source for source in sources if not isinstance(source, ImageError)]
+    measure_all(loader, images, args.seconds, print)
     return 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from faces.command import UserError, printable
-from faces.files import publish, write_text
+from faces.files import publish, regular_file, write_text
 from twostage.batch.resume import (
     PARQUET,
     RESUMABLE,
@@ -120,7 +120,7 @@ def _join_lines(files: Sequence[Path], out: Path) -> int:
     part = out.with_name(f"{out.name}.part")
     with part.open("wb") as joined:
         for number, path in enumerate(files):
-            with path.open("rb") as file:
+            with regular_file(path).open("rb") as file:
                 if number and out.suffix.lower() == ".csv":
                     file.readline()
                 while block := file.read(1 << 20):

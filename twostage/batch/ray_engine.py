@@ -42,8 +42,11 @@ ROWS_PER_FILE = 2000
 OBJECT_STORE_BYTES = 300 << 20
 """Of a Ray that is started here; only names and rows go through it."""
 
-SMALL_TASK = {"num_cpus": 0.05}
-"""What naming images and writing rows need of a core, beside the actors that fill it."""
+NO_CORE = {"num_cpus": 0}
+"""Naming images and writing rows wait for no core, since the actors may hold all of them …"""
+
+SIDE_TASKS = 2
+"""… and so many of them run at once, in processes of their own."""
 
 
 @dataclass(frozen=True)
@@ -278,13 +281,15 @@ def analyze_on_ray(
         ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
         with ray.data.DataContext.current(context), _told(ledger, progress, ray):
             try:
-                names = ray.data.read_datasource(source_blocks(sources), **SMALL_TASK)
+                names = ray.data.read_datasource(
+                    source_blocks(sources), concurrency=SIDE_TASKS, **NO_CORE
+                )
                 rows = names.map_batches(
                     Analyzer,
                     fn_constructor_args=(loader, threshold, ledger),
                     batch_size=None,
                     batch_format="pyarrow",
-                    compute=_pool(ray, cluster),
+                    compute=_pool(ray, cluster, is_resumed=output.done > 0),
                     num_cpus=1,
                     num_gpus=cluster.gpus_per_worker or None,
                 )
@@ -292,7 +297,8 @@ def analyze_on_ray(
                     str(output.part),
                     filename_provider=_file_names(ray),
                     min_rows_per_file=ROWS_PER_FILE,
-                    ray_remote_args=SMALL_TASK,
+                    concurrency=SIDE_TASKS,
+                    ray_remote_args=NO_CORE,
                     compression="zstd",
                 )
             except ray.exceptions.RayError as error:
@@ -307,11 +313,15 @@ def _cause(error: Exception) -> str:
     )
 
 
-def _pool(ray: Any, cluster: Cluster) -> Any:
-    """Return the actors: as many as the user says, or one to as many as there are places."""
-    if cluster.workers is not None:
-        return ray.data.ActorPoolStrategy(size=cluster.workers)
-    return ray.data.ActorPoolStrategy(min_size=1)
+def _pool(ray: Any, cluster: Cluster, *, is_resumed: bool) -> Any:
+    """Return the actors: as many as the user says, or one to as many as there are places.
+
+    When a run is resumed, Ray's filter of what is done needs a core for a while; so they come one
+    after the other.
+    """
+    if cluster.workers is None or is_resumed:
+        return ray.data.ActorPoolStrategy(min_size=1, max_size=cluster.workers)
+    return ray.data.ActorPoolStrategy(size=cluster.workers)
 
 
 def _file_names(ray: Any) -> Any:

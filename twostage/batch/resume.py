@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import itertools
 import json
 import os
@@ -23,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from faces.files import publish
+from faces.files import publish, regular_file
 from faces.paths import ImageError
 from faces.sinks import CsvSink, JsonLinesSink, Sink, SinkError, Threshold
 from faces.types import ImageResult
@@ -313,29 +314,28 @@ class Record(NamedTuple):
     offset: int
 
 
-def read_journal(path: Path, size: int | None = None) -> Record:
+def read_journal(path: Path | None, size: int | None = None) -> Record:
     """Read a journal, up to its first line that is not whole or whose data are not there.
 
     Args:
         path: of the journal; it may be missing.
         size: of the data at hand; None trusts the journal.
+
+    Raises:
+        UserError: it is no regular file.
     """
     header: dict[str, Any] | None = None
     done: set[bytes] = set()
     failed: dict[str, str] = {}
     retried: list[tuple[list[str], int]] = []
     images = faces = end = offset = 0
-    with open(path, "rb") if path.exists() else open(os.devnull, "rb") as file:
+    there = path is not None and path.exists()
+    with open(regular_file(path), "rb") if path and there else io.BytesIO() as file:
         for line in file:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith(b"\n") or not isinstance(entry, dict):
+            entry = _entry_of(line, is_header=header is None)
+            if entry is None:
                 break
             if header is None:
-                if entry.get("run") != 1:
-                    break
                 header = entry
             elif size is not None and entry["end"] > size:
                 break
@@ -355,6 +355,24 @@ def read_journal(path: Path, size: int | None = None) -> Record:
                 end = entry["end"]
             offset += len(line)
     return Record(header, done, failed, retried, images, faces, end, offset)
+
+
+def _entry_of(line: bytes, *, is_header: bool) -> dict[str, Any] | None:
+    """Return a journal's line; None if it is not whole, or not as this program writes it."""
+    try:
+        entry = json.loads(line)
+        if not line.endswith(b"\n") or not isinstance(entry, dict):
+            return None
+        if is_header:
+            return entry if entry.get("run") == 1 else None
+        names = [name for name, _ in (*entry.get("images", ()), *entry.get("failed", ()))]
+        counts = [count for _, count in entry.get("images", ())]
+        is_known = "retry" in entry or {"images", "failed"} <= entry.keys()
+        texts, numbers = [*names, *entry.get("retry", ())], [entry["end"], *counts]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    fits = all(type(t) is str for t in texts) and all(type(n) is int and n >= 0 for n in numbers)
+    return entry if is_known and fits else None
 
 
 class _At(NamedTuple):
@@ -401,7 +419,7 @@ class ResumableOutput:
         self._header = {"run": 1, **header}
         self._resume, self._retry_failed = resume, retry_failed
         self.journal = journal_of(self._path)
-        self.before = read_journal(Path(os.devnull))
+        self.before = read_journal(None)
         self.note = ""
         self._had_target = self._had_journal = False
         self._begun = self._again = False
@@ -447,7 +465,7 @@ class ResumableOutput:
                 "what is in it; name another file, or begin again without --resume"
             )
         if not has_part and not self._had_target:
-            found = read_journal(Path(os.devnull))
+            found = read_journal(None)
         self.before = found
         self._again = found.offset > 0
 

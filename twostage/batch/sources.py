@@ -12,7 +12,6 @@ import os
 import re
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from faces.command import UserError
+from faces.files import DAMAGED_ARCHIVE, regular_file
 from faces.paths import IMAGE_SUFFIXES, ImageError, iter_image_paths
 
 MAX_BYTES = 256 << 20
@@ -28,7 +28,6 @@ MAX_BYTES = 256 << 20
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 ARCHIVES = (*TARS, ".zip")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Source:
             return self._read()
         except ImageError:
             raise
-        except _DAMAGED as error:
+        except DAMAGED_ARCHIVE as error:
             raise ImageError(self.name, f"cannot be read from {self.archive}: {error}") from error
 
     def _read(self) -> bytes:
@@ -106,11 +105,12 @@ def read_list(path: Path) -> list[str]:
         UserError: it cannot be read, or holds none.
     """
     try:
-        lines = path.read_bytes().decode("utf-8-sig", "surrogateescape").splitlines()
+        data = regular_file(path).read_bytes()
     except OSError as error:
         raise UserError(f"--list {path}: cannot be read: {error.strerror}") from error
-    if b"\0" in path.read_bytes()[:1024]:
+    if b"\0" in data[:1024]:
         raise UserError(f"--list {path}: is no text file")
+    lines = data.decode("utf-8-sig", "surrogateescape").splitlines()
     paths = [line for line in lines if line.strip() and not line.startswith("#")]
     if not paths:
         raise UserError(f"--list {path}: names no images")
@@ -186,6 +186,10 @@ def _expand(
 def _members(path: str, wanted: Callable[[str], bool]) -> Iterator[Source | ImageError]:
     """Yield the images of an archive, local or at an address."""
     found = False
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait
+        if wanted(path):
+            yield ImageError(path, "is no regular file")
+        return
     members = _zip_members if path.lower().endswith(".zip") else _tar_members
     try:
         for source in members(path, lambda name: _is_image(name) and wanted(f"{path}/{name}")):
@@ -194,7 +198,7 @@ def _members(path: str, wanted: Callable[[str], bool]) -> Iterator[Source | Imag
                 yield source
     except FileNotFoundError:
         error = ImageError(path, "no such file")
-    except _DAMAGED as failure:
+    except DAMAGED_ARCHIVE as failure:
         error = ImageError(path, f"is damaged, or no archive ({failure}); get it again")
     else:
         error = ImageError(path, "the archive holds no images")

@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 from faces.command import UserError, printable
 from faces.emotions import EMOTIONS
-from faces.files import replacing
+from faces.files import regular_file, replacing
 from twostage.batch.columns import read_rows
 from twostage.batch.resume import journal_of, read_journal
 
@@ -87,11 +87,13 @@ def summarize(path: Path) -> Summary:
         raise UserError(f"{path}: no such result file")
     if path.suffix.lower() not in readers:
         raise UserError(f"{path}: no kind of result file that is summed up: {', '.join(readers)}")
+    if not path.is_dir():
+        regular_file(path)
     try:
         return readers[path.suffix.lower()](path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: is no result file of twostage analyze ({error})") from error

@@ -209,6 +209,12 @@ def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
     (tmp_path / "damaged.zip").write_bytes(content)
     with pytest.raises(UserError, match=r"damaged.zip: a damaged or encrypted zip"):
         load_fer2013(tmp_path / "damaged.zip", progress=False)
+    content = bytearray(whole.read_bytes())
+    place = content.index(b"PK\x01\x02") + 42  # where the entry begins
+    content[place : place + 4] = b"\xff\xff\xff\x7f"
+    (tmp_path / "damaged.zip").write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged.zip: a damaged or encrypted zip"):
+        load_fer2013(tmp_path / "damaged.zip", progress=False)
     table.write_bytes(table.read_text().encode("utf-16"))
     odd = zip_file(table, tmp_path / "odd.zip")
     assert len(load_fer2013(odd, progress=False).labels) == len(ROWS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,33 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
         open_images(tmp_path).read("pipe.jpg")
     with pytest.raises(UserError, match="no regular file"):
         open_images(tmp_path / "pipe.jpg")
+
+
+def test_a_huge_file_in_a_small_zip_is_refused_without_unpacking_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.data.images.MAX_BYTES", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jpg", bytes(50 << 20))
+    tracemalloc.start()
+    with pytest.raises(ImageError, match="has more than 1 MiB"):
+        open_images(tmp_path / "bomb.zip").read("a.jpg")
+    assert tracemalloc.get_traced_memory()[1] < 5 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("offset", [10, 14, 26, 28, 42])
+def test_a_zip_whose_places_are_damaged_is_an_error_of_its_image(
+    tmp_path: Path, offset: int
+) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.jpg", b"x" * 100)
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + offset : entry + offset + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+    with pytest.raises((ImageError, UserError), match=r"a\.zip"):
+        store = open_images(path)
+        store.read("a.jpg")
+        raise UserError("a.zip: read")  # where the place does not matter

@@ -147,11 +147,18 @@ def test_a_killed_run_goes_on_where_it_ended(analyze: Any, photos: Path, cluster
     out = photos.parent / "ray.parquet"
     part = out.with_name("ray.parquet.part")
     process = start(photos, out, cluster)
-    wait_for_files(part, 2)
+    wait_for_files(part, 3)
     process.kill()
     process.wait()
     assert not out.exists()
-    kept = {row["source"] for row in rows(part)}
+    notes = out.with_name("ray.parquet.checkpoint").glob("*.parquet")
+    kept = {
+        row["source"]
+        for note in notes
+        if not note.name.endswith(".pending.parquet")
+        for row in pyarrow.parquet.read_table(note).to_pylist()
+    }
+    assert kept
     for name in kept:  # what is done is not read again
         Path(name).unlink(missing_ok=True)
         Path(name).touch()
@@ -191,3 +198,30 @@ def test_an_image_that_kills_its_process_fails_alone(analyze: Any, photos: Path)
     failed = {Path(row["source"]).name: row["error"] for row in found if row["error"]}
     assert sorted(failed) == ["17.png", "30.png", "41.png", "50.png"]
     assert "the processes that analysed it ended" in failed["30.png"]
+
+
+def test_the_models_find_on_300_images_what_they_find_without_ray(
+    cluster: Any, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(3)
+    with Image.open(ROOT / "samples" / "group.jpg") as opened:
+        group = opened.convert("RGB")
+    for number in range(300):
+        side = int(rng.integers(60, 260))
+        left, top = (int(rng.integers(limit - side)) for limit in group.size)
+        part = group.crop((left, top, left + side, top + side))
+        part.save(photos / f"{number:03}.jpg", quality=92)
+    (photos / "150.jpg").write_bytes(b"no image")
+    words = ["analyze", str(photos), "--quiet", "--detail", "fast", "--out"]
+    ray = ["--engine", "ray", "--ray-address", cluster.address, "--workers", "1"]
+    assert cli.main([*words, str(tmp_path / "ray.parquet"), *ray]) == 1
+    assert cli.main([*words, str(tmp_path / "local.parquet")]) == 1
+    found, expected = rows(tmp_path / "ray.parquet"), rows(tmp_path / "local.parquet")
+    assert sum(row["face"] is not None for row in expected) > 50
+    assert len({row["source"] for row in expected}) == 300
+    for mine, local in zip(found, expected, strict=True):
+        numbers = {key: value for key, value in local.items() if isinstance(value, float)}
+        assert {key: mine[key] for key in numbers} == pytest.approx(numbers, abs=2e-3)
+        assert mine | numbers == local | numbers

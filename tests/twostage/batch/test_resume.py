@@ -423,3 +423,33 @@ def test_a_power_cut_that_lost_written_data_costs_only_those(photos: Path) -> No
 
 def test_parquet_files_are_written_often_enough_to_lose_little() -> None:
     assert PARQUET_SECONDS <= 60
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"end": 9}\n',
+        b'{"end": "x", "images": [["a", 1]], "failed": []}\n',
+        b'{"end": 9, "images": [["a", "x"]], "failed": []}\n',
+        b'{"end": 9, "images": [[1, 1]], "failed": []}\n',
+        b'{"end": 9, "images": {"a": 1}, "failed": []}\n',
+        b'{"end": 9, "images": 3, "failed": []}\n',
+        b'{"end": -1, "images": [], "failed": []}\n',
+        b'{"retry": ["a"]}\n',
+        b'{"retry": 3, "end": 9}\n',
+        b'{"images": [["a", 1]], "failed": []}\n',
+        b"[" * 100_000 + b"\n",
+        b"9" * 5000 + b"\n",
+        b"[]\n",
+        b'{"end": 9, "images": [["a", 1]], "failed": []}',
+    ],
+)
+def test_a_journal_counts_up_to_its_first_line_of_another_form(tmp_path: Path, line: bytes) -> None:
+    whole = b'{"run": 1}\n{"end": 5, "images": [["b", 2]], "failed": [["c", "why"]]}\n'
+    journal = tmp_path / "a.run"
+    journal.write_bytes(whole + line + b'{"end": 9, "images": [["d", 1]], "failed": []}\n')
+    record = read_journal(journal)
+    assert (record.images, record.faces, record.end) == (1, 2, 5)
+    assert record.failed == {"c": "why"} and record.offset == len(whole)
+    journal.write_bytes(line)
+    assert read_journal(journal).header is None

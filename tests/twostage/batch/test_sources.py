@@ -141,7 +141,7 @@ def test_a_list_names_paths(tmp_path: Path) -> None:
     path.write_text("\n# nothing\n")
     with pytest.raises(UserError, match="names no images"):
         read_list(path)
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="no such file"):
         read_list(tmp_path / "none")
     path.write_bytes(b"\x89PNG\0\0")
     with pytest.raises(UserError, match="no text file"):

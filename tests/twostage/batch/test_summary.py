@@ -67,6 +67,8 @@ def test_every_form_has_the_same_summary(
         ("r.txt", "x", "no kind of result file"),
         ("r.jsonl", "[1]\n", "is no result file"),
         ("r.jsonl", "{\n", "is no result file"),
+        ("r.jsonl", "[" * 100_000, "is no result file"),
+        ("r.jsonl", '{"faces": [{"emotions": 1}]}\n', "is no result file"),
         ("r.csv", "a,b\n1,2\n", "is no result file"),
         ("r.parquet", "PAR", "cannot be read as Parquet"),
     ],

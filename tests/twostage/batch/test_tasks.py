@@ -180,12 +180,31 @@ def test_what_was_measured_decides_how_many_processes_large_runs_take(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(measure, "load_pipeline", scripted_pipeline)
-    assert measure.best_workers() == 1
+    assert measure.best_workers() is None
     assert cli.main(["workers", str(photos), "--seconds", "0.5"]) == 0
     shown = capsys.readouterr().out
     assert "1 workers: " in shown and f"analyze takes {measure.best_workers()} from" in shown
     monkeypatch.setattr(measure, "this_machine", lambda: {"host": "another", "cores": 99})
-    assert measure.best_workers() == 1
+    assert measure.best_workers() is None
+
+
+def test_the_first_large_run_measures_and_later_ones_know(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(measure, "usable_cores", lambda: [0])
+    monkeypatch.setattr(measure, "SECONDS", 0.2)
+    monkeypatch.setattr(measure, "SMALL_RUN", 16)
+    monkeypatch.setattr(measure, "LARGE_RUN", 32)
+    for images, told in ((8, ""), (24, ""), (44, "analyze takes 1 from now on"), (44, "")):
+        some = itertools.islice(iter_sources([str(photos)]), images)
+        workers, found = measure.choose_workers(scripted_pipeline, make_tasks(some))
+        assert workers == 1
+        assert sum(len(task.sources) for task in found) == images
+        assert (told in capsys.readouterr().err) if told else not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
