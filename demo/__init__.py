@@ -1,1 +1,1 @@
-"""The page: photos in, faces and emotions out. ``app.py`` lays out, ``views.py`` computes."""
+"""The page: photos in, faces and emotions out; ``page.py`` lays out, ``render/`` makes HTML."""

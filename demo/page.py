@@ -46,6 +46,7 @@ def draw() -> None:
     intake.tell_of_photos()
     photos = intake.session().shown
     tabs = st.tabs(list(TABS), key="tab", on_change="rerun", bind="query-params")
+    intake.tell_of_privacy()  # stands below the tabs, but does not wait for their photos
     for tab, show in zip(tabs, TABS.values(), strict=True):
         if tab.open:
             with tab:
@@ -53,7 +54,6 @@ def draw() -> None:
                     show(photos, choice, look)
                 except UserError as error:
                     st.error(cards.plain(str(error)))
-    intake.tell_of_privacy()
     intake.session().choice = choice
 
 

@@ -324,7 +324,7 @@ class CutDetector:
     """
 
     LAYOUT = 25.0
-    COLOURS = 0.6
+    COLOURS = 0.8
     _GRID = (18, 32)
 
     def __init__(self) -> None:

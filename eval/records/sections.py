@@ -67,7 +67,7 @@ DETECTOR_SPEED = Section(
     kind="detector_speed",
     title="Detectors on one thread, one picture at a time",
     columns=columns(
-        "text: record detector",
+        "text: record detector processor_class precision",
         "number: ms_per_image ms_low ms_high",
         "percent: ap ap50",
     ),

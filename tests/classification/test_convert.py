@@ -87,6 +87,7 @@ def run(file: Path, data: Fer2013, tmp_path_factory: pytest.TempPathFactory) -> 
     return out
 
 
+@pytest.mark.slow
 def test_run_answers_as_the_original_with_mean_grey_beyond_the_border(
     network: nn.Module, run: Path, data: Fer2013, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +104,7 @@ def test_run_answers_as_the_original_with_mean_grey_beyond_the_border(
     np.testing.assert_allclose(found, expected, atol=0.02)  # bfloat16 where the processor has it
 
 
+@pytest.mark.slow
 def test_card_names_package_and_unknown_selection(run: Path) -> None:
     card = json.loads((run / "card.json").read_text())
     assert card["training"]["source"]["licence"] == "MIT"

@@ -15,7 +15,7 @@ from streamlit import config
 
 from demo import guard
 from demo.guard import Guard, free_left, is_own_host
-from demo.session import FILE_BYTES, TOO_LARGE, TOO_MANY
+from demo.session import FILE_BYTES, TOO_LARGE, TOO_MANY, Session
 from demo.visitors import Visitor
 
 UPLOAD = "/_stcore/upload_file/visitor/file"
@@ -213,6 +213,18 @@ def test_a_visitor_who_returns_in_time_is_not_closed(monkeypatch: pytest.MonkeyP
     left = free_left({"one": 0.0}, 1000.0)
     monkeypatch.setattr(guard, "visitors", lambda: [Visitor("one", False, None)])
     assert free_left(left, 1001.0) == {"one": 1001.0}
+
+
+def test_what_visitors_removed_is_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(("sample.png", b""))
+    session.add([("a.png", b"photo")])
+    session.remove(session.photos)
+    monkeypatch.setattr(guard, "visitors", lambda: [Visitor("here", True, session)])
+    free_left({}, 0.0)
+    assert session.removed and session.photo_bytes == 5
+    monkeypatch.setattr(guard, "UNDO_SECONDS", 0.0)
+    free_left({}, 0.0)
+    assert not session.removed and session.photo_bytes == 0
 
 
 def test_the_server_s_parser_keeps_whole_uploads_in_memory() -> None:

@@ -6,15 +6,21 @@ Random weights, small pictures, three iterations: this proves the path, not the 
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from detectron2 import model_zoo
+from detectron2.modeling import build_model
 from PIL import Image
 
 from detection import train
+from detection.modeling.checkpoints import FaceCheckpointer, read_state
+from detection.modeling.config import build_network, load_config
 from faces.emotions import EMOTIONS
 from faces.images import read_image
 from faces.pipeline import Pipeline
@@ -76,3 +82,48 @@ def test_x101_trains_saves_and_analyses_a_photo(tmp_path: Path) -> None:
     assert result.faces
     for face in result.faces:
         assert 0 <= face.detection.box.x1 < face.detection.box.x2 <= 80
+
+
+def zoo_pickle(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Write random weights as the model zoo publishes its own of COCO; return them by name."""
+    cfg = model_zoo.get_config("COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x.yaml")
+    cfg.MODEL.DEVICE = "cpu"
+    state = {name: value.numpy() for name, value in build_model(cfg).state_dict().items()}
+    old = {"proposal_generator.anchor_generator.cell_anchors.0": np.zeros((3, 4), np.float32)}
+    path.write_bytes(pickle.dumps({"model": state | old, "__author__": "Detectron2 Model Zoo"}))
+    return state
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_file_of_the_model_zoo_starts_x101_which_is_tuned_resumed_and_used(
+    tmp_path: Path,
+) -> None:
+    zoo = zoo_pickle(tmp_path / "zoo.pkl")
+    ours = build_network(load_config("x101_fpn", ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""]))
+    FaceCheckpointer(ours).load(str(tmp_path / "zoo.pkl"))
+    heads = "roi_heads.box_predictor."
+    loaded = ours.state_dict()
+    assert loaded.keys() == zoo.keys()
+    for name, value in loaded.items():
+        same = value.shape == zoo[name].shape and np.array_equal(value.numpy(), zoo[name])
+        assert same != name.startswith(heads), name
+    del ours, loaded
+
+    file, images = dataturks(tmp_path)
+    run = tmp_path / "run"
+    words = ["--config-file", "x101_fpn", "--num-gpus", "0"]
+    words += ["--dataturks", str(file), str(images)]
+    keys = [*TINY, "OUTPUT_DIR", str(run), "DATASETS.TEST", "()"]
+    keys += ["MODEL.WEIGHTS", str(tmp_path / "zoo.pkl"), "SOLVER.STEPS", "()"]
+    assert train.main([*words, *keys, "SOLVER.MAX_ITER", "1"]) == 0
+    assert train.main([*words, "--resume", *keys, "SOLVER.MAX_ITER", "2"]) == 0
+    assert json.loads((run / "metrics.json").read_text())["report"][0]["AP"] is not None
+
+    tuned = read_state(run / "model.safetensors")["model"]
+    frozen = "backbone.bottom_up.res4.22.conv3.weight"
+    assert torch.equal(tuned[frozen], torch.from_numpy(zoo[frozen]))
+    assert tuned[f"{heads}cls_score.weight"].shape[0] == 2
+    photo = read_image(images / "photo_1.jpg")
+    for face in load_detector(str(run), "cpu").detect([photo])[0]:
+        assert 0 <= face.box.x1 < face.box.x2 <= 80

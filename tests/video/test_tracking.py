@@ -129,3 +129,26 @@ def test_a_cut_is_seen_and_motion_and_light_are_not() -> None:
     cuts = CutDetector()
     frames = [scene, np.roll(scene, 8, axis=1), scene, brighter, other, other]
     assert [cuts(image) for image in frames] == [False, False, False, False, True, False]
+
+
+def test_a_cut_between_scenes_of_like_colours_is_seen() -> None:
+    rng = np.random.default_rng(1)
+    blocks = rng.integers(0, 250, (144, 3))
+    other = rng.permutation(blocks)
+    other[:43] = 255 - other[:43] // 2  # seven in ten blocks are only elsewhere
+    frames = [
+        one.reshape(9, 16, 3).repeat(20, 0).repeat(20, 1).astype(np.uint8)
+        for one in (blocks, other)
+    ]
+    cuts = CutDetector()
+    assert [cuts(image) for image in frames] == [False, True]
+
+
+def test_looks_keep_faces_apart_that_cross() -> None:
+    for looks in (None, looks_of(0, 1)):
+        tracker = Tracker()
+        tracker.update([face(0), face(30)], 0.0, looks=looks)
+        # both have moved so that overlap alone would swap them
+        found = tracker.update([face(22), face(8)], 0.04, looks=looks)
+        numbers = [track and track.number for track in found]
+        assert numbers == ([2, 1] if looks is None else [1, 2])
