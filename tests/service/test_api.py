@@ -24,6 +24,7 @@ from service.tables import Face
 from service.tables import Image as Row
 from tests.service.conftest import Start, png
 from tests.stand_ins import ScriptedClassifier, ScriptedDetector, probabilities
+from video.mood import Smoother
 from video.tables import ROW_COLUMNS
 
 
@@ -278,11 +279,15 @@ def test_a_followed_stream_answers_the_rows_of_videos(start: Start) -> None:
         first = answer(0.0, png())
         assert [tuple(row) for row in first["faces"]] == [tuple(ROW_COLUMNS)] * 2
         assert [row["track"] for row in first["faces"]] == [1, 2]
-        # as `twostage video` smooths: s + (1 - exp(-d / 0.25)) (p - s)
+        # as `twostage video` smooths
         happy = 0.1
         row = answer(0.1, png())["faces"][0]
         assert row["happy"] == pytest.approx(0.1)
-        assert row["smoothed_happy"] == pytest.approx(0.1 + 0.8 * math.exp(-0.4), abs=1e-5)
+        alone = Smoother()
+        alone.update(probabilities(happy=0.9), 0.0)
+        expected = alone.update(probabilities(happy=0.1), 0.1)["happy"]
+        assert row["smoothed_happy"] == pytest.approx(expected, abs=1e-5)
+        assert 0.1 < expected < 0.9
         for time in (-1.0, math.nan, math.inf, 1e300):
             assert "time" in answer(time, png())["detail"]
         socket.send_bytes(b"short")
