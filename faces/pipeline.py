@@ -184,12 +184,18 @@ class Pipeline:
         return Located(width, height, tuple(detections), tuple(merged), seconds, smallest, turned)
 
     def _surest_turn(self, image: Image, min_score: float | None) -> tuple[int, list[Detection]]:
-        """Return the turn in which most scores add up, of equals the smallest; its detections."""
+        """Return the turn in which most scores add up, of equals the smallest; its detections.
+
+        Detectors find a face on its side nearly as surely, but its box then is wider than high, as
+        no upright face is. Such boxes do not count.
+        """
         threshold = self.detector.score_threshold
         best, kept, found_best = 0, -1.0, list[Detection]()
         for turned in TURNS:
             found = self.detector.detect([_turn(image, turned)], min_score)[0]
-            total = sum(d.score for d in found if d.score >= threshold)
+            total = sum(
+                d.score for d in found if d.score >= threshold and d.box.height >= d.box.width
+            )
             if total > kept + 1e-6:
                 best, kept, found_best = turned, total, found
         return best, found_best

@@ -109,7 +109,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def analyze(args: argparse.Namespace) -> int:
-    """Run ``twostage analyze``; returns 0, or 1 if an image failed."""
+    """Run ``twostage analyze``; returns 0, or 1 if an image failed in this run."""
     # what cannot be asked for is refused before anything is loaded
     threshold = parse_threshold(args.threshold)
     shard = parse_shard(args.shard) if args.shard else None
@@ -158,6 +158,10 @@ def analyze(args: argparse.Namespace) -> int:
                     progress.fail(error)
 
     tell(args, progress, annotated, len(before.done) if before else 0, shown)
+    failed_before = len(before.failed) if before and not args.retry_failed else 0
+    if failed_before:
+        again = "--resume --retry-failed tries again"
+        note("twostage", f"{_count(failed_before, 'image')} failed in earlier runs; {again}")
     return 1 if progress.failed else 0
 
 

@@ -26,6 +26,7 @@ import eval.detection
 import eval.multilabel
 import eval.operating_point
 import eval.unsure
+import twostage
 from tests.campaign.process import ROOT
 from tests.stand_ins import CocoFiles, write_coco, write_fer2013
 from tests.twostage.batch import scripted_run
@@ -318,6 +319,17 @@ def test_case_12_a_picture_that_is_one_face_is_analysed(tmp_path: Path) -> None:
     assert len(seen["faces"]) == 1 and seen["faces"][0]["labels"][0] == "happy"
     (taken,) = answers(tmp_path, tmp_path / "crop.png", "--no-detector")
     assert taken["faces"][0]["box"] == [0, 0, crop.width, crop.height]
+
+
+@pytest.mark.parametrize("turned", [90, 180, 270])
+@pytest.mark.parametrize(("photo", "emotion"), [(COLLINS, "happy"), (HOPPER, "neutral")])
+def test_case_13_a_photo_on_its_side_is_turned_and_its_one_face_named(
+    photo: Path, emotion: str, turned: int
+) -> None:
+    stored = Image.open(photo).convert("RGB").rotate(turned, expand=True)
+    result = twostage.load_pipeline(rotations=True).analyze(stored)
+    assert result.turned == turned
+    assert [face.labels(threshold=0.3) for face in result.faces] == [[emotion]]
 
 
 def test_case_14_small_faces_in_a_large_picture_are_found(tmp_path: Path) -> None:

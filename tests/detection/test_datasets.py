@@ -54,8 +54,8 @@ def test_wider_split_command(tmp_path: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "No such file"),
-        ("hello", "not JSON"),
+        (None, "no such file"),
+        ("hello", "not valid JSON"),
         ('{"images": [{"id": 1}]}', "not a COCO json of WIDER FACE"),
     ],
 )

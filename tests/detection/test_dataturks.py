@@ -41,4 +41,4 @@ def test_the_command_draws_and_reports(faces: Any, tmp_path: Path, capsys: Any) 
     assert len(list(out.glob("00*.jpg"))) == 10 and (out / "contact_sheet.jpg").is_file()
     assert main([*command, "--limit", "1"]) == 0
     assert main(["show", "--json", "absent", "--images", ".", "--out", str(out)]) == 2
-    assert "detection.dataturks: absent: No such file" in capsys.readouterr().err
+    assert "detection.dataturks: absent: no such file" in capsys.readouterr().err

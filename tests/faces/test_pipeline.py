@@ -228,6 +228,23 @@ def test_rotations_find_the_upright_turn_and_give_boxes_of_the_stored_image(turn
     assert next(many).turned == turned  # type: ignore[union-attr]
 
 
+class OnTheSide(Upright):
+    """Finds one face in high images; in wide ones two, surely, but in boxes that are as wide."""
+
+    def detect(
+        self, images: Sequence[np.ndarray], min_score: float | None = None
+    ) -> list[list[Detection]]:
+        wide = [Detection(Box(1, 2, 9, 7), 0.99), Detection(Box(11, 2, 19, 7), 0.9)]
+        high = [Detection(Box(1, 2, 6, 9), 0.98)]
+        return [wide if image.shape[1] > image.shape[0] else high for image in images]
+
+
+def test_rotations_do_not_count_faces_that_are_wider_than_high() -> None:
+    image = np.zeros((20, 30, 3), np.uint8)
+    result = Pipeline(OnTheSide(), ScriptedClassifier(), rotations=True).analyze(image)
+    assert result.turned == 90 and len(result.faces) == 1
+
+
 def test_results_say_which_faces_are_too_small_to_be_seen() -> None:
     image = np.zeros((20, 30, 3), np.uint8)
     assert Pipeline(Upright(), ScriptedClassifier()).analyze(image).smallest_face == 3

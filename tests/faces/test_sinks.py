@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import math
 import os
@@ -409,6 +410,7 @@ def test_memory_stays_flat(tmp_path: Path, extension: str) -> None:
         tracemalloc.start()
         for _ in range(2000):
             sink.write(TWO)
+        gc.collect()
         current, _peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert current < 100_000
