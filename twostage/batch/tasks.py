@@ -245,17 +245,20 @@ class _Crew:
         repeated: deque[Task] = deque()  # tasks of workers that died, cut into single images
         parts: dict[int, dict[int, Outcome]] = {}  # what came of those: task → position → outcome
         open_tasks: set[int] = set()
+        latest = -1
         exhausted = False
         while True:
             # give every worker what it can take; none runs far ahead of the oldest open task
             for worker in self._workers:
                 while len(worker.tasks) < self._most_tasks(worker, repeated):
                     task = repeated.popleft() if repeated else None
-                    if task is None and not exhausted and self._may_start(open_tasks):
+                    oldest = min(open_tasks, default=latest)
+                    if task is None and not exhausted and latest - oldest < self._window:
                         task = next(coming, None)
                         exhausted = task is None
                     if task is None:
                         break
+                    latest = max(latest, task.number)
                     open_tasks.add(task.number)
                     worker.tasks.append(task)
                     self._send(worker, task)
@@ -278,9 +281,6 @@ class _Crew:
         """Return how many tasks a worker may have: one, where that may kill it."""
         is_risky = repeated or any(isinstance(task, _Part) for task in worker.tasks)
         return 1 if is_risky else TASKS_AHEAD
-
-    def _may_start(self, open_tasks: set[int]) -> bool:
-        return not open_tasks or max(open_tasks) - min(open_tasks) < self._window
 
     def _send(self, worker: _Worker, task: Task) -> None:
         try:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,14 @@ def failing_loader() -> Pipeline:
 
 def dying_loader() -> Pipeline:
     raise SystemExit(3)
+
+
+def late_loader() -> Pipeline:
+    """Load at once in all processes but the first that comes."""
+    with suppress(FileExistsError):
+        Path(os.environ["FIRST_TO_LOAD"]).touch(exist_ok=False)
+        time.sleep(2)
+    return scripted_pipeline()
 
 
 def test_one_process_gives_what_the_pipeline_gives_one_by_one(photos: Path) -> None:
@@ -111,7 +122,11 @@ def test_models_that_cannot_be_loaded_are_one_error(photos: Path) -> None:
         list(analyze_in_workers(dying_loader, tasks_of(photos), 2))
 
 
-def test_tasks_are_taken_as_they_are_needed(photos: Path) -> None:
+@pytest.mark.parametrize("loader", [scripted_pipeline, late_loader])
+def test_tasks_are_taken_as_they_are_needed(
+    photos: Path, tmp_path: Path, loader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIRST_TO_LOAD", str(tmp_path / "first"))
     taken = 0
 
     def counted() -> Any:
@@ -120,7 +135,7 @@ def test_tasks_are_taken_as_they_are_needed(photos: Path) -> None:
             taken += 1
             yield source
 
-    outcomes = analyze_in_workers(scripted_pipeline, make_tasks(counted()), 2)
+    outcomes = analyze_in_workers(loader, make_tasks(counted()), 2)
     next(outcomes)
     assert taken <= tasks.TASK_IMAGES * (2 * tasks.WINDOW + 4)
     outcomes.close()  # type: ignore[attr-defined]
