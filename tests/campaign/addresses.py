@@ -106,7 +106,11 @@ class _Redirecting(BaseHTTPRequestHandler):
     """Sends whoever asks for ``/N`` to the N-th of ``PRIVATE``."""
 
     def do_GET(self) -> None:
-        target = spelled(int(self.path.strip("/")))
+        number = self.path.strip("/")
+        if not number.isdigit():  # a redirect that was taken as a path of this server
+            self.send_error(404)
+            return
+        target = spelled(int(number))
         self.send_response(302)
         self.send_header("Location", target.encode("utf-8", "replace").decode("latin1"))
         self.end_headers()
