@@ -91,16 +91,18 @@ class Campaign:
             process.send_signal(signal.SIGKILL)
             status = process.wait()
         text = (self._folder / "said.txt").read_text(errors="replace")
-        self._count(status, text, found, expected=(-signal.SIGKILL, self._status))
+        self._count(status, text, found, (-signal.SIGKILL, *self._statuses(resumed)))
         found["kills"] += status == -signal.SIGKILL
         return status == -signal.SIGKILL
 
     def _finish(self, out: Path, resumed: bool, found: dict[str, int]) -> None:
         ended = watch(self._words(out, resumed), SECONDS)
         found["hangs"] += ended.hung
-        # what failed before a kill is not tried again, so a resumed run may see no failure
-        expected = (self._status, 0) if resumed else (self._status,)
-        self._count(ended.status, ended.error, found, expected)
+        self._count(ended.status, ended.error, found, self._statuses(resumed))
+
+    def _statuses(self, resumed: bool) -> tuple[int, ...]:
+        """How a run may end: what failed before a kill is not tried again, so 0 if resumed, too."""
+        return (self._status, 0) if resumed else (self._status,)
 
     def _count(
         self, status: int, said: str, found: dict[str, int], expected: Sequence[int]
