@@ -121,13 +121,16 @@ class Analyzer:
 
         if isinstance(item, ImageError):
             return [item]
-        if ray.get(self._ledger.begin.remote(("image", item.name))) > 2:
+        key = ("image", item.name)
+        if ray.get(self._ledger.begin.remote(key)) > 2:
             return [ImageError(item.name, "the processes that analysed it ended, twice")]
-        return self._analyze([item])
+        entries = self._analyze([item])
+        ray.get(self._ledger.survived.remote(key))
+        return entries
 
 
 class Ledger:
-    """An actor beside the driver: counts what is done, and what was begun more than once."""
+    """An actor beside the driver: counts what is done, and what was begun and not survived."""
 
     def __init__(self) -> None:
         self._begun: Counter[Hashable] = Counter()
@@ -138,6 +141,10 @@ class Ledger:
         """Return how often this was begun, this time included."""
         self._begun[key] += 1
         return self._begun[key]
+
+    def survived(self, key: Hashable) -> None:
+        """Forget that this was begun: no process ended over it."""
+        del self._begun[key]
 
     def end(self, key: Hashable, images: int, faces: int, failed: list[tuple[str, str]]) -> None:
         """Count a block, the first time that it is done."""
