@@ -36,6 +36,7 @@ from faces.emotions import EMOTIONS
 from faces.files import write_json
 from faces.pipeline import Image
 from faces.types import Box
+from video.frames import import_av
 
 if TYPE_CHECKING:
     from eval.data.clips import Cutout
@@ -300,10 +301,9 @@ def _make(arguments: Namespace) -> None:
 
 
 def _make_clips(arguments: Namespace) -> None:
-    try:
-        from eval.data import clips as composed
-    except ImportError as error:
-        raise UserError("--video needs PyAV; run `make setup EXTRAS=video`") from error
+    from eval.data import clips as composed
+
+    import_av()  # refused before the wait
     if (arguments.data / "annotations.json").is_file():
         cutouts, fingerprint = composed.read_cutouts(arguments.data)
     else:

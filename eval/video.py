@@ -41,6 +41,7 @@ from faces.command import UserError
 from faces.emotions import EMOTIONS
 from faces.pipeline import Pipeline
 from video.analyze import Follower, VideoFace, VideoOptions, look_at, settled, tracking_options
+from video.frames import import_av
 from video.mood import SmoothingOptions
 
 COMMAND = "eval.video"
@@ -240,14 +241,13 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _evaluate(arguments: Namespace) -> None:
+    from eval.data.clips import read_clips
+
+    import_av()
     try:
         import motmetrics  # noqa: F401
-
-        from eval.data.clips import read_clips
     except ImportError as error:
-        raise UserError(
-            f"{COMMAND} needs PyAV and motmetrics; run `make setup EXTRAS=video`"
-        ) from error
+        raise UserError(f"{COMMAND} needs motmetrics; run `make setup EXTRAS=video`") from error
     if min(arguments.smoothing) < 0:
         raise UserError("--smoothing must be 0 or more")
     clips, info = read_clips(arguments.clips)

@@ -13,7 +13,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +25,7 @@ from faces.files import read_json
 from faces.images import read_image
 from faces.pipeline import Image
 from faces.types import Box
+from video.frames import import_av
 
 LIMITS = (
     "These clips move still faces over a drawn background. They show whether faces keep their "
@@ -259,6 +259,7 @@ def write_clip(
     path: Path, frames: Iterator[tuple[Image, list[ClipFace]]], rate: int
 ) -> list[list[ClipFace]]:
     """Encode a clip as H.264; returns the faces of each frame."""
+    av = import_av()
     found = []
     with av.open(str(path), "w") as container:
         stream: Any = None
